@@ -1,0 +1,1 @@
+"""Rendered buffers + photo -> photoreal frames."""

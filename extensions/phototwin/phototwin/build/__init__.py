@@ -1,0 +1,1 @@
+"""Maps -> Scene: shapes, textures, background, names, physics."""

@@ -1,0 +1,1 @@
+"""Episode -> HDF5 (Isaac Lab / robomimic layout) and LeRobot v3."""

@@ -1,0 +1,67 @@
+"""Episode: one attempt of a robot at a task, as arrays with their provenance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One attempt. T steps; everything is in the world frame of the twin; poses are x, y, z, qx, qy, qz, qw.
+
+    Row t of ``rgb``, the states and the poses is what was seen before ``action[t]`` was applied.
+
+    Attributes:
+        attempt: Index of the attempt in its run; with the run's seed it determines the episode.
+        seed: Seed of the run.
+        success: Whether the task's success term held at the end.
+        failure: Why not, one word of the rollout's failure classes; empty on success.
+        instruction: What the robot was told.
+        task: "lift" or "place", and what it is about, as recorded in the dataset.
+        fps: Control and frame rate [Hz].
+        robot: Name of the robot.
+        joint_names: J joint names.
+        object_keys: N keys of the scene's objects.
+        rgb: (T, H, W, 3) uint8, robot and objects composited into the photo; T = 0 where nothing was rendered.
+        joint_pos: (T, J) float32 [rad, m].
+        joint_vel: (T, J) float32 [rad/s, m/s].
+        tcp_pose_w: (T, 7) float32, the point between the finger pads.
+        action: (T, A) float32, see ``action_names``.
+        action_names: A names.
+        object_poses_w: (T, N, 7) float32.
+        object_velocities_w: (T, N, 6) float32, linear then angular.
+        final_joint_pos: (J,) float32 after the last action.
+        final_object_poses_w: (N, 7) float32 after the last action.
+        base_pose_w: (7,) float32, the robot's base.
+        K_px: (3, 3) float64 of the frames [px].
+        T_world_camera: (4, 4) float64 of the frames.
+        provenance: Twin hash, backends, versions.
+    """
+
+    attempt: int
+    seed: int
+    success: bool
+    failure: str
+    instruction: str
+    task: dict[str, str]
+    fps: float
+    robot: str
+    joint_names: tuple[str, ...]
+    object_keys: tuple[str, ...]
+    rgb: np.ndarray
+    joint_pos: np.ndarray
+    joint_vel: np.ndarray
+    tcp_pose_w: np.ndarray
+    action: np.ndarray
+    action_names: tuple[str, ...]
+    object_poses_w: np.ndarray
+    object_velocities_w: np.ndarray
+    final_joint_pos: np.ndarray
+    final_object_poses_w: np.ndarray
+    base_pose_w: np.ndarray
+    K_px: np.ndarray
+    T_world_camera: np.ndarray
+    provenance: dict[str, Any] = field(default_factory=dict)

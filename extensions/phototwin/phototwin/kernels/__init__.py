@@ -1,0 +1,1 @@
+"""Warp kernels, one algorithm per file."""

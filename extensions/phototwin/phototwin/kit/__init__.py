@@ -1,0 +1,1 @@
+"""The Kit extension; the only room that imports omni."""

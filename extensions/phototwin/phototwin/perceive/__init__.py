@@ -1,0 +1,1 @@
+"""Photo -> Maps: camera, gravity, scale, support and object masks."""

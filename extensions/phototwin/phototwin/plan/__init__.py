@@ -1,0 +1,1 @@
+"""Instruction -> task -> grasps -> tool waypoints -> joint paths."""

@@ -1,0 +1,1 @@
+"""Scene <-> USD, MJCF and robots; the only room that imports pxr."""

@@ -1,0 +1,1 @@
+"""Isaac Lab tasks over a photo twin."""
