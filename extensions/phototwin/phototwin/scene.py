@@ -67,6 +67,7 @@ class Photo:
         T_world_camera: (4, 4) float64 with the support at world z = 0 [m], or None.
         hints: What the user said about objects.
         name: Short name of the scene, fit for a folder.
+        note: What loading changed ("reduced from ..."), one sentence for the report, or empty.
     """
 
     rgb: np.ndarray
@@ -76,6 +77,7 @@ class Photo:
     T_world_camera: np.ndarray | None = None
     hints: tuple[ObjectHint, ...] = ()
     name: str = "photo"
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
