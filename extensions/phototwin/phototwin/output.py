@@ -1,0 +1,75 @@
+"""The output folder of a run: one owner at a time, nothing half-written that looks whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from phototwin.errors import OutputError
+
+LEAST_FREE_BYTES = 200 * 2**20
+"""Less than this and a run is not even started: a small dataset of ten demonstrations takes about 100 MB."""
+
+
+@contextlib.contextmanager
+def claim_folder(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process: made if missing, locked until the block ends.
+
+    Raises:
+        OutputError: Another process holds it, it cannot be written, or the disk is nearly full.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < LEAST_FREE_BYTES:
+            raise OutputError(
+                f"'{folder}' has {free / 2**20:.0f} MB free, at least {LEAST_FREE_BYTES / 2**20:.0f} MB are needed: "
+                "free some space or give another --out."
+            )
+        with (folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OutputError(
+                    f"'{folder}' is in use by another run: wait for it to end or give another --out."
+                ) from error
+            yield
+    with contextlib.suppress(OSError):
+        (folder / ".lock").unlink()
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into one sentence.
+
+    Raises:
+        OutputError: The disk is full, read-only, or the folder may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(
+                f"The disk of '{folder}' is full: free some space, then run the same command with --resume."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise OutputError(f"'{folder}' cannot be written ({error.strerror}): give another --out.") from error
+        raise
+
+
+@contextlib.contextmanager
+def written_aside(folder: Path) -> Iterator[Path]:
+    """A folder to write into that takes the place of ``folder`` when the block ends well, and is removed when it does not."""
+    aside = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

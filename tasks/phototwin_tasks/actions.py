@@ -1,0 +1,32 @@
+"""Action spaces."""
+
+from __future__ import annotations
+
+from isaaclab.envs.mdp.actions.actions_cfg import BinaryJointPositionActionCfg, JointPositionActionCfg
+from isaaclab.utils import configclass
+
+from phototwin.robots import get_robot
+
+
+@configclass
+class JointActionsCfg:
+    """Absolute arm joint positions [rad], then the gripper: positive opens, negative closes."""
+
+    arm: JointPositionActionCfg = None  # pyright: ignore[reportAssignmentType]
+    gripper: BinaryJointPositionActionCfg = None  # pyright: ignore[reportAssignmentType]
+
+
+def joint_actions(robot_name: str) -> JointActionsCfg:
+    """The joint actions of a robot."""
+    robot = get_robot(robot_name)
+    return JointActionsCfg(
+        arm=JointPositionActionCfg(
+            asset_name="robot", joint_names=list(robot.arm_joints), preserve_order=True, use_default_offset=False
+        ),
+        gripper=BinaryJointPositionActionCfg(
+            asset_name="robot",
+            joint_names=list(robot.finger_joints),
+            open_command_expr=dict.fromkeys(robot.finger_joints, robot.finger_open_m),
+            close_command_expr=dict.fromkeys(robot.finger_joints, 0.0),
+        ),
+    )

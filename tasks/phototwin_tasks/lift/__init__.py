@@ -1,0 +1,1 @@
+"""Lift: pick an object up and hold it."""

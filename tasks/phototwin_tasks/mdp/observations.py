@@ -1,0 +1,54 @@
+"""What the policy is told of the state; everything in the frame of the environment, which is the twin's world."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from isaaclab.utils.math import matrix_from_quat, quat_apply
+
+if TYPE_CHECKING:
+    from isaaclab.managers import SceneEntityCfg
+
+    from phototwin_tasks.twin_env import TwinEnv
+
+
+def object_pose(env: TwinEnv, key: str) -> torch.Tensor:
+    """Pose of one object, (N, 7): x, y, z [m], quat_xyzw."""
+    data = env.scene[key].data
+    return torch.cat([data.root_pos_w.torch - env.scene.env_origins, data.root_quat_w.torch], -1)
+
+
+def object_poses(env: TwinEnv) -> torch.Tensor:
+    """Poses of all objects of the twin in its order, (N, 7 x objects)."""
+    return torch.cat([object_pose(env, item.key) for item in env.twin.objects], -1)
+
+
+def object_velocity(env: TwinEnv, key: str) -> torch.Tensor:
+    """Linear then angular velocity of one object, (N, 6) [m/s, rad/s]."""
+    data = env.scene[key].data
+    return torch.cat([data.root_lin_vel_w.torch, data.root_ang_vel_w.torch], -1)
+
+
+def tool_pose(env: TwinEnv) -> torch.Tensor:
+    """Pose of the point between the finger pads, (N, 7): x, y, z [m], quat_xyzw."""
+    robot = env.scene["robot"]
+    body = robot.body_names.index(env.robot.tcp_body)
+    position = robot.data.body_pos_w.torch[:, body] - env.scene.env_origins
+    quat = robot.data.body_quat_w.torch[:, body]
+    offset = torch.tensor([0.0, 0.0, env.robot.tcp_offset_m], device=position.device).expand_as(position)
+    return torch.cat([position + quat_apply(quat, offset), quat], -1)
+
+
+def lowest_point(env: TwinEnv, key: str) -> torch.Tensor:
+    """Height of the bottom of an object's oriented bounding box above the support, (N,) [m]."""
+    pose = object_pose(env, key)
+    half = torch.tensor(env.twin.object(key).size_m, dtype=pose.dtype, device=pose.device) / 2
+    reach = (matrix_from_quat(pose[:, 3:])[:, 2].abs() * half).sum(-1)
+    return pose[:, 2] - reach
+
+
+def gripper_opening(env: TwinEnv, fingers: SceneEntityCfg) -> torch.Tensor:
+    """Share of the way the fingers are open, (N,): 0 closed, 1 open."""
+    position = env.scene["robot"].data.joint_pos.torch[:, fingers.joint_ids]
+    return position.mean(-1) / env.robot.finger_open_m

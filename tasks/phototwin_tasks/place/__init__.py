@@ -1,0 +1,1 @@
+"""Place: put an object on, in or next to another."""

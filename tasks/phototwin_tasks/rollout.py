@@ -1,0 +1,242 @@
+"""A batch of attempts in one environment: reset, plan, act, look, judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from phototwin.plan.waypoints import AttemptPlan, GraspLibrary, plan_attempt
+
+from phototwin.blend.blend import Light, composite_frames
+from phototwin.episode import Episode
+from phototwin.errors import PlanError
+from phototwin.frames import make_T, matrix_from_quat_xyzw, quat_xyzw_from_matrix
+from phototwin_tasks.mdp.observations import lowest_point, object_pose, object_velocity, tool_pose
+from phototwin_tasks.twin_env import CONTROL_HZ, TwinEnv
+
+SETTLE_STEPS = 10
+"""Control steps before planning in which the objects come to rest."""
+HOLD_STEPS = 6
+"""Control steps after the plan's end in which the last command is held: success is judged at rest."""
+GRASPED_M = 0.03
+"""An object that never rose this far above its support was not grasped."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compositor:
+    """What turns the renderer's buffers into frames.
+
+    Attributes:
+        background: (H, W, 3) uint8, the view of the photo without its objects.
+        background_depth_m: (H, W) float32 [m].
+        light: Light that the robot is shaded with.
+    """
+
+    background: np.ndarray
+    background_depth_m: np.ndarray
+    light: Light
+
+
+@dataclass
+class _Record:
+    """What one attempt has seen so far."""
+
+    plan: AttemptPlan | None
+    failure: str
+    rgb: list[np.ndarray] = field(default_factory=list)
+    rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    highest_m: float = 0.0
+    final: dict[str, np.ndarray] = field(default_factory=dict)
+    success: bool = False
+
+    @property
+    def length(self) -> int:
+        return 0 if self.plan is None else len(self.plan.q) + HOLD_STEPS
+
+
+def rollout(
+    env: TwinEnv,
+    attempts: Sequence[int],
+    success: Callable[[TwinEnv], torch.Tensor],
+    grasps: GraspLibrary,
+    compositor: Compositor | None,
+    on_step: Callable[[float], None] = lambda share: None,
+    provenance: dict[str, Any] | None = None,
+) -> list[Episode]:
+    """One episode per environment.
+
+    Args:
+        env: The environment; its terminations must not end episodes early.
+        attempts: Index of the attempt of each environment.
+        success: The task's success term.
+        grasps: Grasps of the task's objects.
+        compositor: Renders frames when given; the environment then needs its camera.
+        on_step: Told the share of the batch that is done.
+        provenance: Recorded with every episode.
+    """
+    env.attempt[:] = torch.as_tensor(attempts, device=env.device)
+    env.reset()
+    command = _home_command(env)
+    for _ in range(SETTLE_STEPS):
+        env.step(command)
+    records = [_plan(env, i, attempt, grasps) for i, attempt in enumerate(attempts)]
+    rest_m = lowest_point(env, env.task.object).cpu().numpy()
+    steps = max(record.length for record in records)
+    for t in range(steps):
+        for i, record in enumerate(records):
+            if record.plan is not None:
+                row = min(t, len(record.plan.q) - 1)
+                command[i] = torch.from_numpy(_action(record.plan, row)).to(command)
+        running = [i for i, record in enumerate(records) if t < record.length]
+        _observe(env, records, running, command, compositor)
+        env.step(command)
+        height = lowest_point(env, env.task.object).cpu().numpy() - rest_m
+        for i in running:
+            records[i].highest_m = max(records[i].highest_m, float(height[i]))
+        ended = [i for i in running if t == records[i].length - 1]
+        if ended:
+            _judge(env, records, ended, success)
+        on_step((t + 1) / steps)
+    return [_episode(env, i, attempts[i], record, provenance or {}) for i, record in enumerate(records)]
+
+
+def _home_command(env: TwinEnv) -> torch.Tensor:
+    home = torch.tensor([*env.robot.home_rad, 1.0], device=env.device)
+    return home.repeat(env.num_envs, 1)
+
+
+def _action(plan: AttemptPlan, row: int) -> np.ndarray:
+    return np.append(plan.q[row], 1.0 if plan.gripper_open[row] else -1.0).astype(np.float32)
+
+
+def _plan(env: TwinEnv, index: int, attempt: int, grasps: GraspLibrary) -> _Record:
+    poses = {item.key: _matrix(object_pose(env, item.key)[index]) for item in env.twin.objects}
+    seed = np.random.SeedSequence([env.run_seed, attempt, 1])
+    joints = _arm_positions(env)[index]
+    try:
+        plan = plan_attempt(
+            env.task, env.twin, poses, env.robot, env.T_world_base, env.arm, seed, CONTROL_HZ, joints, grasps
+        )
+        return _Record(plan, "")
+    except PlanError as error:
+        return _Record(None, f"plan: {error}")
+
+
+def _arm_positions(env: TwinEnv) -> np.ndarray:
+    robot = env.scene["robot"]
+    columns = [robot.joint_names.index(name) for name in env.robot.arm_joints]
+    return robot.data.joint_pos.torch[:, columns].cpu().numpy().astype(np.float64)
+
+
+def _matrix(pose: torch.Tensor) -> np.ndarray:
+    value = pose.cpu().numpy().astype(np.float64)
+    return make_T(matrix_from_quat_xyzw(value[3:]), value[:3])
+
+
+def _states(env: TwinEnv) -> dict[str, np.ndarray]:
+    robot = env.scene["robot"].data
+    keys = [item.key for item in env.twin.objects]
+    values = {
+        "joint_pos": robot.joint_pos.torch,
+        "joint_vel": robot.joint_vel.torch,
+        "tcp_pose_w": tool_pose(env),
+        "object_poses_w": torch.stack([object_pose(env, key) for key in keys], 1),
+        "object_velocities_w": torch.stack([object_velocity(env, key) for key in keys], 1),
+    }
+    return {name: value.cpu().numpy().astype(np.float32) for name, value in values.items()}
+
+
+def _observe(
+    env: TwinEnv, records: list[_Record], running: list[int], command: torch.Tensor, compositor: Compositor | None
+) -> None:
+    states = _states(env) | {"action": command.cpu().numpy().copy()}
+    frames = None if compositor is None else render(env, compositor)
+    for i in running:
+        for name, value in states.items():
+            records[i].rows.setdefault(name, []).append(value[i].copy())
+        if frames is not None:
+            records[i].rgb.append(frames[i].copy())
+
+
+def render(env: TwinEnv, compositor: Compositor) -> np.ndarray:
+    """Frames (N, H, W, 3) uint8 of every environment as it stands."""
+    data = env.scene["camera"].data
+    output = data.output
+    labels = data.info["semantic_segmentation"]["idToLabels"]
+    by_class: dict[str, list[int]] = {}
+    for index, label in labels.items():
+        name = label.get("class", "") if isinstance(label, dict) else str(label)
+        by_class.setdefault(name, []).append(int(index))
+    keys = {item.key for item in env.twin.objects}
+    color = "albedo" if "albedo" in output else "rgb"
+    return composite_frames(
+        {
+            "albedo": output[color].torch,
+            "depth": output["depth"].torch,
+            # Finished colour needs no shading of ours.
+            "normals": output["normals"].torch if color == "albedo" else None,
+            "ids": output["semantic_segmentation"].torch,
+        },
+        compositor.background,
+        compositor.background_depth_m,
+        compositor.light,
+        robot_ids=tuple(by_class.get("robot", ())),
+        object_ids=tuple(index for key in keys for index in by_class.get(key, ())),
+    )
+
+
+def _judge(env: TwinEnv, records: list[_Record], ended: list[int], success: Callable[[TwinEnv], torch.Tensor]) -> None:
+    passed = success(env).cpu().numpy()
+    states = _states(env)
+    for i in ended:
+        record = records[i]
+        record.final = {name: states[name][i].copy() for name in ("joint_pos", "object_poses_w")}
+        record.success = bool(passed[i])
+        if not record.success:
+            held = env.task.family == "lift"
+            record.failure = "grasp" if record.highest_m < GRASPED_M else ("slip" if held else "placement")
+
+
+def _episode(env: TwinEnv, index: int, attempt: int, record: _Record, provenance: dict[str, Any]) -> Episode:
+    keys = tuple(item.key for item in env.twin.objects)
+    joints = tuple(env.scene["robot"].joint_names)
+    widths = {"joint_pos": (len(joints),), "joint_vel": (len(joints),), "tcp_pose_w": (7,)}
+    widths |= {
+        "object_poses_w": (len(keys), 7),
+        "object_velocities_w": (len(keys), 6),
+        "action": (len(env.robot.arm_joints) + 1,),
+    }
+    rows = {
+        name: np.stack(record.rows[name]) if record.rows else np.zeros((0, *width), np.float32)
+        for name, width in widths.items()
+    }
+    states = _states(env)
+    height, width = env.view.height, env.view.width
+    base = np.append(env.T_world_base[:3, 3], quat_xyzw_from_matrix(env.T_world_base[:3, :3])).astype(np.float32)
+    task = {"family": env.task.family, "object": env.task.object}
+    if env.task.target:
+        task |= {"relation": str(env.task.relation), "target": env.task.target}
+    return Episode(
+        attempt=attempt,
+        seed=env.run_seed,
+        success=record.success,
+        failure=record.failure,
+        instruction=env.task.text,
+        task=task,
+        fps=float(CONTROL_HZ),
+        robot=env.robot.name,
+        joint_names=joints,
+        object_keys=keys,
+        rgb=np.stack(record.rgb) if record.rgb else np.zeros((0, height, width, 3), np.uint8),
+        action_names=(*env.robot.arm_joints, "gripper"),
+        final_joint_pos=record.final.get("joint_pos", states["joint_pos"][index]),
+        final_object_poses_w=record.final.get("object_poses_w", states["object_poses_w"][index]),
+        base_pose_w=base,
+        K_px=env.view.K_px,
+        T_world_camera=env.view.T_world_camera,
+        provenance=provenance,
+        **rows,
+    )

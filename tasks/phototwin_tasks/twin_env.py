@@ -1,0 +1,162 @@
+"""The environment every family shares: a ManagerBasedRLEnv whose scene is filled in from the twin that its config names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import isaaclab.sim as sim_utils
+import torch
+from isaaclab.envs import ManagerBasedRLEnv, ManagerBasedRLEnvCfg
+from isaaclab.managers import EventTermCfg, ObservationGroupCfg, ObservationTermCfg, TerminationTermCfg
+from isaaclab.scene import InteractiveSceneCfg
+from isaaclab.utils import configclass
+from isaaclab_tasks.utils import resolve_presets
+from phototwin.plan.base import place_base
+
+from phototwin.blend.crop import crop_camera
+from phototwin.errors import InputError
+from phototwin.plan.ik import load_arm
+from phototwin.plan.instruction import default_instruction, parse_instruction
+from phototwin.plan.randomize import RandomizeConfig, focus_points
+from phototwin.robots import get_robot
+from phototwin.scene import load_scene
+from phototwin_tasks import mdp
+from phototwin_tasks.presets import PhysicsPresetCfg
+from phototwin_tasks.twin_scene_cfg import make_camera_cfg, make_scene_cfg
+from phototwin_tasks.warp_compat import drop_pinned_without_cuda
+
+CONTROL_HZ = 20
+PHYSICS_HZ = 120
+
+
+@configclass
+class ObservationsCfg:
+    """State, flat; the photo's camera is read by whoever composites frames."""
+
+    @configclass
+    class PolicyCfg(ObservationGroupCfg):
+        """What a state policy sees."""
+
+        joint_pos = ObservationTermCfg(func=mdp.joint_pos_rel)
+        joint_vel = ObservationTermCfg(func=mdp.joint_vel_rel)
+        tool_pose = ObservationTermCfg(func=mdp.tool_pose)
+        object_poses = ObservationTermCfg(func=mdp.object_poses)
+        actions = ObservationTermCfg(func=mdp.last_action)
+
+    policy: PolicyCfg = PolicyCfg()
+
+
+@configclass
+class EventsCfg:
+    """Everything back to its place, then the objects moved."""
+
+    reset_all = EventTermCfg(func=mdp.reset_scene_to_default, mode="reset")
+    reset_objects = EventTermCfg(func=mdp.reset_objects, mode="reset", params={"randomize": RandomizeConfig()})
+
+
+@configclass
+class TerminationsCfg:
+    """Ends that every family shares; a family adds ``success``."""
+
+    time_out = TerminationTermCfg(func=mdp.time_out, time_out=True)
+    object_fell = TerminationTermCfg(func=mdp.object_fell)
+
+
+@configclass
+class TwinEnvCfg(ManagerBasedRLEnvCfg):
+    """20 Hz control over 120 Hz physics on any twin.
+
+    Attributes:
+        twin: Folder of the twin; empty for the bundled sample (``env.twin=DIR`` on Isaac Lab's command line).
+        robot: Short name of the robot.
+        instruction: What to do; empty for the family's default on this twin.
+        resolution: Width and height of the camera's images [px].
+        with_camera: Whether the photo's camera is in the scene; reading it renders.
+        base_from_seed: Seed of the search for the base.
+    """
+
+    twin: str = ""
+    robot: str = "panda"
+    instruction: str = ""
+    family: str = "lift"
+    resolution: tuple[int, int] = (224, 224)
+    with_camera: bool = False
+    base_from_seed: int = 0
+
+    scene: InteractiveSceneCfg = InteractiveSceneCfg(num_envs=16, env_spacing=6.0)
+    observations: ObservationsCfg = ObservationsCfg()
+    events: EventsCfg = EventsCfg()
+    terminations: Any = TerminationsCfg()
+    actions: Any = None
+    rewards: Any = None
+
+    def __post_init__(self) -> None:
+        """Fixed rates; the engine is a preset."""
+        self.decimation = PHYSICS_HZ // CONTROL_HZ
+        self.episode_length_s = 15.0
+        self.seed = 0
+        self.sim.dt = 1 / PHYSICS_HZ
+        self.sim.render_interval = self.decimation
+        self.sim.device = "cpu"
+        self.sim.physics = PhysicsPresetCfg()
+        self.sim.physics_material = sim_utils.RigidBodyMaterialCfg(static_friction=0.8, dynamic_friction=0.8)
+
+
+class TwinEnv(ManagerBasedRLEnv):
+    """An Isaac Lab environment over a photo twin.
+
+    Attributes:
+        twin: The scene.
+        robot: The robot.
+        task: What to do.
+        arm: The robot's kinematics.
+        T_world_base: Pose of the robot's base, (4, 4) [m].
+        view: The camera that frames are rendered from: the photo's, cropped and scaled to ``cfg.resolution``.
+        view_box: The part of the photo that the view shows, x0, y0, x1, y1 [px].
+        attempt: Attempt that each environment's next reset is for, (N,) int64.
+        run_seed: Seed of the run.
+    """
+
+    cfg: TwinEnvCfg
+
+    def __init__(self, cfg: TwinEnvCfg, render_mode: str | None = None, **kwargs: Any) -> None:
+        """Fill the scene in from the twin, then build it.
+
+        Raises:
+            TwinError: The twin cannot be read, the instruction does not fit it, or the robot reaches nothing.
+        """
+        drop_pinned_without_cuda()
+        self.twin = load_scene(twin_folder(cfg.twin))
+        self.robot = get_robot(cfg.robot)
+        self.arm = load_arm(self.robot)
+        text = cfg.instruction or default_instruction(self.twin.objects, cfg.family)
+        self.task = parse_instruction(text, self.twin.objects)
+        if self.task.family != cfg.family:
+            raise InputError(
+                f"The instruction '{text}' is a {self.task.family} task, this environment does {cfg.family}: "
+                f"use PhotoTwin-{self.task.family.capitalize()}-{cfg.robot.capitalize()}."
+            )
+        self.T_world_base = place_base(self.twin, self.task, self.robot, self.arm, cfg.base_from_seed)
+        self.view, self.view_box, self.view_note = crop_camera(
+            self.twin.camera, cfg.resolution, focus_points(self.twin)
+        )
+        self.run_seed = int(cfg.seed or 0)
+        self.attempt = torch.arange(cfg.scene.num_envs, device=cfg.sim.device)
+        cfg.scene = make_scene_cfg(self.twin, self.robot, self.T_world_base, cfg.scene.num_envs)
+        if cfg.with_camera:
+            cfg.scene.camera = make_camera_cfg(self.view)
+        super().__init__(resolve_presets(cfg), render_mode, **kwargs)
+
+
+def twin_folder(name: str) -> Path:
+    """The folder of a twin by path; the bundled sample's (made on first use) when the name is empty.
+
+    Raises:
+        InputError: There is no twin there.
+    """
+    if name:
+        return Path(name).resolve()
+    from phototwin.pipeline import sample_twin
+
+    return sample_twin()
