@@ -1,0 +1,143 @@
+"""Names that people would use, from colour, shape and size, and identifiers made of them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+import numpy as np
+
+NEUTRAL_CHROMA = 13.0
+"""Lab chroma below which a colour looks grey to people under an ordinary, slightly tinted indoor light."""
+DARK_L, LIGHT_L = 22.0, 68.0
+HUES = ((14, "red"), (41, "orange"), (68, "yellow"), (165, "green"), (195, "teal"), (258, "blue"), (300, "purple"))
+"""Upper end of each colour's HSV hue [deg]; above the last it is pink, then red again."""
+PINK_END = 345.0
+BROWN_VALUE = 0.62
+"""Orange darker than this (HSV value) is called brown."""
+PALE_SATURATION = 0.45
+HANDLE_RATIO = 1.12
+"""A round vessel this much longer than wide has a handle."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a name is made of.
+
+    Attributes:
+        color: Name of the colour.
+        shape: One of ``OBJECT_SHAPES``.
+        hollow: A vessel.
+        size_m: Extent along the object axes, (3,); X is the longer horizontal side.
+        fill: Volume as a share of the bounding box.
+        position: Position to the right and away as the camera sees it, (2,) [m].
+    """
+
+    color: str
+    shape: str
+    hollow: bool
+    size_m: np.ndarray
+    fill: float
+    position: np.ndarray
+
+
+def color_names(rgb: np.ndarray) -> np.ndarray:
+    """Names (N,) of sRGB colours (N, 3) uint8."""
+    import cv2
+
+    pixels = np.ascontiguousarray(rgb, dtype=np.float32)[None] / 255.0
+    hue, saturation, value = np.moveaxis(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)[0], -1, 0)
+    lightness, a, b = np.moveaxis(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)[0], -1, 0)
+    neutral = (np.hypot(a, b) < NEUTRAL_CHROMA) | (lightness < DARK_L / 4)
+    words = np.select([hue < end for end, _ in HUES] + [hue < PINK_END], [w for _, w in HUES] + ["pink"], "red")
+    warm = np.isin(words, ("red", "orange"))
+    words = np.where((words == "red") & (saturation < PALE_SATURATION) & (value > BROWN_VALUE), "pink", words)
+    words = np.where((words == "orange") & (value < BROWN_VALUE), "brown", words)
+    words = np.where(warm & (saturation < PALE_SATURATION) & (value < BROWN_VALUE), "brown", words)
+    words = np.where((words == "orange") & (saturation < PALE_SATURATION), "beige", words)
+    greys = np.select([lightness < DARK_L, lightness > LIGHT_L], ["black", "white"], "gray")
+    return np.where(neutral, greys, words)
+
+
+def color_of(rgb: np.ndarray, mask: np.ndarray) -> tuple[str, np.ndarray]:
+    """What people call the colour of the masked pixels, by vote, and the median of the pixels that voted for it, (3,) in 0..1."""
+    pixels = rgb[mask] if mask.any() else np.full((1, 3), 128, np.uint8)
+    pixels = pixels[:: max(1, len(pixels) // 5000)]
+    words, counts = np.unique(votes := color_names(pixels), return_counts=True)
+    word = str(words[counts.argmax()])
+    return word, np.median(pixels[votes == word], axis=0) / 255.0
+
+
+def shape_word(shape: str, hollow: bool, size_m: np.ndarray, fill: float) -> str:
+    """The noun for a shape of that size; ``fill`` is its volume as a share of the bounding box."""
+    length, width, height = (float(v) for v in size_m)
+    if shape == "sphere":
+        return "ball"
+    if shape == "box":
+        if max(size_m) <= 1.25 * min(size_m):
+            return "cube"
+        return "block" if max(size_m) < 0.14 else "box"
+    if shape == "extrusion":
+        return _flat_word(length, width, height, fill)
+    handle = length > HANDLE_RATIO * width
+    if hollow:
+        if height < 0.25 * width:
+            return "plate"
+        if height < 0.75 * width:
+            return "bowl"
+        return ("pitcher" if height > 0.17 else "mug") if handle else "cup"
+    if height < 0.25 * width:
+        return "plate" if width > 0.12 else "disk"
+    if shape == "revolution" and 0.7 < height / width < 1.4 and fill < 0.62:
+        return "ball"
+    return "bottle" if shape == "revolution" and height > 2 * width else "cylinder"
+
+
+def _flat_word(length: float, width: float, height: float, fill: float) -> str:
+    if length > 3.5 * max(width, height):
+        return "stick"
+    if height < 0.3 * width and length > 0.14:
+        return "plate" if fill < 0.88 else "board"
+    return "block"
+
+
+def name_objects(looks: list[Look], given: tuple[str | None, ...]) -> tuple[str, ...]:
+    """One unique name per object; a name that the user gave wins.
+
+    Equal names are told apart by where things are ("left", "right", "near", "far") where there are two, otherwise by
+    numbers from left to right.
+    """
+    names = [
+        (user or "").strip() or f"{look.color} {shape_word(look.shape, look.hollow, look.size_m, look.fill)}"
+        for user, look in zip(given, looks, strict=True)
+    ]
+    for name in sorted(set(names)):
+        same = [i for i, other in enumerate(names) if other == name]
+        for i, word in zip(same, _tell_apart([looks[i].position for i in same]), strict=True):
+            names[i] = name if len(same) == 1 else word.format(name)
+    while len(set(map(make_key, names))) < len(names):  # "red cube" and "Red_Cube", or a given "left red cube"
+        keys = [make_key(name) for name in names]
+        names = [
+            f"{n} {keys[:i].count(k) + 1}" if k in keys[:i] else n
+            for i, (n, k) in enumerate(zip(names, keys, strict=True))
+        ]
+    return tuple(names)
+
+
+def _tell_apart(positions: list[np.ndarray]) -> list[str]:
+    """Patterns that say which of several equal things is meant."""
+    places = np.array(positions)
+    if len(places) == 2:
+        axis = int(np.abs(places[1] - places[0]).argmax())
+        first, second = (("left {}", "right {}"), ("near {}", "far {}"))[axis]
+        return [first, second] if places[0, axis] <= places[1, axis] else [second, first]
+    order = np.argsort(places[:, 0], kind="stable")
+    return [f"{{}} {int(np.flatnonzero(order == i)[0]) + 1}" for i in range(len(places))]
+
+
+def make_key(name: str) -> str:
+    """The name as an identifier: lower-case ASCII letters, digits and underscores, a letter first."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    key = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
+    return key if key[:1].isalpha() else f"object_{key}".rstrip("_")

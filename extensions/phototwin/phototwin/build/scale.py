@@ -1,0 +1,123 @@
+"""The one factor that a photo without depth leaves open: from what the user measured, or from how large things usually are."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from phototwin.errors import InputError
+
+CAMERA_HEIGHT = "camera height"
+MAX_LENGTH_M = 10.0
+TYPICAL_LENGTH_M = {
+    **dict.fromkeys(("mug", "cup", "apple", "orange", "lemon", "tomato", "peach"), 0.085),
+    **dict.fromkeys(("can", "tin", "sponge"), 0.12),
+    **dict.fromkeys(("bowl",), 0.15),
+    **dict.fromkeys(("plate", "banana", "spoon", "fork", "knife", "stick", "box", "pitcher"), 0.2),
+    **dict.fromkeys(("bottle",), 0.22),
+    **dict.fromkeys(("cube",), 0.045),
+    **dict.fromkeys(("block", "ball"), 0.07),
+}
+"""Longest side of everyday things [m]. Rough: half of all things are within a third of it."""
+DEFAULT_LENGTH_M = 0.08
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A length that the user knows: the longest side of the named thing, or the height of the camera above the support [m]."""
+
+    name: str
+    length_m: float
+
+
+def parse_anchor(text: str) -> Anchor:
+    """The anchor that ``"green cube=0.04"`` or ``"camera height=0.45"`` states.
+
+    Raises:
+        InputError: It is not a name and a length in metres.
+    """
+    name, _, value = text.rpartition("=")
+    try:
+        length = float(value.strip().removesuffix("m"))
+    except ValueError:
+        length = float("nan")
+    if not name.strip() or not 0 < length <= MAX_LENGTH_M:
+        raise InputError(f"The anchor '{text}' is not a name and a length in metres. Write it like 'green cube=0.04'.")
+    return Anchor(" ".join(name.split()), length)
+
+
+def match_name(wanted: str, names: tuple[str, ...]) -> int:
+    """Index of the one object whose name shares most words with ``wanted``.
+
+    Raises:
+        InputError: None does, or several do equally.
+    """
+    words = set(re.findall(r"\w+", wanted.lower()))
+    # Shared words first; where they tie, the name with the fewest other words.
+    scores = [(len(words & (own := set(re.findall(r"\w+", n.lower())))), -len(own - words)) for n in names]
+    best = max(scores, default=(0, 0))
+    if best[0] == 0:
+        raise InputError(f"The anchor names '{wanted}', but the photo shows: {', '.join(names) or 'no object'}.")
+    if scores.count(best) > 1:
+        found = ", ".join(n for n, s in zip(names, scores, strict=True) if s == best)
+        raise InputError(f"The anchor '{wanted}' could mean any of: {found}. Name one of them.")
+    return scores.index(best)
+
+
+def find_scale(
+    anchors: tuple[Anchor, ...],
+    names: tuple[str, ...],
+    longest_m: np.ndarray,
+    camera_height_m: float,
+    metric: bool,
+    has_depth: bool,
+) -> tuple[float, str]:
+    """The factor that all lengths are multiplied with, and where it comes from, in words.
+
+    Args:
+        anchors: What the user measured.
+        names: Names of the objects.
+        longest_m: Their longest sides before scaling, (N,).
+        camera_height_m: Height of the camera before scaling.
+        metric: False where lengths are known only up to the factor.
+        has_depth: True where a depth image gives the lengths; anchors are then only compared with it.
+
+    Raises:
+        InputError: An anchor names nothing in the photo, or several things.
+    """
+    factors, words = [], []
+    for anchor in anchors:
+        is_camera = anchor.name.lower().replace("_", " ") == CAMERA_HEIGHT
+        index = -1 if is_camera else match_name(anchor.name, names)
+        factors.append(anchor.length_m / (camera_height_m if is_camera else longest_m[index]))
+        what = CAMERA_HEIGHT if is_camera else f"longest side of the {names[index]}"
+        words.append(f"{what} = {anchor.length_m:g} m")
+    if not anchors:
+        return (1.0, "") if metric else _prior_scale(names, longest_m)
+    factor, stated = float(np.exp(np.mean(np.log(factors)))), "; ".join(words)
+    if metric and has_depth:
+        return (
+            1.0,
+            f"Lengths come from the depth image; the anchor ({stated}) differs from it by {100 * (factor - 1):+.0f} %.",
+        )
+    spread = f", which disagree by {100 * (max(factors) / min(factors) - 1):.0f} %" if len(factors) > 1 else ""
+    instead = f" It rescales the given camera pose by {factor:.3f}." if metric else ""
+    return factor, f"Lengths come from the anchor: {stated}{spread}.{instead}"
+
+
+def _prior_scale(names: tuple[str, ...], longest_m: np.ndarray) -> tuple[float, str]:
+    """The factor that brings the objects, in the median, to the size such things usually have."""
+    if not names:
+        return 1.0, "Nothing states a length and there is no object: the camera height is an assumption."
+    typical = [
+        next((TYPICAL_LENGTH_M[w] for w in n.lower().split()[::-1] if w in TYPICAL_LENGTH_M), None) for n in names
+    ]
+    known = [i for i, value in enumerate(typical) if value is not None] or list(range(len(names)))
+    factor = float(np.median([(typical[i] or DEFAULT_LENGTH_M) / longest_m[i] for i in known]))
+    assumed = ", ".join(f"{names[i]} {typical[i] or DEFAULT_LENGTH_M:g} m" for i in known)
+    return (
+        factor,
+        f"Nothing states a length: assumed usual longest sides ({assumed}). Give --anchor 'NAME=METRES' to be exact.",
+    )
