@@ -23,6 +23,7 @@ class Robot:
         max_width_m: Widest thing the open gripper takes.
         finger_length_m: Free length of the fingers from the palm to their tips.
         finger_size_m: Finger thickness (along the opening direction) and width (across it).
+        pad_half_m: How far the pads reach beyond (and behind) the tool point along its Z.
         reach_m: Distance from the base within which most tool poses have a solution.
         base_radius_m: Radius of the footprint of the base.
         stiffness, damping, effort: Drive gains by joint name pattern [N m/rad, N m s/rad, N m] (fingers [N/m, N s/m, N]).
@@ -41,6 +42,7 @@ class Robot:
     finger_size_m: tuple[float, float]
     reach_m: float
     base_radius_m: float
+    pad_half_m: float = 0.0095
     stiffness: dict[str, float] = field(default_factory=dict)
     damping: dict[str, float] = field(default_factory=dict)
     effort: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,234 @@
+"""What the robot is told, as a task: an English sentence about the things in the scene -> ``Task``.
+
+The grammar is small and it refuses what it does not know, naming what it does: a wrong guess costs a whole run.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import re
+from dataclasses import dataclass
+
+from phototwin.errors import InstructionError
+from phototwin.scene import SceneObject
+
+LIFT_VERBS = ("pick up", "pick", "lift up", "lift", "grab", "take", "raise", "grasp")
+PLACE_VERBS = ("put", "place", "move", "set", "stack", "drop", "bring")
+RELATIONS = {
+    "on top of": "on",
+    "onto": "on",
+    "on": "on",
+    "into": "in",
+    "inside": "in",
+    "in": "in",
+    "next to": "next to",
+    "beside": "next to",
+    "near": "next to",
+    "to": "next to",
+}
+SYNONYMS = (
+    frozenset({"cube", "block", "box", "brick"}),
+    frozenset({"box", "carton", "packet", "package"}),
+    frozenset({"mug", "cup"}),
+    frozenset({"can", "cylinder", "tin"}),
+    frozenset({"ball", "sphere"}),
+    frozenset({"bowl", "basin"}),
+    frozenset({"plate", "dish", "saucer"}),
+    frozenset({"grey", "gray"}),
+    frozenset({"violet", "purple"}),
+)
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "white", "grey", "black")
+ANYTHING = frozenset({"one", "thing", "object", "item", "it"})
+MANY = frozenset({"all", "both", "every", "each", "everything", "them", "these", "those"})
+FILLERS = frozenset({"the", "a", "an", "this", "that", "your", "my"})
+SHAPE_WORDS = {"box": ("box",), "cylinder": ("cylinder",), "sphere": ("sphere",), "revolution": (), "extrusion": ()}
+POLITE_START = (
+    r"^(?:(?:please|now|ok|okay|hey|robot|kindly|(?:can|could|would|will) you|i want you to|try to|go and),?\s+)+"
+)
+POLITE_END = r"(?:,?\s+(?:please|now|for me|thanks|thank you|carefully|gently))+$"
+OFF_THE_SUPPORT = r"\s+(?:off|off of|from)\s+(?:the\s+)?(?:table|counter|desk|surface|ground|floor)$"
+CAN_DO = "What can be done: 'pick up the X', 'put the X on the Y', 'put the X in the Y' (a hollow Y), 'put the X next to the Y'."
+GRASPABLE_M = 0.075
+"""Narrow side that most parallel grippers take; only used to suggest a task."""
+HIGHEST_TARGET_M = 0.15
+"""Things are suggested to be put on others up to this height: above it the stack is hard to reach."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done with what.
+
+    Attributes:
+        family: "lift" or "place".
+        object: Key of the object that is moved.
+        relation: None (lift), "on", "in" or "next to".
+        target: Key of the object it is placed in relation to, or None.
+        text: The instruction as it was given.
+    """
+
+    family: str
+    object: str
+    relation: str | None
+    target: str | None
+    text: str
+
+
+def parse_instruction(text: str, objects: tuple[SceneObject, ...]) -> Task:
+    """The task that an English sentence asks for.
+
+    Raises:
+        InstructionError: It names nothing in the scene or several things, or asks for what no task can do.
+    """
+    sentence = re.sub(r"\s+", " ", re.sub(r"[.!?\"'`]+", " ", text.lower())).strip()
+    sentence = re.sub(POLITE_END, "", re.sub(POLITE_START, "", sentence + " ").strip())
+    if not sentence:
+        raise InstructionError(f"The instruction is empty. {CAN_DO} {_inventory(objects)}")
+    sentence = _join_pick_and_place(sentence)
+    if re.search(r"\bthen\b|;|\bafter(?:wards)?\b|\band (?:" + "|".join(LIFT_VERBS + PLACE_VERBS) + r")\b", sentence):
+        raise InstructionError(f"'{text}' asks for several steps; one task at a time can be done yet. {CAN_DO}")
+    for verb in LIFT_VERBS:
+        if re.match(rf"{verb}\b", sentence):
+            return _parse_lift(text, sentence[len(verb) :].strip(), objects)
+    for verb in PLACE_VERBS:
+        if re.match(rf"{verb}\b", sentence):
+            return _parse_place(text, sentence[len(verb) :].strip(), objects)
+    raise InstructionError(f"'{sentence.split()[0]}' in '{text}' is not something the robot can do. {CAN_DO}")
+
+
+def default_instruction(objects: tuple[SceneObject, ...]) -> str:
+    """The instruction for a scene when none is given: place the smallest graspable thing, or pick up the only one.
+
+    Raises:
+        InstructionError: The scene is empty.
+    """
+    if not objects:
+        raise InstructionError("There is nothing on the support, so there is nothing to do.")
+    small = sorted(objects, key=lambda item: (not _graspable(item), float(item.size_m.prod()), item.key))
+    moved = small[0]
+    for relation, fits in (("in", _fits_in), ("on", _fits_on)):
+        for target in small[:0:-1]:
+            if fits(moved, target):
+                return f"put the {moved.name} {relation} the {target.name}"
+    if len(objects) > 1 and _graspable(moved):
+        return f"put the {moved.name} next to the {small[1].name}"
+    return f"pick up the {moved.name}"
+
+
+def _graspable(item: SceneObject) -> bool:
+    return item.hollow or float(item.size_m[:2].min()) <= GRASPABLE_M
+
+
+def _fits_in(moved: SceneObject, target: SceneObject) -> bool:
+    return target.hollow and float(max(moved.size_m[:2])) < 0.75 * float(min(target.size_m[:2]))
+
+
+def _fits_on(moved: SceneObject, target: SceneObject) -> bool:
+    flat = not target.hollow and target.shape in ("box", "cylinder", "extrusion")
+    wide = float(min(target.size_m[:2])) >= 0.8 * float(min(moved.size_m[:2]))
+    return flat and wide and float(target.size_m[2]) <= HIGHEST_TARGET_M
+
+
+def _join_pick_and_place(sentence: str) -> str:
+    """'pick up X and put it on Y' is one task: 'put X on Y'."""
+    lift, place = "|".join(LIFT_VERBS), "|".join(PLACE_VERBS)
+    return re.sub(rf"^(?:{lift}) (.+?),? (?:and |and then |then )(?:{place}) (?:it|that)\b", r"put \1", sentence)
+
+
+def _parse_lift(text: str, rest: str, objects: tuple[SceneObject, ...]) -> Task:
+    phrase = re.sub(r"\s+up$", "", re.sub(OFF_THE_SUPPORT, "", rest))
+    if not phrase:
+        raise InstructionError(f"'{text}' does not say what to pick up. {_inventory(objects)}")
+    return Task("lift", find_object(phrase, objects).key, None, None, text)
+
+
+def _parse_place(text: str, rest: str, objects: tuple[SceneObject, ...]) -> Task:
+    relations = "|".join(sorted(RELATIONS, key=len, reverse=True))
+    splits = list(re.finditer(rf"(?:^|\s)({relations})(?:\s|$)", rest))
+    if not splits:
+        raise InstructionError(f"'{text}' does not say where to put it. {CAN_DO}")
+    split = splits[0]
+    phrase, target_phrase = re.sub(r"\s+down$", "", rest[: split.start()]), rest[split.end() :].strip()
+    if not phrase:
+        raise InstructionError(f"'{text}' does not say what to put there. {_inventory(objects)}")
+    moved = find_object(phrase, objects)
+    if not target_phrase:
+        raise InstructionError(f"'{text}' does not say {split[1]} what. {_inventory(objects)}")
+    target, relation = find_object(target_phrase, objects), RELATIONS[split[1]]
+    if moved.key == target.key:
+        raise InstructionError(f"'{text}' would put the {moved.name} {relation} itself: name two different things.")
+    if relation == "in" and not target.hollow:
+        hollow = ", ".join(item.name for item in objects if item.hollow) or "nothing here"
+        raise InstructionError(f"The {target.name} is not hollow, so nothing goes in it. Hollow: {hollow}.")
+    return Task("place", moved.key, relation, target.key, text)
+
+
+def find_object(phrase: str, objects: tuple[SceneObject, ...]) -> SceneObject:
+    """The one object that a noun phrase ("the green cube", "the red one") means.
+
+    Every word must fit. A word of the object's name counts more than a synonym, so "box" means the "red box" where there
+    is also a "green cube".
+
+    Raises:
+        InstructionError: No object fits, several do, or the phrase asks for many.
+    """
+    words = [word for word in re.findall(r"[a-z0-9]+", phrase) if word not in FILLERS]
+    known = {word for item in objects for word in _words(item)} | {word for group in SYNONYMS for word in group}
+    for word in words:
+        plural = word not in known and (word.removesuffix("s") in known or word.removesuffix("es") in known)
+        if plural or word in MANY or word == "and":
+            raise InstructionError(
+                f"'{phrase}' asks for more than one thing: name one at a time. {_inventory(objects)}"
+            )
+    if not words:
+        raise InstructionError(f"'{phrase}' names nothing. {_inventory(objects)}")
+    scores = {item.key: _score(words, item) for item in objects}
+    best = max(scores.values(), default=0)
+    found = [item for item in objects if scores[item.key] == best and best > 0]
+    if not found:
+        raise InstructionError(f"Nothing in the photo is called '{phrase}'. {_inventory(objects)}")
+    if len(found) > 1:
+        names = " or the ".join(item.name for item in found)
+        raise InstructionError(f"'{phrase}' could be several things: the {names}? Say which.")
+    return found[0]
+
+
+def _score(words: list[str], item: SceneObject) -> int:
+    """How well the words fit: 0 where one does not, else 3 for each word of the name, 2 a synonym or shape, 1 anything."""
+    total = 0
+    names = _words(item)
+    for word in words:
+        if word in names:
+            total += 3
+        elif any(word in group and group & names for group in SYNONYMS) or word in SHAPE_WORDS.get(item.shape, ()):
+            total += 2
+        elif word in ANYTHING or (word in ("container", "vessel") and item.hollow):
+            total += 1
+        elif word in COLOURS and not names & set(COLOURS) and word == _colour_name(item):
+            total += 2
+        else:
+            return 0
+    return total
+
+
+def _words(item: SceneObject) -> set[str]:
+    return set(re.findall(r"[a-z0-9]+", item.name.lower()))
+
+
+def _colour_name(item: SceneObject) -> str:
+    """A plain word for the object's typical colour; used only where its name has none."""
+    hue, saturation, value = colorsys.rgb_to_hsv(*(float(c) for c in item.color_rgb))
+    if value < 0.2:
+        return "black"
+    if saturation < 0.2:
+        return "white" if value > 0.75 else "grey"
+    degrees = hue * 360.0
+    if 15 <= degrees < 45 and value < 0.6:
+        return "brown"
+    for upper, name in ((15, "red"), (45, "orange"), (70, "yellow"), (165, "green"), (200, "cyan"), (260, "blue")):
+        if degrees < upper:
+            return name
+    return "purple" if degrees < 310 else "pink" if degrees < 340 else "red"
+
+
+def _inventory(objects: tuple[SceneObject, ...]) -> str:
+    return f"In the photo: {', '.join(item.name for item in objects) or 'nothing'}."
