@@ -1,0 +1,275 @@
+"""Textures of fitted shapes: what the photo shows, and a plausible guess for what it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from phototwin.frames import invert, project, transform
+from phototwin.kernels.rasterize import Raster, rasterize
+
+MAX_TEXTURE_PX = 1024
+MIN_TEXTURE_PX = 32
+OVERSAMPLING = 1.5
+"""Texels per photo pixel: sampling twice with a filter of one pixel would blur the photo's finest detail."""
+PADDING_PX = 2
+"""Texels around each chart that repeat its rim, so that filtering never reaches another chart."""
+MIN_COSINE = 0.1
+"""Surface seen more edge-on than this says little about its colour."""
+DEPTH_TOLERANCE = 0.02
+"""A point is seen where it is within this share of the object's size of what the camera sees first."""
+NEIGHBOURS = 12
+CELLS_PER_SIDE = 64
+"""Unseen texels are coloured in cells this fine along the object's longest side."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The photo as one object sees it.
+
+    Attributes:
+        rgb: (H, W, 3) uint8.
+        clean: (H, W) bool, pixels that show nothing but this object.
+        depth_m: Depth of the fitted object alone, (H, W) float32, 0 = not there [m].
+        K_px: Intrinsics (3, 3).
+        T_camera_object: Pose of the object, (4, 4).
+        tolerance_m: Distance behind ``depth_m`` at which a point still counts as seen [m].
+    """
+
+    rgb: np.ndarray
+    clean: np.ndarray
+    depth_m: np.ndarray
+    K_px: np.ndarray
+    T_camera_object: np.ndarray
+    tolerance_m: float
+
+
+def bake_texture(
+    points_o: np.ndarray,
+    faces: np.ndarray,
+    T_world_object: np.ndarray,
+    T_world_camera: np.ndarray,
+    K_px: np.ndarray,
+    rgb: np.ndarray,
+    mask: np.ndarray,
+    shape: str = "box",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Texture coordinates (F, 3, 2) float32 and the texture (h, w, 3) uint8 of an object in a photo.
+
+    What the photo shows is copied from it. The rest is taken from where the shape's own symmetry lands on a seen point,
+    then from the nearest seen points.
+
+    Args:
+        points_o: Vertices (V, 3), object frame [m].
+        faces: (F, 3), counter-clockwise seen from outside.
+        T_world_object: Fitted pose (4, 4).
+        T_world_camera: Camera pose (4, 4).
+        K_px: Intrinsics (3, 3).
+        rgb: Photo (H, W, 3) uint8.
+        mask: Pixels of the object (H, W) bool.
+        shape: One of ``OBJECT_SHAPES``; says which symmetries to try.
+    """
+    points_o = np.asarray(points_o, dtype=np.float64)
+    T_camera_object = invert(T_world_camera) @ T_world_object
+    points_c = transform(T_camera_object, points_o)
+    normals_o = face_normals(points_o, faces)
+    pixel_m = max(float(np.median(points_c[:, 2])), 1e-3) / float(K_px[0, 0])
+    uv, width, height = _unwrap(points_o, faces, normals_o, pixel_m / OVERSAMPLING)
+    atlas = _draw_flat(uv, width, height)
+    where = atlas.face >= 0
+    hit = atlas.face[where]
+    texels_o = np.einsum("nc,ncd->nd", atlas.bary[where].astype(np.float64), points_o[faces[hit]])
+    size = float(np.ptp(points_o, axis=0).max())
+    shown = rasterize(points_c, faces, K_px, rgb.shape[1], rgb.shape[0])
+    view = View(rgb, _clean_pixels(mask), shown.depth_m, K_px, T_camera_object, DEPTH_TOLERANCE * size)
+    colors = _complete(view, texels_o, normals_o[hit], _symmetries(shape, T_camera_object), size)
+    texture = np.zeros((height, width, 3), np.uint8)
+    texture[where] = np.clip(np.round(colors), 0, 255)
+    st = np.stack([uv[..., 0] / width, 1.0 - uv[..., 1] / height], -1)
+    return st.astype(np.float32), _spread(texture, where)
+
+
+def face_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (F, 3) of triangles, 0 for those without area."""
+    a, b, c = np.moveaxis(np.asarray(points, dtype=np.float64)[faces], 1, 0)
+    normals = np.cross(b - a, c - a)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return normals / np.where(length > 0, length, 1.0)
+
+
+def sample_texture(texture: np.ndarray, st: np.ndarray) -> np.ndarray:
+    """Bilinear colours (..., 3) float32 of a texture (h, w, 3) at coordinates (..., 2), (0, 0) at its lower left."""
+    height, width = texture.shape[:2]
+    pixels = np.stack([st[..., 0] * width, (1.0 - st[..., 1]) * height], -1)
+    return _sample(texture, pixels.reshape(-1, 2)).reshape(*st.shape[:-1], 3)
+
+
+def shade_raster(raster: Raster, st: np.ndarray, texture: np.ndarray) -> np.ndarray:
+    """Colours (H, W, 3) uint8 of what a raster shows of a textured mesh, 0 where it shows nothing."""
+    hit = raster.face >= 0
+    out = np.zeros((*raster.face.shape, 3), np.uint8)
+    at = np.einsum("nc,ncd->nd", raster.bary[hit], st[raster.face[hit]])
+    out[hit] = np.clip(np.round(sample_texture(texture, at)), 0, 255)
+    return out
+
+
+def _sample(image: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Bilinear values (N, C) float32 at pixel coordinates (N, 2), centres at +0.5, the border repeated."""
+    height, width = image.shape[:2]
+    x = np.clip(pixels[:, 0] - 0.5, 0, width - 1)
+    y = np.clip(pixels[:, 1] - 0.5, 0, height - 1)
+    x0, y0 = np.minimum(x.astype(int), max(width - 2, 0)), np.minimum(y.astype(int), max(height - 2, 0))
+    x1, y1 = np.minimum(x0 + 1, width - 1), np.minimum(y0 + 1, height - 1)
+    fx, fy = (x - x0)[:, None].astype(np.float32), (y - y0)[:, None].astype(np.float32)
+    top = image[y0, x0] * (1 - fx) + image[y0, x1] * fx
+    return top * (1 - fy) + (image[y1, x0] * (1 - fx) + image[y1, x1] * fx) * fy
+
+
+def _clean_pixels(mask: np.ndarray) -> np.ndarray:
+    """The mask without its rim, whose pixels mix the object with what is behind it."""
+    import cv2
+
+    # Two pixels, more on large objects whose masks are rougher, less where nothing would be left.
+    radius = round(float(np.clip(0.01 * np.sqrt(mask.sum()), 2, 5)))
+    for r in range(radius, 0, -1):
+        inner = cv2.erode(mask.astype(np.uint8), np.ones((2 * r + 1, 2 * r + 1), np.uint8), borderValue=0) > 0
+        if inner.sum() > 0.4 * mask.sum():
+            return inner
+    return mask
+
+
+def _unwrap(points: np.ndarray, faces: np.ndarray, normals: np.ndarray, texel_m: float) -> tuple[np.ndarray, int, int]:
+    """Pixel coordinates (F, 3, 2) of every corner in an atlas, and its width and height.
+
+    Faces are projected along the axis nearest to their normal; connected faces of one axis share a chart.
+    """
+    chart = _charts(points, faces, normals)
+    axis = np.abs(normals).argmax(1)
+    flat = np.zeros((len(faces), 3, 2))
+    for k, (i, j) in enumerate(((1, 2), (0, 2), (0, 1))):
+        flat[axis == k] = points[faces[axis == k]][..., [i, j]]
+    count = int(chart.max()) + 1
+    low, high = np.full((count, 2), np.inf), np.full((count, 2), -np.inf)
+    np.minimum.at(low, chart, flat.min(1))
+    np.maximum.at(high, chart, flat.max(1))
+    while True:
+        sizes = np.ceil((high - low) / texel_m).astype(int) + 2 * PADDING_PX + 1
+        corners, width, height = _pack(sizes)
+        if max(width, height) <= MAX_TEXTURE_PX:
+            break
+        texel_m *= 1.1
+    uv = (flat - low[chart][:, None]) / texel_m + (corners[chart][:, None] + PADDING_PX + 0.5)
+    return uv, width, height
+
+
+def _charts(points: np.ndarray, faces: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Chart of each face (F,): components of faces that share an edge and face the same way along the same axis."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    axis = np.abs(normals).argmax(1)
+    side = 2 * axis + (np.take_along_axis(normals, axis[:, None], 1)[:, 0] > 0)
+    _, welded = np.unique(np.round(points, 7), axis=0, return_inverse=True)
+    edges = np.sort(welded.reshape(-1)[faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)], axis=1)
+    owner = np.repeat(np.arange(len(faces)), 3)
+    order = np.lexsort((edges[:, 0], edges[:, 1]))
+    edges, owner = edges[order], owner[order]
+    pair = (edges[1:] == edges[:-1]).all(1)
+    a, b = owner[1:][pair], owner[:-1][pair]
+    same = side[a] == side[b]
+    graph = coo_array((np.ones(same.sum()), (a[same], b[same])), shape=(len(faces), len(faces)))
+    return connected_components(graph, directed=False)[1]
+
+
+def _pack(sizes: np.ndarray) -> tuple[np.ndarray, int, int]:
+    """Upper left corners (N, 2) of rectangles (N, 2) set in rows, tallest first, and the width and height of the whole."""
+    width = int(max(np.sqrt(1.1 * np.prod(sizes, axis=1, dtype=np.int64).sum()), sizes[:, 0].max(), MIN_TEXTURE_PX))
+    corners = np.zeros_like(sizes)
+    x = y = row = 0
+    for i in np.argsort(-sizes[:, 1], kind="stable"):
+        if x + sizes[i, 0] > width:
+            x, y, row = 0, y + row, 0
+        corners[i] = x, y
+        x, row = x + sizes[i, 0], max(row, sizes[i, 1])
+    return corners, width, max(int(y + row), MIN_TEXTURE_PX)
+
+
+def _draw_flat(uv: np.ndarray, width: int, height: int) -> Raster:
+    """Which face and where on it each texel of the atlas is."""
+    flat = np.concatenate([uv.reshape(-1, 2), np.ones((uv.size // 2, 1))], 1)
+    return rasterize(flat, np.arange(len(flat)).reshape(-1, 3), np.eye(3), width, height)
+
+
+def _look_up(view: View, points_o: np.ndarray, normals_o: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Photo colours (N, 3) of surface points, and where they are really seen (N,)."""
+    points_c = transform(view.T_camera_object, points_o)
+    normals_c = normals_o @ view.T_camera_object[:3, :3].T
+    cosine = -(points_c * normals_c).sum(1) / np.maximum(np.linalg.norm(points_c, axis=1), 1e-9)
+    in_front = points_c[:, 2] > 1e-3
+    pixels = project(view.K_px, np.where(in_front[:, None], points_c, [0.0, 0.0, 1.0]))
+    height, width = view.clean.shape
+    inside = in_front & (pixels >= 0).all(1) & (pixels[:, 0] < width) & (pixels[:, 1] < height)
+    column, row = np.where(inside[:, None], pixels, 0).astype(int).T
+    behind = points_c[:, 2] - view.depth_m[row, column]
+    seen = inside & (cosine > MIN_COSINE) & view.clean[row, column]
+    seen &= (view.depth_m[row, column] > 0) & (np.abs(behind) < view.tolerance_m)
+    colors = np.zeros((len(points_o), 3), np.float32)
+    colors[seen] = _sample(view.rgb, pixels[seen])
+    return colors, seen
+
+
+def _symmetries(shape: str, T_camera_object: np.ndarray) -> list[np.ndarray]:
+    """Linear maps (3, 3) of the object onto itself, most plausible first."""
+    mirror_x, mirror_y, mirror_z = np.diag([-1.0, 1, 1]), np.diag([1.0, -1, 1]), np.diag([1.0, 1, -1])
+    maps = []
+    if shape in ("cylinder", "sphere", "revolution"):
+        # Behind the axis is what is before it: no seam where the seen part ends.
+        away = np.array([*T_camera_object[2, :2], 0.0])
+        away = away / np.linalg.norm(away) if np.linalg.norm(away) > 1e-6 else np.array([1.0, 0, 0])
+        maps.append(np.eye(3) - 2 * np.outer(away, away))
+    # Half a turn keeps print readable, a mirror image does not.
+    return [*maps, mirror_x @ mirror_y, mirror_y, mirror_x, mirror_x @ mirror_z, mirror_y @ mirror_z, mirror_z]
+
+
+def _complete(
+    view: View, points_o: np.ndarray, normals_o: np.ndarray, symmetries: list[np.ndarray], size: float
+) -> np.ndarray:
+    """A colour for every surface point (N, 3) float32: seen, mirrored from seen, or like its neighbours."""
+    colors, known = _look_up(view, points_o, normals_o)
+    seen = known.copy()
+    for S in symmetries:
+        missing = np.flatnonzero(~known)
+        found, ok = _look_up(view, points_o[missing] @ S.T, normals_o[missing] @ S.T)
+        colors[missing[ok]], known[missing[ok]] = found[ok], True
+    if not seen.any():
+        pixels = view.rgb[view.clean]
+        return np.broadcast_to(np.median(pixels, axis=0) if len(pixels) else 128.0, colors.shape).astype(np.float32)
+    if not known.all():
+        colors[~known] = _from_neighbours(points_o[known], colors[known], points_o[~known], size)
+    return colors
+
+
+def _from_neighbours(known_o: np.ndarray, colors: np.ndarray, wanted_o: np.ndarray, size: float) -> np.ndarray:
+    """Colours (M, 3) by inverse distance over the nearest known points, computed once per small cell."""
+    from scipy.spatial import cKDTree
+
+    thin = slice(None, None, max(1, len(known_o) // 20000))
+    cells, member = np.unique(np.floor(wanted_o / size * CELLS_PER_SIDE), axis=0, return_inverse=True)
+    centres = (cells + 0.5) * size / CELLS_PER_SIDE
+    count = min(NEIGHBOURS, len(known_o[thin]))
+    distance, index = cKDTree(known_o[thin]).query(centres, k=count)
+    weight = 1.0 / (distance.reshape(len(cells), count) + 0.25 * size / CELLS_PER_SIDE)
+    near = colors[thin][index.reshape(len(cells), count)]
+    mean = (near * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
+    return mean[member.reshape(-1)].astype(np.float32)
+
+
+def _spread(texture: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The texture with every texel outside ``where`` set to its nearest one inside."""
+    from scipy.ndimage import distance_transform_edt
+
+    if not where.any():
+        return np.full_like(texture, 128)
+    nearest = np.asarray(distance_transform_edt(~where, return_distances=False, return_indices=True))
+    return texture[nearest[0], nearest[1]]
