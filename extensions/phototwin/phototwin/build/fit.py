@@ -1,0 +1,219 @@
+"""The shape that explains one object's mask, depth and colours best, as a closed mesh with convex pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from phototwin.build import shapes
+from phototwin.build.fit_extrusion import fit_extrusion
+from phototwin.build.fit_revolution import fit_revolution
+from phototwin.build.fit_solids import Candidate, fit_box, fit_cylinder, fit_sphere
+from phototwin.build.fit_view import JUMP_SHARE, MIN_POINTS, View, make_view, overlap
+from phototwin.errors import InputError
+from phototwin.frames import invert, make_T, rotation_z, transform
+from phototwin.scene import ConvexPiece
+
+CROP_MARGIN_PX = 12
+MAX_SIDE_PX = 400  # larger objects are looked at with fewer pixels
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How shapes compete.
+
+    Attributes:
+        shapes: The shapes that may be chosen; empty means all.
+        residual_m: A measured point further than this from the surface is unexplained [m].
+        overlap_weight: What one unit of missing silhouette overlap costs against the share of unexplained points.
+    """
+
+    shapes: tuple[str, ...] = ()
+    residual_m: float = 0.006
+    overlap_weight: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class FittedShape:
+    """The chosen shape.
+
+    Attributes:
+        shape: One of ``scene.OBJECT_SHAPES``.
+        hollow: Open vessel.
+        T_world_object: Pose (4, 4): Z up, origin at the bounding box's centre, +X along the longer horizontal side [m].
+        points: (V, 3) float32, object frame [m].
+        faces: (F, 3) int32, counter-clockwise seen from outside; closed.
+        pieces: Convex pieces, object frame.
+        size_m: Extent of the bounding box (3,) [m].
+        iou: Overlap of the mesh's silhouette with the mask, 0..1.
+        depth_rmse_m: Root mean square distance of the measured points to the surface, without those it does not explain, or None [m].
+        notes: One sentence: which shapes competed and how they scored.
+    """
+
+    shape: str
+    hollow: bool
+    T_world_object: np.ndarray
+    points: np.ndarray
+    faces: np.ndarray
+    pieces: tuple[ConvexPiece, ...]
+    size_m: np.ndarray
+    iou: float
+    depth_rmse_m: float | None
+    notes: str
+
+
+def fit_object(
+    mask: np.ndarray,
+    K_px: np.ndarray,
+    T_world_camera: np.ndarray,
+    depth_m: np.ndarray | None,
+    rgb: np.ndarray | None,
+    config: FitConfig | None = None,
+) -> FittedShape:
+    """The shape of one object that stands on the support z = 0 (or on what the depth shows beneath it).
+
+    Args:
+        mask: (H, W) bool.
+        K_px: (3, 3) [px].
+        T_world_camera: (4, 4) [m].
+        depth_m: (H, W) along the optical axis, 0 unknown [m], or None.
+        rgb: (H, W, 3) uint8, or None.
+        config: How shapes compete.
+
+    Raises:
+        InputError: An array has another size than the mask.
+        PerceptionError: The mask is too small or its foot does not meet the support.
+    """
+    config = config or FitConfig()
+    for name, image in (("depth", depth_m), ("rgb", rgb)):
+        if image is not None and image.shape[:2] != mask.shape:
+            raise InputError(
+                f"The {name} is {image.shape[:2]} but the mask is {mask.shape}; both must be of one photo."
+            )
+    view = make_view(*_cropped(mask, K_px, depth_m, rgb, T_world_camera))
+    if len(view.points_w) < MIN_POINTS and depth_m is not None:
+        view = make_view(*_cropped(mask, K_px, None, rgb, T_world_camera))
+    candidates = [c for c in _candidates(view) if not config.shapes or c.shape in config.shapes]
+    if not candidates:
+        raise InputError(f"No shape of {', '.join(config.shapes)} can be fitted to this object.")
+    judged = [(_judge(view, c, config), c) for c in candidates]
+    judged.sort(key=lambda item: item[0].score)
+    (verdict, best) = judged[0]
+    words = ", ".join(f"{'hollow ' if c.hollow else ''}{c.shape} {v.score:.3f}" for v, c in judged)
+    evidence = f"{len(view.points_w)} depth points and the silhouette" if len(view.points_w) else "the silhouette only"
+    notes = f"Fitted by {evidence}; lower is better: {words}{'; ' + best.note if best.note else ''}."
+    return _in_object_frame(best, verdict, notes)
+
+
+def _cropped(
+    mask: np.ndarray, K_px: np.ndarray, depth_m: np.ndarray | None, rgb: np.ndarray | None, T_world_camera: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """``make_view``'s arguments for the mask's surroundings, with every second, third.. pixel where that is enough."""
+    v, u = np.nonzero(mask)
+    if not len(v):
+        raise InputError("An object's mask is empty.")
+    low = np.maximum([u.min() - CROP_MARGIN_PX, v.min() - CROP_MARGIN_PX], 0)
+    high = np.minimum([u.max() + CROP_MARGIN_PX + 1, v.max() + CROP_MARGIN_PX + 1], mask.shape[::-1])
+    step = int(np.ceil((high - low).max() / MAX_SIDE_PX))
+    part = (slice(low[1] + step // 2, high[1], step), slice(low[0] + step // 2, high[0], step))
+    K = np.array(K_px, dtype=np.float64)
+    K[:2, 2] -= low + step // 2 + 0.5  # the first kept pixel's centre ...
+    K[:2] /= step
+    K[:2, 2] += 0.5  # ... is the centre of the new first pixel
+    crop = [None if image is None else np.ascontiguousarray(image[part]) for image in (depth_m, rgb)]
+    return np.ascontiguousarray(mask[part]), K, np.asarray(T_world_camera, dtype=np.float64), crop[0], crop[1]
+
+
+def _candidates(view: View) -> list[Candidate]:
+    cylinder, parameters = fit_cylinder(view)
+    out = [fit_box(view), cylinder, fit_sphere(view), *fit_revolution(view, parameters)]
+    flat = fit_extrusion(view)
+    return [*out, flat] if flat is not None else out
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    score: float
+    iou: float
+    rmse_m: float | None
+
+
+def _judge(view: View, candidate: Candidate, config: FitConfig) -> _Verdict:
+    """Missing silhouette overlap + unexplained points + surface in front of what was measured + complexity; lower is better."""
+    points_w = transform(candidate.T_world_fit, candidate.solid.points)
+    iou = overlap(view, points_w, candidate.solid.faces)
+    score = config.overlap_weight * (1 - iou) + candidate.complexity
+    if not len(view.points_w):
+        return _Verdict(score, iou, None)
+    from scipy.spatial import cKDTree
+
+    samples = _surface_samples(points_w, candidate.solid.faces, 12000)
+    distance = cKDTree(samples).query(view.points_w)[0]
+    tolerance = min(config.residual_m, max(0.003, 0.08 * float(np.ptp(points_w, axis=0).max())))
+    explained = distance < tolerance
+    rmse = float(np.sqrt(np.mean(distance[explained] ** 2))) if explained.any() else tolerance
+    ahead = _in_front(view, samples, tolerance)
+    score += float(np.mean(~explained)) + ahead + 0.1 * min(rmse / tolerance, 1.0)
+    return _Verdict(score, iou, rmse)
+
+
+def _surface_samples(points: np.ndarray, faces: np.ndarray, count: int) -> np.ndarray:
+    """About ``count`` points (N, 3) spread over a mesh by area, the same every time."""
+    a, b, c = (points[faces[:, i]] for i in range(3))
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    rng = np.random.default_rng(0)
+    face = rng.choice(len(faces), count, p=area / area.sum())
+    r, s = np.sqrt(rng.random((count, 1))), rng.random((count, 1))
+    return (1 - r) * a[face] + r * (1 - s) * b[face] + r * s * c[face]
+
+
+def _in_front(view: View, samples_w: np.ndarray, tolerance_m: float) -> float:
+    """Share of surface samples that hide something the sensor saw behind them: free space that the shape fills."""
+    assert view.depth_m is not None
+    height, width = view.mask.shape
+    distance = transform(view.T_camera_world, samples_w)[:, 2]
+    u, v = np.floor(view.project(samples_w)).astype(int).T
+    inside = (u >= 0) & (v >= 0) & (u < width) & (v < height)
+    measured = np.zeros(len(samples_w))
+    measured[inside] = view.depth_m[v[inside], u[inside]]
+    slack = tolerance_m + JUMP_SHARE * 0.25 * distance
+    return float(np.mean((measured > 0) & (distance < measured - slack)))
+
+
+def _in_object_frame(candidate: Candidate, verdict: _Verdict, notes: str) -> FittedShape:
+    """Move the origin to the bounding box's centre and +X to the longer horizontal side."""
+    T_world_fit = candidate.T_world_fit
+    size = np.ptp(candidate.solid.points, axis=0)
+    turn = rotation_z(np.pi / 2 if size[1] > size[0] else 0.0)
+    points = candidate.solid.points @ turn
+    center = (points.min(axis=0) + points.max(axis=0)) / 2
+    T_fit_object = make_T(turn, turn @ center)
+    T_object_fit = invert(T_fit_object)
+    pieces = tuple(
+        ConvexPiece(transform(T_object_fit, piece.points.astype(np.float64)).astype(np.float32), piece.faces)
+        for piece in candidate.solid.pieces
+    )
+    return FittedShape(
+        shape=candidate.shape,
+        hollow=candidate.hollow,
+        T_world_object=T_world_fit @ T_fit_object,
+        points=(points - center).astype(np.float32),
+        faces=candidate.solid.faces,
+        pieces=pieces,
+        size_m=np.ptp(points, axis=0),
+        iou=verdict.iou,
+        depth_rmse_m=verdict.rmse_m,
+        notes=notes,
+    )
+
+
+def mesh_facts(shape: FittedShape) -> dict[str, float | bool]:
+    """Closedness, volume of mesh and pieces [m^3]: what a report or a test asks of a fitted shape."""
+    pieces: Sequence[ConvexPiece] = shape.pieces
+    return {
+        "closed": shapes.is_closed(shape.faces),
+        "volume_m3": shapes.mesh_volume(shape.points.astype(np.float64), shape.faces),
+        "pieces_volume_m3": sum(shapes.mesh_volume(p.points.astype(np.float64), p.faces) for p in pieces),
+    }

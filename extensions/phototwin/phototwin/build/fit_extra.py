@@ -1,0 +1,150 @@
+"""What sticks out of a surface of revolution: handles as bent rods, spouts and knobs as convex lumps."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from phototwin.build import shapes
+from phototwin.build.fit_view import MIN_POINTS, View, silhouette
+from phototwin.frames import invert, transform
+
+OUTSIDE_M = 0.007
+MIN_EXTRA_POINTS = 12
+MIN_REACH_M = 0.010  # less is the body's own irregularity
+WIDE_M = (0.006, 0.022)  # a handle's width across its plane
+THICK_M = (0.005, 0.018)
+
+
+def fit_appendages(
+    view: View, T_world_fit: np.ndarray, radii_m: np.ndarray, levels_m: np.ndarray
+) -> tuple[list[shapes.Solid], str]:
+    """Closed parts, fit frame, for what the body (radii over levels) leaves unexplained, and a few words; at most two."""
+    body = shapes.revolution(radii_m, levels_m)
+    missing = view.mask & ~_grown(silhouette(view, transform(T_world_fit, body.points), body.faces))
+    local = transform(invert(T_world_fit), view.points_w) if len(view.points_w) >= MIN_POINTS else np.zeros((0, 3))
+    if len(local):
+        rho = np.linalg.norm(local[:, :2], axis=1)
+        local = local[rho > np.interp(local[:, 2], levels_m, radii_m) + OUTSIDE_M]
+    else:
+        local = _points_from_silhouette(view, T_world_fit, missing)
+    solids, words = [], []
+    for group in _by_direction(local):
+        if len(group) < MIN_EXTRA_POINTS:
+            continue
+        made = _appendage(view, T_world_fit, group, radii_m, levels_m)
+        if made is not None:
+            solids.append(made[0])
+            words.append(made[1])
+    return solids[:2], " and ".join(words[:2])
+
+
+def _grown(mask: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), dtype=np.uint8)) > 0
+
+
+def _points_from_silhouette(view: View, T_world_fit: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Pixels beside the body, lifted to the vertical plane through the axis that faces the camera, fit frame (N, 3)."""
+    import cv2
+
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(missing.astype(np.uint8), connectivity=8)
+    if count < 2:
+        return np.zeros((0, 3))
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    big = np.isin(labels, 1 + np.flatnonzero(areas >= max(20, 0.012 * view.mask.sum())))
+    v, u = np.nonzero(big)
+    if not len(v):
+        return np.zeros((0, 3))
+    K, R = view.K_px, view.T_camera_world[:3, :3]
+    rays = np.stack([(u + 0.5 - K[0, 2]) / K[0, 0], (v + 0.5 - K[1, 2]) / K[1, 1], np.ones(len(u))], -1) @ R
+    origin = T_world_fit[:3, 3]
+    facing = view.ahead_w
+    reach = np.dot(origin - view.camera_w, facing) / np.maximum(rays @ facing, 1e-6)
+    points = view.camera_w + rays * reach[:, None] - origin
+    return points[points[:, 2] > 0]
+
+
+def _by_direction(points: np.ndarray) -> list[np.ndarray]:
+    """Points (N, 3) split where their directions around the axis leave a gap of 40 degrees, largest group first."""
+    if not len(points):
+        return []
+    angle = np.sort(np.arctan2(points[:, 1], points[:, 0]))
+    order = np.argsort(np.arctan2(points[:, 1], points[:, 0]))
+    gaps = np.diff(np.concatenate([angle, angle[:1] + 2 * np.pi]))
+    cuts = np.flatnonzero(gaps > np.radians(40))
+    if not len(cuts):
+        return []  # all around: not an appendage but a misfit of the body
+    rolled = np.roll(order, -(cuts[0] + 1))
+    sizes = np.diff(np.concatenate([cuts, [cuts[0] + len(points)]]))
+    groups = np.split(points[rolled], np.cumsum(sizes)[:-1])
+    return sorted(groups, key=len, reverse=True)
+
+
+def _appendage(
+    view: View, T_world_fit: np.ndarray, group: np.ndarray, radii_m: np.ndarray, levels_m: np.ndarray
+) -> tuple[shapes.Solid, str] | None:
+    direction = np.median(group[:, :2] / np.linalg.norm(group[:, :2], axis=1, keepdims=True), axis=0)
+    direction /= np.linalg.norm(direction)
+    side = np.array([-direction[1], direction[0], 0.0])
+    out = np.stack([group[:, :2] @ direction, group[:, 2]], -1)
+    across = group @ side
+    wall = np.interp(out[:, 1], levels_m, radii_m)
+    if np.percentile(out[:, 0] - wall, 95) < MIN_REACH_M or np.ptp(out[:, 1]) < MIN_REACH_M:
+        return None
+    options = []
+    arc = _arc(out, radii_m, levels_m)
+    wide = float(np.clip(1.2 * np.subtract(*np.percentile(across, [92, 8])), *WIDE_M))
+    if arc is not None:
+        path, thick = arc
+        offset = float(np.median(across)) * side if len(view.points_w) else 0.0
+        path3 = path[:, :1] * np.append(direction, 0.0) + path[:, 1:] * [0.0, 0.0, 1.0] + offset
+        wide = max(wide, thick) if len(view.points_w) else float(np.clip(1.2 * thick, *WIDE_M))
+        options.append((shapes.tube(path3, side, thick, wide), "a handle"))
+    mirrored = np.concatenate([group, group - 2 * (across[:, None]) * side])
+    root = mirrored.copy()
+    root[:, :2] *= 0.85 * (np.interp(root[:, 2], levels_m, radii_m) / np.linalg.norm(root[:, :2], axis=1))[:, None]
+    cloud = np.concatenate([mirrored + 0.003 * side, mirrored - 0.003 * side, root])
+    if len(group) >= MIN_EXTRA_POINTS:
+        options.append((shapes.lump(cloud), "a spout or knob"))
+    body = shapes.revolution(radii_m, levels_m)
+    covered = silhouette(view, transform(T_world_fit, body.points), body.faces)
+    scores = []
+    for solid, _ in options:
+        seen = covered | silhouette(view, transform(T_world_fit, solid.points), solid.faces)
+        scores.append(float((seen & view.mask).sum()) / max(float((seen | view.mask).sum()), 1.0))
+    best = int(np.argmax(scores))
+    plain = float((covered & view.mask).sum()) / max(float((covered | view.mask).sum()), 1.0)
+    return options[best] if scores[best] > plain + 0.003 else None
+
+
+def _arc(out: np.ndarray, radii_m: np.ndarray, levels_m: np.ndarray, bins: int = 9) -> tuple[np.ndarray, float] | None:
+    """Middle line (P, 2) reach and height of a handle through points (N, 2), rooted in the wall, and its thickness [m]."""
+    low, high = np.percentile(out[:, 1], [2, 98])
+    middle = (low + high) / 2
+    eye = np.array([float(np.interp(middle, levels_m, radii_m)), middle])
+    offset = out - eye
+    angle = np.arctan2(offset[:, 1], np.maximum(offset[:, 0], 1e-6))
+    radius = np.linalg.norm(offset, axis=1)
+    edges = np.linspace(np.percentile(angle, 1), np.percentile(angle, 99), bins + 1)
+    path, spread = [], []
+    for a, b in itertools.pairwise(edges):
+        here = radius[(angle >= a) & (angle <= b)]
+        if len(here) < 2:
+            continue
+        inner, outer = np.percentile(here, [8, 92])
+        spread.append(outer - inner)
+        mid = (a + b) / 2
+        path.append(eye + (inner + outer) / 2 * np.array([np.cos(mid), np.sin(mid)]))
+    if len(path) < 4:
+        return None
+    thick = float(np.clip(1.15 * np.median(spread), *THICK_M))
+    ends = []
+    for first, second in ((path[0], path[1]), (path[-1], path[-2])):
+        root_z = float(
+            np.clip(first[1] + 0.3 * (first[1] - second[1]), levels_m[0] + thick / 2, levels_m[-1] - thick / 2)
+        )
+        ends.append(np.array([float(np.interp(root_z, levels_m, radii_m)) - 0.001, root_z]))
+    return np.array([ends[0], *path, ends[1]]), thick

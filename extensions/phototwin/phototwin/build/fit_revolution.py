@@ -1,0 +1,195 @@
+"""Surfaces of revolution: vessels, bottles, plates; with the handle or spout that sticks out of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phototwin.build import shapes
+from phototwin.build.fit_solids import (
+    CIRCLE,
+    POINT_SIGMA_M,
+    Candidate,
+    first_guess,
+    solve,
+    some_points,
+)
+from phototwin.build.fit_view import MIN_POINTS, View, convex_outline, polygon_distance
+from phototwin.frames import make_T
+
+STATIONS = 10  # radii along the height
+SMOOTH_M = 0.004  # second difference of the radii that counts as one sigma
+OUTSIDE_M = 0.007  # points further out than this are a handle or a spout
+INNER_COS = 0.25  # normals that face the axis more than this are on an inner wall
+WALL_M = 0.004  # of a vessel whose wall's two sides are not both seen
+MIN_WALL_M, MAX_WALL_SHARE = 0.0025, 0.25
+
+
+def fit_revolution(view: View, cylinder: np.ndarray) -> list[Candidate]:
+    """Solid and, where it can be one, hollow revolution; ``cylinder`` holds x, y, radius, height to start from."""
+    with_depth = len(view.points_w) >= MIN_POINTS
+    tall = max(first_guess(view)[2], 0.004) if with_depth else float(cylinder[3])
+    points, normals = _even_points(view)
+    center = _axis(points, normals, cylinder[:2], float(cylinder[2])) if with_depth else cylinder[:2]
+    heights = np.linspace(0.0, 1.0, STATIONS)
+    start = np.concatenate([center, np.full(STATIONS, cylinder[2]), [tall, WALL_M]])
+    if with_depth:
+        start[2 : 2 + STATIONS] = _radii_by_height(points, center, view.base_z, tall, float(cylinder[2]))
+    keep = np.ones(len(points), dtype=bool)
+    chosen = view.body_contour
+    p = start
+    for _ in range(2):
+        p = _solve_profile(view, p, points[keep], normals[keep], chosen, heights)
+        rho = np.linalg.norm(points[:, :2] - p[:2], axis=1)
+        outer = np.interp(points[:, 2] - view.base_z, heights * p[-2], p[2:-2])
+        keep = rho < outer + OUTSIDE_M
+        if keep.all():
+            break
+    return _candidates(view, p, heights, points, normals)
+
+
+def _even_points(view: View) -> tuple[np.ndarray, np.ndarray]:
+    points = some_points(view, 500)
+    if not len(points):
+        return points, points
+    pick = np.linspace(0, len(view.points_w) - 1, min(500, len(view.points_w))).astype(int)
+    return points, view.normals_w[pick]
+
+
+def _axis(points: np.ndarray, normals: np.ndarray, guess: np.ndarray, radius: float) -> np.ndarray:
+    """Where the axis stands (2,): every normal's line meets it. Source: n_x (p_y - c_y) - n_y (p_x - c_x) = 0, reweighted."""
+    center = guess.copy()
+    flat = np.linalg.norm(normals[:, :2], axis=1)
+    A = np.stack([-normals[:, 1], normals[:, 0]], -1)
+    b = A[:, 0] * points[:, 0] + A[:, 1] * points[:, 1]
+    weight = flat.copy()
+    for _ in range(12):
+        M = A.T @ (A * weight[:, None]) + 1e-4 * len(points) * np.eye(2)
+        center = np.linalg.solve(M, A.T @ (b * weight) + 1e-4 * len(points) * guess)
+        miss = np.abs(A @ center - b) / np.maximum(flat, 1e-3)
+        weight = flat / (1 + (miss / 0.006) ** 2)
+    return center if np.linalg.norm(center - guess) < radius else guess
+
+
+def _radii_by_height(points: np.ndarray, center: np.ndarray, base_z: float, tall: float, radius: float) -> np.ndarray:
+    """Outer radius at each station (STATIONS,): the median of the points under 1.12 x the 35th percentile, which handles do not reach."""
+    rho = np.linalg.norm(points[:, :2] - center, axis=1)
+    level = np.clip((points[:, 2] - base_z) / tall * (STATIONS - 1), 0, STATIONS - 1).round().astype(int)
+    out = np.full(STATIONS, np.nan)
+    for k in range(STATIONS):
+        here = rho[level == k]
+        if len(here) >= 5:
+            out[k] = np.median(here[here <= 1.12 * np.percentile(here, 35) + 1e-6])
+    known = np.flatnonzero(np.isfinite(out))
+    return np.interp(np.arange(STATIONS), known, out[known]) if len(known) else np.full(STATIONS, radius)
+
+
+def _solve_profile(
+    view: View, start: np.ndarray, points: np.ndarray, normals: np.ndarray, chosen: np.ndarray, heights: np.ndarray
+) -> np.ndarray:
+    """Refine x, y, radii (STATIONS,), height, wall; without points the wall stays as it is."""
+    radius = float(np.median(start[2:-2]))
+    scale = np.concatenate([[radius, radius], np.full(STATIONS, radius), [start[-2], 2 * WALL_M]])
+
+    def residuals(p: np.ndarray) -> np.ndarray:
+        radii, tall, wall = p[2:-2], p[-2], p[-1]
+        smooth = max(SMOOTH_M, 0.06 * radius)
+        parts = [
+            revolution_contour(view, p, heights, chosen),
+            np.diff(radii, 2) / smooth,
+            np.minimum(radii - 0.1 * radius, 0) / 0.001,
+            [(wall - WALL_M) / WALL_M],
+        ]
+        if len(points):
+            out = points[:, :2] - p[:2]
+            rho = np.linalg.norm(out, axis=1)
+            facing = np.einsum("ij,ij->i", normals[:, :2], out) / np.maximum(rho, 1e-6)
+            outer = np.interp(points[:, 2] - view.base_z, heights * tall, radii)
+            miss = np.where(facing < 0, rho - (outer - wall), rho - outer) * np.abs(facing)
+            parts += [miss / POINT_SIGMA_M, [(tall - start[-2]) / 0.002]]
+        return np.concatenate(parts)
+
+    return solve(residuals, start, scale, 15)[0]
+
+
+def revolution_contour(view: View, p: np.ndarray, heights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Contour residuals (N,) of a surface of revolution: distance to the nearest of its slices, each of which is convex."""
+    radii, tall = np.maximum(p[2:-2], 1e-3), p[-2]
+    rings = np.zeros((STATIONS, len(CIRCLE), 3))
+    rings[..., :2] = radii[:, None, None] * CIRCLE + p[:2]
+    rings[..., 2] = (view.base_z + heights * tall)[:, None]
+    pixels = view.project(rings.reshape(-1, 3)).reshape(STATIONS, len(CIRCLE), 2)
+    border = view.contour_px[chosen]
+    distance = np.full(len(border), 1e3)
+    for k in range(STATIONS - 1):
+        outline = convex_outline(np.concatenate([pixels[k], pixels[k + 1]]))
+        distance = np.minimum(distance, polygon_distance(border, outline))
+    return distance + 0.5
+
+
+def _candidates(
+    view: View, p: np.ndarray, heights: np.ndarray, points: np.ndarray, normals: np.ndarray
+) -> list[Candidate]:
+    from phototwin.build.fit_extra import fit_appendages
+
+    radii, tall = np.maximum(p[2:-2], 1e-3), float(p[-2])
+    T = make_T(np.eye(3), np.array([p[0], p[1], view.base_z]))
+    levels = heights * tall
+    extras, extra_note = fit_appendages(view, T, radii, levels)
+    cost = 0.03 + 0.02 * len(extras)
+    out = [
+        Candidate("revolution", False, T, shapes.merge([shapes.revolution(radii, levels), *extras]), cost, extra_note)
+    ]
+    wall, floor, note = _cavity(view, p, points, normals, bool(extras))
+    if wall is None:
+        return out
+    hollow = shapes.merge([shapes.vessel(radii, levels, wall, floor), *extras])
+    out.append(
+        Candidate("revolution", True, T, hollow, cost + 0.01, f"{note}{', ' + extra_note if extra_note else ''}")
+    )
+    return out
+
+
+def _cavity(
+    view: View, p: np.ndarray, points: np.ndarray, normals: np.ndarray, has_handle: bool
+) -> tuple[float | None, float, str]:
+    """Wall thickness, height of the inner floor and what they rest on; wall None where nothing speaks for a cavity."""
+    radii, tall = p[2:-2], float(p[-2])
+    mouth = float(radii[-1])
+    wall = float(np.clip(p[-1], MIN_WALL_M, MAX_WALL_SHARE * mouth))
+    floor = max(1.2 * wall, 0.03 * tall)
+    if not len(points):
+        flaring = mouth > 1.12 * float(radii[:3].mean())
+        if (flaring or has_handle) and _near_rim_shows(view, p) and tall < 4 * mouth:
+            return wall, floor, "open because it has a rim and " + ("widens upward" if flaring else "a handle")
+        return None, floor, ""
+    rho = np.linalg.norm(points[:, :2] - p[:2], axis=1)
+    z = points[:, 2] - view.base_z
+    inside = (rho < np.interp(z, np.linspace(0, tall, STATIONS), radii) - max(0.6 * wall, 0.003)) & (z < 0.93 * tall)
+    level = inside & (normals[:, 2] > 0.85) & (rho < 0.6 * mouth)
+    if level.sum() >= 8:
+        floor = float(np.clip(np.percentile(z[level], 20), 0.3 * wall, 0.9 * tall))
+    if inside.sum() < max(6, 0.02 * len(points)):
+        return None, floor, ""
+    return wall, floor, "points inside the rim"
+
+
+def _near_rim_shows(view: View, p: np.ndarray) -> bool:
+    """True where the photo has an edge along the near half of the rim: inside and outside look different there."""
+    from phototwin.build.fit_solids import _sample
+
+    if view.edge is None:
+        return False
+    toward = -view.ahead_w[:2]
+    near = CIRCLE[CIRCLE @ toward > 0.5]
+    ring = np.concatenate([p[-3] * near + p[:2], np.full((len(near), 1), view.base_z + p[-2])], -1)
+    pixels = view.project(ring)
+    if np.ptp(pixels[:, 1]) + np.ptp(pixels[:, 0]) < 6:
+        return False
+    way = np.gradient(pixels, axis=0)
+    normal = np.stack([-way[:, 1], way[:, 0]], -1)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
+    best = np.zeros(len(near))
+    for shift in (-2, -1, 0, 1, 2):
+        gradient = _sample(view.edge, pixels + shift * normal)
+        best = np.maximum(best, np.abs(np.einsum("ij,ij->i", gradient, normal)))
+    return float(np.mean(best > 0.35)) > 0.6

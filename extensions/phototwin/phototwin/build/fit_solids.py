@@ -1,0 +1,229 @@
+"""Box, upright cylinder and ball by least squares on the contour's distance, the measured points, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from phototwin.build import shapes
+from phototwin.build.fit_view import LOW_M, MIN_POINTS, View, convex_outline, polygon_distance
+from phototwin.frames import make_T, rotation_z
+
+CONTOUR_SIGMA_PX = 1.0  # masks are right to about a pixel; larger errors count linearly (soft L1)
+POINT_SIGMA_M = 0.0025  # noise of a depth sensor at table distance
+EDGE_WEIGHT = 0.5  # of one inner-edge sample against one contour point
+YAW_STARTS = 24
+YAW_KEPT = 4
+EDGE_NEUTRAL = 0.7  # misfit of an edge that the model hides: neither praise nor blame
+PRIOR_WEIGHT = 0.25  # pulls a box towards a cube only where nothing else decides
+ARC = 2 * np.pi * np.arange(36) / 36
+CIRCLE = np.stack([np.cos(ARC), np.sin(ARC)], -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One way to explain an object.
+
+    Attributes:
+        shape: One of ``scene.OBJECT_SHAPES``.
+        hollow: Open vessel.
+        T_world_fit: Pose of the fit frame (4, 4) [m].
+        solid: Surface and pieces in the fit frame.
+        complexity: What the shape must pay for its freedom, in units of the score.
+        note: A few words about it.
+    """
+
+    shape: str
+    hollow: bool
+    T_world_fit: np.ndarray
+    solid: shapes.Solid
+    complexity: float
+    note: str = ""
+
+
+def solve(
+    residuals: Callable[[np.ndarray], np.ndarray], start: np.ndarray, scale: np.ndarray, evaluations: int = 40
+) -> tuple[np.ndarray, float]:
+    """Robust least squares from ``start`` with steps measured in ``scale``; returns the parameters and half the soft-L1 cost."""
+    from scipy.optimize import least_squares
+
+    result = least_squares(
+        lambda q: residuals(start + (q - 1.0) * scale),
+        np.ones(len(start)),
+        loss="soft_l1",
+        diff_step=1e-5,
+        max_nfev=evaluations,
+        xtol=1e-5,
+        ftol=1e-5,
+    )
+    return start + (result.x - 1.0) * scale, float(result.cost)
+
+
+def contour_residuals(view: View, hull_points_w: np.ndarray, chosen: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Distance of the mask's border to a convex silhouette in units of its noise; border pixels lie half a pixel inside."""
+    outline = convex_outline(view.project(hull_points_w))
+    distance = polygon_distance(view.contour_px[chosen], outline) + 0.5
+    return np.clip(distance, -1e3, 1e3) / CONTOUR_SIGMA_PX
+
+
+def some_points(view: View, count: int = 350) -> np.ndarray:
+    """At most ``count`` of the measured points, evenly picked."""
+    if len(view.points_w) < MIN_POINTS:
+        return view.points_w[:0]
+    return view.points_w[np.linspace(0, len(view.points_w) - 1, min(count, len(view.points_w))).astype(int)]
+
+
+def first_guess(view: View) -> tuple[np.ndarray, float, float]:
+    """Centre on the support (2,), width and height [m] of an upright thing that fills the mask."""
+    if len(view.points_w) >= MIN_POINTS:
+        low, high = np.percentile(view.points_w[:, :2], [3, 97], axis=0)
+        width = max(float(np.linalg.norm(high - low) / np.sqrt(2)), 2 * LOW_M)
+        return (low + high) / 2, width, max(float(np.percentile(view.points_w[:, 2], 99)) - view.base_z, LOW_M)
+    v, u = np.nonzero(view.mask)
+    up_c = view.T_camera_world[:3, 2]
+    up_px = np.array([up_c[0], up_c[1]]) / max(np.hypot(up_c[0], up_c[1]), 1e-6)
+    along = np.stack([u, v], -1) @ up_px
+    across = np.stack([u, v], -1) @ np.array([-up_px[1], up_px[0]])
+    width = float(np.subtract(*np.percentile(across, [99, 1]))) * view.px_m
+    extent = float(np.subtract(*np.percentile(along, [99.8, 0.2]))) * view.px_m
+    sine = float(np.clip(view.T_camera_world[2, 2] * -1.0, 0.0, 1.0))  # of the angle at which the camera looks down
+    height = (extent - 0.8 * width * sine) / max(np.sqrt(1 - sine**2), 0.2)
+    height = float(np.clip(height, 0.25 * width, 6 * width))
+    return view.foot_w[:2] + view.ahead_w[:2] * width / 2, width, height
+
+
+def fit_box(view: View) -> Candidate:
+    """The upright box that explains contour, points and the edges inside the contour; 24 yaw starts."""
+    center, width, height = first_guess(view)
+    points = some_points(view)
+    scale = np.array([width, width, 0.3, 1.0, 1.0, 1.0])
+    starts = []
+    for yaw in np.arange(YAW_STARTS) * (np.pi / 2 / YAW_STARTS):
+        start = np.array([*center, yaw, *np.log([0.75 * width, 0.75 * width, height])])
+        starts.append((float(np.sum(np.abs(_box_residuals(view, start, points, False)))), start))
+    rough = []
+    for _, start in sorted(starts, key=lambda item: item[0])[: YAW_STARTS // 3]:
+        rough.append(solve(lambda p: _box_residuals(view, p, points, False), start, scale, 8))
+    rough.sort(key=lambda item: item[1])
+    fine = [solve(lambda p: _box_residuals(view, p, points, True), start, scale) for start, _ in rough[:YAW_KEPT]]
+    p, _ = min(fine, key=lambda item: item[1])
+    size = np.exp(p[3:])
+    T = make_T(rotation_z(p[2]), np.array([p[0], p[1], view.base_z]))
+    return Candidate("box", False, T, shapes.box(size), 0.0)
+
+
+def _box_corners(view: View, p: np.ndarray) -> np.ndarray:
+    signs = np.array([[x, y, z] for z in (0, 1) for y in (-0.5, 0.5) for x in (-0.5, 0.5)])
+    return (signs * np.exp(np.clip(p[3:], -9, 3))) @ rotation_z(p[2]).T + [p[0], p[1], view.base_z]
+
+
+def _box_residuals(view: View, p: np.ndarray, points: np.ndarray, with_edges: bool) -> np.ndarray:
+    corners = _box_corners(view, p)
+    size = np.exp(np.clip(p[3:], -9, 3))
+    parts = [contour_residuals(view, corners)]
+    if len(points):
+        local = (points - [p[0], p[1], view.base_z + size[2] / 2]) @ rotation_z(p[2])
+        parts.append(box_distance(local, size / 2) / POINT_SIGMA_M)
+    elif with_edges and view.edge is not None:
+        parts.append(EDGE_WEIGHT * _inner_edge_misfit(view, corners))
+    weak = PRIOR_WEIGHT * (0.1 if len(points) else 1.0)
+    parts.append(weak * np.array([p[3] - p[4], p[5] - (p[3] + p[4]) / 2]))
+    return np.concatenate(parts)
+
+
+def box_distance(local: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """Signed distance (N,) of points (N, 3) to a centred box with half sizes (3,)."""
+    gap = np.abs(local) - half
+    return np.linalg.norm(np.maximum(gap, 0), axis=-1) + np.minimum(gap.max(axis=-1), 0)
+
+
+_BOX_FACES = ((0, 2, 3, 1), (4, 5, 7, 6), (0, 1, 5, 4), (1, 3, 7, 5), (3, 2, 6, 7), (2, 0, 4, 6))
+_BOX_EDGES = (
+    (4, 5, 1, 2), (5, 7, 1, 3), (7, 6, 1, 4), (6, 4, 1, 5), (0, 4, 2, 5), (1, 5, 2, 3), (3, 7, 3, 4), (2, 6, 4, 5),
+)  # fmt: skip
+"""Edges that can lie inside a silhouette seen from above: corner, corner, and the two faces that meet there."""
+
+
+def _inner_edge_misfit(view: View, corners: np.ndarray, samples: int = 10) -> np.ndarray:
+    """1 - gradient across the edges between two visible faces, (8 * samples,); hidden edges are neutral."""
+    visible = []
+    for face in _BOX_FACES:
+        a, b, c = corners[list(face[:3])]
+        visible.append(np.dot(np.cross(b - a, c - a), view.camera_w - a) > 0)
+    pixels = view.project(corners)
+    share = (np.arange(samples) + 0.5) / samples
+    out = []
+    for a, b, left, right in _BOX_EDGES:
+        if not (visible[left] and visible[right]):
+            out.append(np.full(samples, EDGE_NEUTRAL))
+            continue
+        way = pixels[b] - pixels[a]
+        normal = np.array([-way[1], way[0]]) / max(float(np.linalg.norm(way)), 1e-6)
+        at = pixels[a] + share[:, None] * way
+        out.append(1.0 - np.minimum(np.abs(_sample(view.edge, at) @ normal), 1.0))
+    return np.concatenate(out)
+
+
+def _sample(image: np.ndarray | None, at_px: np.ndarray) -> np.ndarray:
+    """Bilinear values (N, C) of an image (H, W, C) at pixel coordinates (N, 2)."""
+    assert image is not None
+    x = np.clip(at_px[:, 0] - 0.5, 0, image.shape[1] - 1.001)
+    y = np.clip(at_px[:, 1] - 0.5, 0, image.shape[0] - 1.001)
+    i, j = y.astype(int), x.astype(int)
+    fy, fx = (y - i)[:, None], (x - j)[:, None]
+    top = image[i, j] * (1 - fx) + image[i, j + 1] * fx
+    return top * (1 - fy) + (image[i + 1, j] * (1 - fx) + image[i + 1, j + 1] * fx) * fy
+
+
+def fit_cylinder(view: View) -> tuple[Candidate, np.ndarray]:
+    """The upright cylinder and its parameters x, y, radius, height [m]."""
+    center, width, height = first_guess(view)
+    points = some_points(view)
+
+    def residuals(p: np.ndarray) -> np.ndarray:
+        radius, tall = np.exp(np.clip(p[2:], -9, 3))
+        ring = np.concatenate([radius * CIRCLE + p[:2], np.zeros((len(CIRCLE), 1))], -1)
+        rings = np.concatenate([ring + np.array([0, 0, view.base_z + z]) for z in (0.0, tall)])
+        parts = [contour_residuals(view, rings, view.body_contour)]
+        if len(points):
+            rho = np.linalg.norm(points[:, :2] - p[:2], axis=1)
+            across = np.stack([rho, points[:, 2] - view.base_z - tall / 2], -1)
+            parts.append(box_distance(across, np.array([radius, tall / 2])) / POINT_SIGMA_M)
+        else:
+            parts.append(0.5 * PRIOR_WEIGHT * np.array([p[3] - p[2] - np.log(2)]))
+        return np.concatenate(parts)
+
+    scale = np.array([width, width, 1.0, 1.0])
+    fits = []
+    for share in (1.0, 0.4):
+        start = np.array([*center, *np.log([width / 2, share * height])])
+        fits.append(solve(residuals, start, scale))
+    p, _ = min(fits, key=lambda item: item[1])
+    radius, tall = np.exp(p[2:])
+    T = make_T(np.eye(3), np.array([p[0], p[1], view.base_z]))
+    solid = shapes.revolution(np.array([radius, radius]), np.array([0.0, tall]))
+    return Candidate("cylinder", False, T, solid, 0.0), np.array([p[0], p[1], radius, tall])
+
+
+def fit_sphere(view: View) -> Candidate:
+    """The ball that rests on the support."""
+    center, width, _ = first_guess(view)
+    points = some_points(view)
+    polar = np.linspace(-np.pi / 2, np.pi / 2, 13)[1:-1]
+    unit = np.concatenate(
+        [np.concatenate([np.cos(t) * CIRCLE, np.full((len(CIRCLE), 1), np.sin(t))], -1) for t in polar]
+    )
+
+    def residuals(p: np.ndarray) -> np.ndarray:
+        radius = np.exp(np.clip(p[2], -9, 3))
+        middle = np.array([p[0], p[1], view.base_z + radius])
+        parts = [contour_residuals(view, radius * unit + middle)]
+        if len(points):
+            parts.append((np.linalg.norm(points - middle, axis=1) - radius) / POINT_SIGMA_M)
+        return np.concatenate(parts)
+
+    p, _ = solve(residuals, np.array([*center, np.log(width / 2)]), np.array([width, width, 1.0]))
+    T = make_T(np.eye(3), np.array([p[0], p[1], view.base_z]))
+    return Candidate("sphere", False, T, shapes.sphere(float(np.exp(p[2]))), 0.0)

@@ -1,0 +1,343 @@
+"""Closed meshes and convex pieces of the shapes that objects are fitted with.
+
+Every builder works in the *fit frame*: Z up, z = 0 where the thing stands, the axis of round things at x = y = 0.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from phototwin.scene import ConvexPiece
+
+ROUND_SEGMENTS = 48  # of a mesh: 0.2 % of the radius from a true circle
+PIECE_VERTICES = 64  # PhysX cooks a convex hull with at most 64 vertices on a GPU
+WALL_WEDGES = 16  # convex wedges around a hollow vessel's wall
+CONVEX_SLACK = 1.04  # neighbouring slices become one piece while its hull is at most 4 % larger than they are
+
+
+@dataclass(frozen=True, eq=False)
+class Solid:
+    """A closed surface and convex pieces that stand for it.
+
+    Attributes:
+        points: (V, 3) float64 [m].
+        faces: (F, 3) int32, counter-clockwise seen from outside.
+        pieces: Convex pieces; their union is roughly the solid.
+    """
+
+    points: np.ndarray
+    faces: np.ndarray
+    pieces: tuple[ConvexPiece, ...]
+
+
+def mesh_volume(points: np.ndarray, faces: np.ndarray) -> float:
+    """Signed volume of a closed mesh [m^3], positive when faces look outward."""
+    a, b, c = (points[faces[:, i]] for i in range(3))
+    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6.0)
+
+
+def is_closed(faces: np.ndarray) -> bool:
+    """True where every directed edge occurs once and its opposite once: an oriented manifold without a border."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+    base = int(faces.max()) + 1
+    there, back = edges[:, 0] * base + edges[:, 1], edges[:, 1] * base + edges[:, 0]
+    return len(np.unique(there)) == len(there) and bool(np.array_equal(np.sort(there), np.sort(back)))
+
+
+def convex_piece(points: np.ndarray) -> ConvexPiece:
+    """The convex hull of points (N, 3) as a piece whose faces look outward."""
+    from scipy.spatial import ConvexHull
+
+    hull = ConvexHull(points)
+    used = np.unique(hull.simplices)
+    renumber = np.full(len(points), -1, dtype=np.int64)
+    renumber[used] = np.arange(len(used))
+    vertices, faces = points[used], renumber[hull.simplices]
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    inward = np.einsum("ij,ij->i", np.cross(b - a, c - a), hull.equations[:, :3]) < 0
+    faces[inward] = faces[inward][:, ::-1]
+    return ConvexPiece(vertices.astype(np.float32), faces.astype(np.int32))
+
+
+def merge(solids: Sequence[Solid]) -> Solid:
+    """Several closed solids as one value; they may overlap where they are joined."""
+    points, faces, offset = [], [], 0
+    for solid in solids:
+        points.append(solid.points)
+        faces.append(solid.faces + offset)
+        offset += len(solid.points)
+    pieces = tuple(piece for solid in solids for piece in solid.pieces)
+    return Solid(np.concatenate(points), np.concatenate(faces).astype(np.int32), pieces)
+
+
+def box(size_m: np.ndarray) -> Solid:
+    """A box of that size (3,), standing on z = 0 with its axis at the origin."""
+    signs = np.array([[x, y, z] for z in (0, 1) for y in (-0.5, 0.5) for x in (-0.5, 0.5)])
+    points = signs * size_m
+    quads = [[0, 2, 3, 1], [4, 5, 7, 6], [0, 1, 5, 4], [1, 3, 7, 5], [3, 2, 6, 7], [2, 0, 4, 6]]
+    faces = np.array([t for a, b, c, d in quads for t in ([a, b, c], [a, c, d])], dtype=np.int32)
+    return Solid(points, faces, (convex_piece(points),))
+
+
+def lathe(profile: np.ndarray, segments: int = ROUND_SEGMENTS) -> tuple[np.ndarray, np.ndarray]:
+    """Mesh of the surface that a profile sweeps about Z.
+
+    Args:
+        profile: (P, 2) radius and height [m]; starts and ends on the axis (radius 0), solid to the left of its way.
+        segments: Number of straight pieces around.
+
+    Returns:
+        points (V, 3), faces (F, 3) int32.
+    """
+    angle = 2 * np.pi * np.arange(segments) / segments
+    circle = np.stack([np.cos(angle), np.sin(angle)], -1)
+    rings = profile[1:-1]
+    points = np.zeros((len(rings) * segments + 2, 3))
+    points[0, 2], points[-1, 2] = profile[0, 1], profile[-1, 1]
+    body = points[1:-1].reshape(len(rings), segments, 3)
+    body[..., :2] = rings[:, None, :1] * circle
+    body[..., 2] = rings[:, 1:]
+    index = np.arange(len(rings) * segments).reshape(len(rings), segments) + 1
+    ahead = np.roll(index, -1, axis=1)
+    a, b, c, d = index[:-1], ahead[:-1], ahead[1:], index[1:]
+    last = np.full(segments, len(points) - 1)
+    faces = [
+        np.stack([np.zeros(segments, dtype=np.int64), ahead[0], index[0]], -1),
+        np.stack([a, b, c], -1).reshape(-1, 3),
+        np.stack([a, c, d], -1).reshape(-1, 3),
+        np.stack([index[-1], ahead[-1], last], -1),
+    ]
+    return points, np.concatenate(faces).astype(np.int32)
+
+
+def revolution(radii_m: np.ndarray, heights_m: np.ndarray) -> Solid:
+    """A solid of revolution: radius (N,) over increasing height (N,)."""
+    profile = np.stack([np.maximum(radii_m, 0), heights_m], -1)
+    ends = np.array([[0.0, heights_m[0]], [0.0, heights_m[-1]]])
+    rings = profile[profile[:, 0] > 1e-5]
+    points, faces = lathe(np.concatenate([ends[:1], rings, ends[1:]]))
+    return Solid(points, faces, _stacked_pieces(profile))
+
+
+def sphere(radius_m: float, rings: int = 17) -> Solid:
+    """A ball that touches z = 0."""
+    angle = np.linspace(0, np.pi, rings)
+    return revolution(radius_m * np.sin(angle), radius_m * (1 - np.cos(angle)))
+
+
+def vessel(radii_m: np.ndarray, heights_m: np.ndarray, wall_m: float, floor_m: float) -> Solid:
+    """A hollow solid of revolution, open at the top.
+
+    Args:
+        radii_m: Outer radius (N,) [m].
+        heights_m: Increasing heights (N,) from 0 to the rim [m].
+        wall_m: Thickness of the wall, measured across the surface [m].
+        floor_m: Height of the inner floor [m].
+    """
+    floor_m = float(np.clip(floor_m, 0.2 * wall_m, 0.9 * heights_m[-1]))
+    heights = np.union1d(heights_m, [floor_m])
+    outer = np.interp(heights, heights_m, radii_m)
+    slope = np.gradient(outer, heights)
+    horizontal = wall_m * np.sqrt(1 + np.clip(slope, -3, 3) ** 2)
+    inner = np.maximum(outer - horizontal, 0.15 * outer)
+    inside = heights >= floor_m - 1e-9
+    up = np.stack([outer, heights], -1)
+    down = np.stack([inner[inside], heights[inside]], -1)[::-1]
+    profile = np.concatenate([[[0, 0]], up[up[:, 0] > 1e-5], down, [[0, floor_m]]])
+    points, faces = lathe(profile)
+    base = _stacked_pieces(up[heights <= floor_m + 1e-9])
+    return Solid(points, faces, base + _wall_pieces(up[inside], inner[inside]))
+
+
+def loft(x_m: np.ndarray, left_m: np.ndarray, right_m: np.ndarray, height_m: np.ndarray) -> Solid:
+    """An outline with a height that changes along X: a flat thing on the table.
+
+    Args:
+        x_m: Increasing stations (S,) [m].
+        left_m: Lower y of the outline at each station (S,) [m].
+        right_m: Upper y (S,) [m].
+        height_m: Height at each station (S,) [m].
+    """
+    count, zero = len(x_m), np.zeros(len(x_m))
+    rings = np.stack(
+        [
+            np.stack([x_m, left_m, zero], -1),
+            np.stack([x_m, right_m, zero], -1),
+            np.stack([x_m, right_m, height_m], -1),
+            np.stack([x_m, left_m, height_m], -1),
+        ],
+        1,
+    )
+    index = np.arange(count * 4).reshape(count, 4)
+    ahead = np.roll(index, -1, axis=1)
+    a, b, c, d = index[:-1], ahead[:-1], ahead[1:], index[1:]
+    first, last = index[0], index[-1]
+    faces = np.concatenate(
+        [
+            np.stack([a, b, c], -1).reshape(-1, 3),
+            np.stack([a, c, d], -1).reshape(-1, 3),
+            [[first[0], first[2], first[1]], [first[0], first[3], first[2]]],
+            [[last[0], last[1], last[2]], [last[0], last[2], last[3]]],
+        ]
+    ).astype(np.int32)
+    points = rings.reshape(-1, 3)
+    if mesh_volume(points, faces) < 0:
+        faces = faces[:, ::-1].copy()
+    return Solid(points, faces, _run_pieces(rings))
+
+
+def tube(path: np.ndarray, side: np.ndarray, thick_m: float, wide_m: float, segments: int = 10) -> Solid:
+    """A bent rod with an elliptic section, closed at both ends: a handle.
+
+    Args:
+        path: Middle line (P, 3) [m].
+        side: Unit vector (3,) across the plane of the path.
+        thick_m: Section's extent within the plane [m].
+        wide_m: Section's extent along ``side`` [m].
+        segments: Number of corners of the section.
+    """
+    along = np.gradient(path, axis=0)
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    out = np.cross(side, along)
+    angle = 2 * np.pi * np.arange(segments) / segments
+    rings = path[:, None] + 0.5 * (
+        thick_m * np.cos(angle)[None, :, None] * out[:, None] + wide_m * np.sin(angle)[None, :, None] * side
+    )
+    index = np.arange(len(path) * segments).reshape(len(path), segments)
+    ahead = np.roll(index, -1, axis=1)
+    a, b, c, d = index[:-1], ahead[:-1], ahead[1:], index[1:]
+    fan = np.arange(1, segments - 1)
+    faces = np.concatenate(
+        [
+            np.stack([a, b, c], -1).reshape(-1, 3),
+            np.stack([a, c, d], -1).reshape(-1, 3),
+            np.stack([np.full_like(fan, index[0, 0]), index[0, fan + 1], index[0, fan]], -1),
+            np.stack([np.full_like(fan, index[-1, 0]), index[-1, fan], index[-1, fan + 1]], -1),
+        ]
+    ).astype(np.int32)
+    points = rings.reshape(-1, 3)
+    if mesh_volume(points, faces) < 0:
+        faces = faces[:, ::-1].copy()
+    return Solid(points, faces, _run_pieces(rings))
+
+
+def lump(points: np.ndarray) -> Solid:
+    """The convex hull of points (N, 3) as a solid: a spout or a knob."""
+    piece = convex_piece(points)
+    return Solid(piece.points.astype(np.float64), piece.faces, (piece,))
+
+
+def _run_pieces(rings: np.ndarray) -> tuple[ConvexPiece, ...]:
+    """Convex pieces of a chain of sections (S, C, 3): neighbours are joined while the hull stays tight."""
+    from scipy.spatial import ConvexHull
+
+    single = [ConvexHull(rings[i : i + 2].reshape(-1, 3)).volume for i in range(len(rings) - 1)]
+    pieces, start = [], 0
+    while start < len(rings) - 1:
+        stop = start + 1
+        while (
+            stop + 1 < len(rings)
+            and (stop + 2 - start) * rings.shape[1] <= PIECE_VERTICES
+            and ConvexHull(rings[start : stop + 2].reshape(-1, 3)).volume
+            <= CONVEX_SLACK * sum(single[start : stop + 1])
+        ):
+            stop += 1
+        pieces.append(convex_piece(rings[start : stop + 1].reshape(-1, 3)))
+        start = stop
+    return tuple(pieces)
+
+
+def _frustum_volume(profile: np.ndarray) -> float:
+    r, z = profile.T
+    return float(np.pi / 3 * np.sum(np.diff(z) * (r[:-1] ** 2 + r[:-1] * r[1:] + r[1:] ** 2)))
+
+
+def _upper_hull(profile: np.ndarray) -> np.ndarray:
+    """The points (radius, height) of a profile that its solid's convex hull keeps."""
+    keep: list[np.ndarray] = []
+    for point in profile:
+        while len(keep) > 1:
+            (r0, z0), (r1, z1) = keep[-2], keep[-1]
+            if (r1 - r0) * (point[1] - z0) > (point[0] - r0) * (z1 - z0):
+                break
+            keep.pop()
+        keep.append(point)
+    return np.array(keep)
+
+
+def _stacked_pieces(profile: np.ndarray) -> tuple[ConvexPiece, ...]:
+    """Convex slices of a solid of revolution, profile (N, 2) radius and height."""
+    pieces, start = [], 0
+    while start < len(profile) - 1:
+        stop = start + 1
+        while stop + 1 < len(profile):
+            run = profile[start : stop + 2]
+            if _frustum_volume(_upper_hull(run)) > CONVEX_SLACK * _frustum_volume(run):
+                break
+            stop += 1
+        pieces.append(_disc_piece(_upper_hull(profile[start : stop + 1])))
+        start = stop
+    return tuple(pieces)
+
+
+def _disc_piece(profile: np.ndarray) -> ConvexPiece:
+    """One convex slice; it has as many corners as the limit allows and the volume of the round one."""
+    while len(profile) > 6:  # a ball keeps 6 rings: drop the ring whose loss costs least
+        loss = [
+            abs(_frustum_volume(profile) - _frustum_volume(np.delete(profile, i, axis=0)))
+            for i in range(1, len(profile) - 1)
+        ]
+        profile = np.delete(profile, 1 + int(np.argmin(loss)), axis=0)
+    segments = min(24, PIECE_VERTICES // max(int((profile[:, 0] > 1e-5).sum()), 1))
+    angle = 2 * np.pi * np.arange(segments) / segments
+    area = np.sqrt((2 * np.pi / segments) / np.sin(2 * np.pi / segments))  # a polygon of the circle's area
+    points = []
+    for radius, height in profile:
+        if radius <= 1e-5:
+            points.append(np.array([[0.0, 0.0, height]]))
+        else:
+            xy = radius * area * np.stack([np.cos(angle), np.sin(angle)], -1)
+            points.append(np.concatenate([xy, np.full((segments, 1), height)], -1))
+    return convex_piece(np.concatenate(points))
+
+
+def _wall_bands(outer: np.ndarray, tolerance_m: float) -> list[int]:
+    """Indices that cut a wall's profile (N, 2) into at most four bands that are straight within the tolerance."""
+    cuts = [0, len(outer) - 1]
+    while len(cuts) < 5:
+        worst, where = tolerance_m, -1
+        for i, j in itertools.pairwise(cuts):
+            chord = np.interp(outer[i : j + 1, 1], outer[[i, j], 1], outer[[i, j], 0])
+            gap = np.abs(chord - outer[i : j + 1, 0])
+            if gap.max() > worst:
+                worst, where = float(gap.max()), i + int(gap.argmax())
+        if where < 0:
+            break
+        cuts = sorted([*cuts, where])
+    return cuts
+
+
+def _wall_pieces(outer: np.ndarray, inner_m: np.ndarray) -> tuple[ConvexPiece, ...]:
+    """Wedges of a vessel's wall: outer profile (N, 2) radius and height, inner radius (N,)."""
+    step = 2 * np.pi / WALL_WEDGES
+    widen_outer = np.sqrt((step / 2) / np.sin(step / 2))  # chords enclose the area of the arcs
+    widen_inner = np.sqrt(step / np.sin(step))
+    thickness = float(np.median(outer[:, 0] - inner_m))
+    cuts = _wall_bands(outer, 0.35 * thickness)
+    pieces = []
+    for i, j in itertools.pairwise(cuts):
+        r_out = outer[[i, j], 0] * widen_outer
+        r_in = np.minimum(inner_m[[i, j]] * widen_inner, r_out - 0.3 * (outer[[i, j], 0] - inner_m[[i, j]]))
+        height = outer[[i, j], 1]
+        for wedge in range(WALL_WEDGES):
+            corners = []
+            for radius, share in ((r_out, (0.0, 0.5, 1.0)), (r_in, (0.0, 1.0))):
+                for part in share:
+                    angle = (wedge + part) * step
+                    corners.append(np.stack([radius * np.cos(angle), radius * np.sin(angle), height], -1))
+            pieces.append(convex_piece(np.concatenate(corners)))
+    return tuple(pieces)
