@@ -1,0 +1,300 @@
+"""Objects in an organised cloud over a known support: cut, join, judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from phototwin.errors import PerceptionError
+from phototwin.scene import ObjectHint
+
+JUMP_SHARE = 0.025  # of depth, between neighbouring pixels: two surfaces
+MIN_PIECE_PX = 150
+JOIN_M = 0.008
+JOIN_COUNT = 12  # voxels within JOIN_M
+VOXEL_M = 0.003
+FLOATING_M = 0.03
+HULL_SLACK_M = 0.02
+HOLE_HEIGHT_M = 0.0015  # mean height over the support that tells a plate's floor from the table seen through a ring
+BORDER_PX = 2
+CIRCLE_SLACK = 0.08  # of the radius: how far two rims may be from one circle
+RIM_M = 0.012
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """An organised cloud over the support; all arrays (H, W).
+
+    Attributes:
+        rgb: (H, W, 3) uint8.
+        K_px: (3, 3) [px].
+        depth_m: 0 = unknown [m].
+        points_w: (H, W, 3) world points, meaningless where unknown [m].
+        height_m: Above the support, sensor bow taken off, NaN where unknown [m].
+        threshold_m: Height from which a reading is an object's [m].
+        known: Where there is a reading.
+        trusted: Where it is within the sensor's good range.
+        T_world_camera: (4, 4) [m].
+        min_area_m2: Smallest visible surface of an object.
+        max_size_m: Largest extent of an object.
+        max_depth_m: End of the good range.
+    """
+
+    rgb: np.ndarray
+    K_px: np.ndarray
+    depth_m: np.ndarray
+    points_w: np.ndarray
+    height_m: np.ndarray
+    threshold_m: np.ndarray
+    known: np.ndarray
+    trusted: np.ndarray
+    T_world_camera: np.ndarray
+    min_area_m2: float
+    max_size_m: float
+    max_depth_m: float
+
+    @property
+    def raised(self) -> np.ndarray:
+        """(H, W) bool: readings that are not the support's."""
+        return self.known & (np.nan_to_num(self.height_m, nan=-1.0) > self.threshold_m)
+
+    def area_m2(self, mask: np.ndarray) -> float:
+        """Visible surface under a mask, as if it faced the camera."""
+        z = self.depth_m[mask]
+        return float((z.astype(np.float64) ** 2).sum() / (self.K_px[0, 0] * self.K_px[1, 1]))
+
+
+def find_objects(cloud: Cloud) -> tuple[np.ndarray, list[str]]:
+    """Masks (N, H, W) bool of what stands on the support, left to right, and remarks on what was left out.
+
+    Raises:
+        PerceptionError: Nothing usable stands there.
+    """
+    pieces = _groups(cloud)
+    footing = _support_hull(cloud)
+    kept, dropped = [], {}
+    for piece in pieces:
+        reason = _flaw(cloud, piece, footing)
+        if reason:
+            dropped[reason] = dropped.get(reason, 0) + 1
+        else:
+            kept.append(piece)
+    remarks = [f"Left out: {', '.join(f'{n} {reason}' for reason, n in dropped.items())}."] if dropped else []
+    if not kept:
+        raise PerceptionError(
+            f"Nothing that a robot could use stands on the support. {' '.join(remarks)}".strip()
+            + " Give --objects with a box or a point for what you mean, or take the photo nearer."
+        )
+    kept.sort(key=lambda mask: float(np.flatnonzero(mask.any(0)).mean()))
+    return np.stack(kept), remarks
+
+
+def _groups(cloud: Cloud) -> list[np.ndarray]:
+    """Everything raised, one mask (H, W) bool a thing, disjoint."""
+    groups = [_fill(cloud, piece) for piece in _join(cloud, _pieces(cloud, cloud.raised))]
+    groups.sort(key=np.count_nonzero, reverse=True)
+    out: list[np.ndarray] = []
+    for group in groups:  # what lies in another's filled middle belongs to it
+        host = next((other for other in out if (group & other).sum() > 0.5 * group.sum()), None)
+        if host is None:
+            out.append(group & ~np.any(out, axis=0) if out else group)
+        else:
+            host |= group & ~np.any(out, axis=0)
+    return out
+
+
+def _pieces(cloud: Cloud, raised: np.ndarray) -> list[np.ndarray]:
+    """Connected raised regions (H, W) bool, cut where depth jumps, small ones gone."""
+    import cv2
+
+    z = cloud.depth_m
+    whole = raised.copy()
+    for axis in (0, 1):
+        near = np.abs(np.diff(z, axis=axis)) > JUMP_SHARE * np.minimum(*_neighbours(z, axis))
+        first, second = _neighbours(raised, axis)
+        jump = near & first & second
+        farther = _neighbours(z, axis)[0] > _neighbours(z, axis)[1]
+        _neighbours(whole, axis)[0][jump & farther] = False
+        _neighbours(whole, axis)[1][jump & ~farther] = False
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(whole.astype(np.uint8), connectivity=4)
+    out = []
+    for i in range(1, count):
+        if stats[i, cv2.CC_STAT_AREA] < MIN_PIECE_PX:
+            continue
+        piece = labels == i
+        if cloud.area_m2(piece) >= cloud.min_area_m2:
+            out.append(piece)
+    return out
+
+
+def _neighbours(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Views of each element and its next one along an axis."""
+    return (array[:-1], array[1:]) if axis == 0 else (array[:, :-1], array[:, 1:])
+
+
+def _join(cloud: Cloud, pieces: list[np.ndarray]) -> list[np.ndarray]:
+    """Pieces of one thing put together: near in space, or two arcs of one rim."""
+    points = [_voxels(cloud.points_w[piece & cloud.known]) for piece in pieces]
+    group = list(range(len(pieces)))
+    for i in range(len(pieces)):
+        for j in range(i):
+            if group[i] == group[j]:
+                continue
+            if _touch(points[i], points[j]) or _one_rim(points[i], points[j]):
+                old = group[i]
+                group = [group[j] if g == old else g for g in group]
+    return [np.any([pieces[k] for k in range(len(pieces)) if group[k] == g], axis=0) for g in sorted(set(group))]
+
+
+def _voxels(points_w: np.ndarray) -> np.ndarray:
+    """One point per voxel, so counts do not depend on resolution."""
+    keys = np.floor(points_w / VOXEL_M).astype(np.int64)
+    return points_w[np.unique(keys, axis=0, return_index=True)[1]]
+
+
+def _touch(a: np.ndarray, b: np.ndarray) -> bool:
+    """True where more than ``JOIN_COUNT`` points of b lie within ``JOIN_M`` of a."""
+    from scipy.spatial import cKDTree
+
+    if (np.maximum(a.min(0) - b.max(0), b.min(0) - a.max(0)) > JOIN_M).any():
+        return False
+    return bool(np.isfinite(cKDTree(a).query(b, distance_upper_bound=JOIN_M)[0]).sum() > JOIN_COUNT)
+
+
+def _one_rim(a: np.ndarray, b: np.ndarray) -> bool:
+    """True where the tops of two pieces lie on one circle, as the near outside and far inside of a vessel do."""
+    tops = [p[p[:, 2] > np.percentile(p[:, 2], 99) - RIM_M][:, :2].astype(np.float64) for p in (a, b)]
+    if abs(np.percentile(a[:, 2], 99) - np.percentile(b[:, 2], 99)) > RIM_M or min(map(len, tops)) < 8:
+        return False
+    both = np.vstack(tops)
+    system = np.column_stack([2 * both, np.ones(len(both))])
+    solution, *_ = np.linalg.lstsq(system, (both**2).sum(1), rcond=None)
+    radius = float(np.sqrt(max(0.0, solution[2] + solution[:2] @ solution[:2])))
+    if not 0.015 < radius < 0.2:
+        return False
+    off = [np.abs(np.linalg.norm(top - solution[:2], axis=1) - radius) for top in tops]
+    angles = [np.arctan2(*(top - solution[:2]).mean(0)[::-1]) for top in tops]
+    opposite = abs(np.angle(np.exp(1j * (angles[0] - angles[1])))) > np.pi / 2
+    return opposite and all(np.percentile(o, 80) < CIRCLE_SLACK * radius for o in off)
+
+
+def _support_hull(cloud: Cloud) -> np.ndarray:
+    """Outline (K, 2) float32 of the support seen, in world x and y [m]."""
+    import cv2
+
+    flat = cloud.trusted & (np.abs(np.nan_to_num(cloud.height_m, nan=9.0)) < cloud.threshold_m)
+    return cv2.convexHull(np.ascontiguousarray(cloud.points_w[flat][:, :2]))[:, 0]
+
+
+def _flaw(cloud: Cloud, piece: np.ndarray, footing: np.ndarray) -> str | None:
+    """Why a robot could not use this piece, or None."""
+    import cv2
+
+    points = cloud.points_w[piece & cloud.known]
+    rows, columns = np.flatnonzero(piece.any(1)), np.flatnonzero(piece.any(0))
+    height, width = piece.shape
+    if np.percentile(cloud.depth_m[piece & cloud.known], 80) > cloud.max_depth_m:
+        return "too far away"
+    if min(rows[0], columns[0]) < BORDER_PX or rows[-1] >= height - BORDER_PX or columns[-1] >= width - BORDER_PX:
+        return "cut off by the edge of the photo"
+    if np.ptp(points, axis=0).max() > cloud.max_size_m:
+        return "too large"
+    low = points[points[:, 2] < np.percentile(points[:, 2], 10) + 0.01]
+    centre = np.median(low[:, :2], axis=0)
+    if cv2.pointPolygonTest(footing, (float(centre[0]), float(centre[1])), True) < -HULL_SLACK_M:
+        return "not over the support"
+    if np.percentile(points[:, 2], 2) > FLOATING_M:
+        return "not standing on the support"
+    return None
+
+
+def _fill(cloud: Cloud, piece: np.ndarray) -> np.ndarray:
+    """The piece with its own low floor (a plate's middle) and sensor holes, without what is seen through it."""
+    import cv2
+
+    closed = np.pad(piece, 1)
+    count, labels = cv2.connectedComponents((~closed).astype(np.uint8), connectivity=4)
+    labels = labels[1:-1, 1:-1]
+    outside = set(np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])))
+    hull = cv2.convexHull(np.ascontiguousarray(cloud.points_w[piece & cloud.known][:, :2]))[:, 0]
+    out = piece.copy()
+    for i in range(1, count):
+        if i in outside:
+            continue
+        hole = (labels == i) & ~piece
+        seen = hole & cloud.known
+        if not seen.any():
+            out |= hole if hole.sum() < 0.02 * piece.sum() else False
+            continue
+        points = cloud.points_w[seen]
+        sample = points[:: max(1, len(points) // 200), :2]
+        within = np.mean([cv2.pointPolygonTest(hull, (float(x), float(y)), False) >= 0 for x, y in sample])
+        if within > 0.8 and np.median(cloud.height_m[seen]) > HOLE_HEIGHT_M:
+            out |= hole
+    return out
+
+
+def hinted_objects(cloud: Cloud, hints: tuple[ObjectHint, ...]) -> tuple[np.ndarray, list[str | None], list[str]]:
+    """Masks (N, H, W) bool, names and remarks for exactly the objects the user points at.
+
+    Raises:
+        PerceptionError: Nothing stands where a hint says.
+    """
+    pieces = _groups(cloud)
+    masks = [_hinted(cloud, hint, i, pieces) for i, hint in enumerate(hints)]
+    for i, mask in enumerate(masks):
+        for j, other in enumerate(masks[:i]):
+            if (mask & other).sum() > 0.5 * min(mask.sum(), other.sum()):
+                raise PerceptionError(
+                    f"The hints {_label(hints[j], j)} and {_label(hints[i], i)} mean the same pixels: draw a box or a mask around each."
+                )
+            mask &= ~other
+    return np.stack(masks), [hint.name for hint in hints], []
+
+
+def _label(hint: ObjectHint, index: int) -> str:
+    return f"'{hint.name}'" if hint.name else f"number {index + 1}"
+
+
+def _hinted(cloud: Cloud, hint: ObjectHint, index: int, pieces: list[np.ndarray]) -> np.ndarray:
+    if hint.mask is not None:
+        if (hint.mask & cloud.known).sum() < 20:
+            raise PerceptionError(
+                f"The mask of hint {_label(hint, index)} covers no depth reading: its size is unknown."
+            )
+        return hint.mask.copy()
+    if hint.box_px is not None:
+        return _in_box(cloud, hint, index, pieces)
+    assert hint.point_px is not None
+    x, y = hint.point_px.astype(int)
+    row, column = slice(max(0, y - 4), y + 5), slice(max(0, x - 4), x + 5)
+    hits = [piece[row, column].sum() for piece in pieces]
+    if not hits or max(hits) == 0:
+        raise PerceptionError(
+            f"Nothing stands on the support at the point of hint {_label(hint, index)}: move it, or give a box or a mask."
+        )
+    return pieces[int(np.argmax(hits))].copy()
+
+
+def _in_box(cloud: Cloud, hint: ObjectHint, index: int, pieces: list[np.ndarray]) -> np.ndarray:
+    """What is raised inside the box: the pieces mostly inside it, else the part of the raised region it cuts out."""
+    assert hint.box_px is not None
+    x0, y0, x1, y1 = np.round(hint.box_px).astype(int)
+    box = np.zeros(cloud.known.shape, dtype=bool)
+    box[max(0, y0 - 2) : y1 + 2, max(0, x0 - 2) : x1 + 2] = True
+    inside = [piece for piece in pieces if (piece & box).sum() > 0.8 * piece.sum()]
+    if hint.point_px is not None:
+        x, y = hint.point_px.astype(int)
+        inside = [piece for piece in inside if piece[max(0, y - 4) : y + 5, max(0, x - 4) : x + 5].any()]
+    if inside:
+        largest = max(inside, key=np.count_nonzero)
+        return largest.copy()
+    cut = _pieces(cloud, cloud.raised & box)
+    if not cut:
+        raise PerceptionError(
+            f"Nothing stands on the support inside the box of hint {_label(hint, index)}: correct the box, or give a mask."
+        )
+    centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    area = [piece.sum() / (1 + np.linalg.norm(np.argwhere(piece).mean(0)[::-1] - centre) / (x1 - x0)) for piece in cut]
+    return cut[int(np.argmax(area))]
