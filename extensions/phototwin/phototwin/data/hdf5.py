@@ -1,0 +1,180 @@
+"""Episode <-> HDF5 group: the layout that Isaac Lab's recorder and robomimic share.
+
+One group a demonstration, T steps::
+
+    actions (T, A)  rewards (T,)  dones (T,)
+    obs/        rgb (T, H, W, 3)  joint_pos  joint_vel  tcp_pose (T, 7)  object_poses (T, 7 N)      before action t
+    next_obs/   the same without rgb                                                                after action t
+    states/     articulation/robot/{root_pose, root_velocity, joint_position, joint_velocity}       after action t
+                rigid_object/<key>/{root_pose, root_velocity}
+    initial_state/   the same, one row                                                              before action 0
+    camera/     K_px (3, 3)  T_world_camera (4, 4)
+
+and as attributes ``num_samples``, ``success``, ``seed``, ``attempt``, ``instruction``, ``state_sha256`` and the rest of
+``Episode``. ``states`` follow Isaac Lab (its replay compares row t with the simulator after action t). After the last
+action only positions and object poses were recorded; the last rows of velocities and of the tool pose are those before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from phototwin.episode import Episode
+
+FORMAT_VERSION = 1
+"""Isaac Lab's version of the layout with scalar-last quaternions; a file without it is read as scalar-first."""
+CHUNK_FRAMES = 8
+"""Frames a chunk of images holds."""
+CHUNK_STRIP_BYTES = 10_000
+"""Bytes of one frame in a chunk. The same strip of consecutive frames then lies within deflate's 32 KiB window, and the
+still background of a photo costs almost nothing: 7 times smaller and 7 times faster to write than a chunk a frame."""
+GZIP_LEVEL = 4
+JSON_ATTRIBUTES = ("task", "joint_names", "action_names", "object_keys", "provenance")
+PLAIN_ATTRIBUTES = ("attempt", "seed", "success", "failure", "instruction", "fps", "robot")
+
+
+def state_sha256(episode: Episode) -> str:
+    """Digest of everything that physics and the controller decided: equal digests mean the same episode bit by bit."""
+    digest = hashlib.sha256()
+    for name in (
+        "joint_pos",
+        "joint_vel",
+        "tcp_pose_w",
+        "action",
+        "object_poses_w",
+        "object_velocities_w",
+        "final_joint_pos",
+        "final_object_poses_w",
+        "base_pose_w",
+    ):
+        value = np.ascontiguousarray(getattr(episode, name), dtype=np.float32)
+        digest.update(f"{name}{value.shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def write_episode(group: Any, episode: Episode) -> None:
+    """Fill an empty ``h5py.Group`` with one episode; frames only where it succeeded."""
+    steps = len(episode.action)
+    for name in PLAIN_ATTRIBUTES:
+        group.attrs[name] = getattr(episode, name)
+    for name in JSON_ATTRIBUTES:
+        group.attrs[name] = json.dumps(getattr(episode, name), default=str)
+    group.attrs["num_samples"] = steps
+    group.attrs["state_sha256"] = state_sha256(episode)
+    last = np.arange(steps) == steps - 1
+    group["actions"] = np.asarray(episode.action, dtype=np.float32)
+    group["rewards"] = (last & episode.success).astype(np.float32)
+    group["dones"] = last.astype(np.int64)
+    obs = {
+        "joint_pos": (episode.joint_pos, episode.final_joint_pos),
+        "joint_vel": (episode.joint_vel, None),
+        "tcp_pose": (episode.tcp_pose_w, None),
+        "object_poses": (
+            episode.object_poses_w.reshape(steps, 7 * len(episode.object_keys)),
+            episode.final_object_poses_w.reshape(-1),
+        ),
+    }
+    for name, (value, final) in obs.items():
+        group[f"obs/{name}"] = np.asarray(value, dtype=np.float32)
+        group[f"next_obs/{name}"] = _after(value, final)
+    if episode.success and len(episode.rgb):
+        _write_rgb(group, episode.rgb)
+    if steps:
+        _write_states(group, episode)
+    group["camera/K_px"] = np.asarray(episode.K_px, dtype=np.float64)
+    group["camera/T_world_camera"] = np.asarray(episode.T_world_camera, dtype=np.float64)
+
+
+def read_episode(group: Any) -> Episode:
+    """The episode that ``write_episode`` put into an ``h5py.Group``; ``rgb`` has no rows where none were stored."""
+    attributes: dict[str, Any] = {name: _plain(group.attrs[name]) for name in PLAIN_ATTRIBUTES}
+    attributes |= {name: json.loads(group.attrs[name]) for name in JSON_ATTRIBUTES}
+    for name in ("joint_names", "action_names", "object_keys"):
+        attributes[name] = tuple(attributes[name])
+    keys = attributes["object_keys"]
+    steps = int(group.attrs["num_samples"])
+    velocities = np.zeros((steps, len(keys), 6), dtype=np.float32)
+    final_joints, final_poses = (
+        np.zeros(len(attributes["joint_names"]), np.float32),
+        np.zeros((len(keys), 7), np.float32),
+    )
+    base = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
+    if steps:
+        states, initial = group["states"], group["initial_state"]
+        base = initial["articulation/robot/root_pose"][0]
+        final_joints = states["articulation/robot/joint_position"][-1]
+        for i, key in enumerate(keys):
+            item = f"rigid_object/{key}"
+            velocities[:, i] = np.concatenate(
+                [initial[item]["root_velocity"][:], states[item]["root_velocity"][: steps - 1]]
+            )
+            final_poses[i] = states[item]["root_pose"][-1]
+    return Episode(
+        rgb=group["obs/rgb"][:] if "rgb" in group["obs"] else np.zeros((0, 0, 0, 3), np.uint8),
+        joint_pos=group["obs/joint_pos"][:],
+        joint_vel=group["obs/joint_vel"][:],
+        tcp_pose_w=group["obs/tcp_pose"][:],
+        action=group["actions"][:],
+        object_poses_w=group["obs/object_poses"][:].reshape(steps, len(keys), 7),
+        object_velocities_w=velocities,
+        final_joint_pos=final_joints,
+        final_object_poses_w=final_poses,
+        base_pose_w=base,
+        K_px=group["camera/K_px"][:],
+        T_world_camera=group["camera/T_world_camera"][:],
+        **attributes,
+    )
+
+
+def write_table(file: Any, demos: int, steps: int, env_args: dict[str, Any]) -> None:
+    """Complete an ``h5py.File`` whose ``data`` group holds ``demo_0`` ... : totals, environment, train and valid filter keys.
+
+    Every tenth demonstration, from the second on, is for validation; so a longer dataset keeps the split of a shorter one.
+    """
+    file.attrs["format_version"] = FORMAT_VERSION
+    file["data"].attrs["total"] = steps
+    file["data"].attrs["env_args"] = json.dumps(env_args, default=str)
+    for name, chosen in (("train", [i for i in range(demos) if i % 10 != 1]), ("valid", list(range(1, demos, 10)))):
+        file[f"mask/{name}"] = np.array([f"demo_{i}" for i in chosen], dtype="S16")
+
+
+def _after(before: np.ndarray, final: np.ndarray | None) -> np.ndarray:
+    """Row t holds what row t + 1 of ``before`` does; the last row is ``final``, or the last of ``before`` where nothing was recorded."""
+    before = np.asarray(before, dtype=np.float32)
+    if not len(before):
+        return before
+    last = before[-1] if final is None else np.asarray(final, dtype=np.float32)
+    return np.concatenate([before[1:], last[None]])
+
+
+def _write_rgb(group: Any, rgb: np.ndarray) -> None:
+    steps, height, width = rgb.shape[:3]
+    rows = int(np.clip(CHUNK_STRIP_BYTES // (width * 3), 1, height))
+    chunks = (min(CHUNK_FRAMES, steps), rows, width, 3)
+    group["obs"].create_dataset("rgb", data=rgb, chunks=chunks, compression="gzip", compression_opts=GZIP_LEVEL)
+
+
+def _write_states(group: Any, episode: Episode) -> None:
+    steps = len(episode.action)
+    robot = {
+        "root_pose": (np.broadcast_to(episode.base_pose_w, (steps, 7)), None),
+        "root_velocity": (np.zeros((steps, 6)), None),
+        "joint_position": (episode.joint_pos, episode.final_joint_pos),
+        "joint_velocity": (episode.joint_vel, None),
+    }
+    values = {f"articulation/robot/{name}": value for name, value in robot.items()}
+    for i, key in enumerate(episode.object_keys):
+        values[f"rigid_object/{key}/root_pose"] = (episode.object_poses_w[:, i], episode.final_object_poses_w[i])
+        values[f"rigid_object/{key}/root_velocity"] = (episode.object_velocities_w[:, i], None)
+    for name, (before, final) in values.items():
+        group[f"states/{name}"] = _after(before, final)
+        group[f"initial_state/{name}"] = np.asarray(before[:1], dtype=np.float32)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
