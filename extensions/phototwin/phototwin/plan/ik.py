@@ -205,25 +205,31 @@ def solve_path(arm: Arm, T_base_tool: np.ndarray, q0: np.ndarray, fps: float = 3
     Raises:
         PlanError: A pose cannot be reached, the posture would jump, or a joint would be too fast; the message says at which sample.
     """
+    q, failed, why = follow_path(arm, T_base_tool, q0, fps)
+    if why:
+        at = np.round(T_base_tool[failed, :3, 3], 3).tolist()
+        raise PlanError(f"The arm cannot follow the path at sample {failed} of {len(q)}, {at} m from the base: {why}.")
+    return q
+
+
+def follow_path(arm: Arm, T_base_tool: np.ndarray, q0: np.ndarray, fps: float) -> tuple[np.ndarray, int, str]:
+    """``solve_path`` without raising: joint positions (T, J), the first sample that fails, and why ("" where none does)."""
     out = np.empty((len(T_base_tool), len(q0)))
     q = np.asarray(q0, dtype=np.float64)
     for i, pose in enumerate(T_base_tool):
         before = q
         q, position, angle = _descend(arm, pose, q, POSE_ITERATIONS if i == 0 else PATH_ITERATIONS)
-        where = f"sample {i + 1} of {len(T_base_tool)} at {np.round(pose[:3, 3], 3).tolist()} m from the base"
         if not reached(position, angle):
-            raise PlanError(f"The arm cannot follow the path at {where}: {why_unreached(arm, pose, q)}.")
+            return out, i, why_unreached(arm, pose, q)
         if i and np.abs(q - before).max() > JUMP_RAD:
-            raise PlanError(f"The arm's posture would jump at {where}: the path passes a singular pose.")
+            return out, i, "the posture would jump, the path passes a singular pose"
         out[i] = q
     speed = np.abs(np.diff(out, axis=0)) * fps
     if len(speed) and (speed > arm.velocity).any():
         i, joint = np.unravel_index(int((speed / arm.velocity).argmax()), speed.shape)
-        raise PlanError(
-            f"{arm.robot.arm_joints[joint]} would turn at {speed[i, joint]:.1f} rad/s at sample {i + 1} of "
-            f"{len(T_base_tool)}, its limit is {arm.velocity[joint]:.1f}: the path passes close to a singular pose."
-        )
-    return out
+        name, limit = arm.robot.arm_joints[joint], arm.velocity[joint]
+        return out, int(i) + 1, f"{name} would turn at {speed[i, joint]:.1f} rad/s and {limit:.1f} is its limit"
+    return out, 0, ""
 
 
 def why_unreached(arm: Arm, T_base_tool: np.ndarray, q: np.ndarray) -> str:

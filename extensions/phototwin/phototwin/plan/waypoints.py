@@ -1,0 +1,442 @@
+"""Task and grasp -> tool waypoints -> a path sampled in time -> joint positions.
+
+A plan goes from the arm's start through the air to a point before the object, then along straight tool motions: reach,
+close, lift, and for "place" carry, lower, open, retreat. The held object moves with the tool, so where the object shall
+end determines where the tool must.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise, product
+
+import numpy as np
+
+from phototwin.errors import PlanError
+from phototwin.frames import invert, make_T, matrix_from_quat_xyzw, quat_xyzw_from_matrix, rotation_z, transform
+from phototwin.plan.grasp import APPROACH_M, NEIGHBOUR_MARGIN_M, Grasps, gripper_is_free, obstacle_points
+from phototwin.plan.ik import (
+    Arm,
+    follow_path,
+    link_points,
+    reached,
+    solve_pose,
+    solve_postures,
+    tool_pose,
+    why_unreached,
+)
+from phototwin.plan.instruction import Task
+from phototwin.robots import Robot
+from phototwin.scene import Scene, SceneObject
+
+PEAK_SPEED_M_S = 0.25
+CONTACT_SPEED_M_S = 0.10
+"""Peak tool speed in the air, and where the gripper or the held object is close to something."""
+PEAK_TURN_RAD_S = 1.2
+PEAK_JOINT_RAD_S = 1.2
+PEAK_OVER_MEAN = 1.875
+"""Of a minimum-jerk motion. Source: Flash and Hogan (1985), x(s) = 10 s^3 - 15 s^4 + 6 s^5."""
+SETTLE_S = 0.25
+CLOSE_S = 0.6
+OPEN_S = 0.5
+HOLD_S = 0.5
+LIFT_M = 0.18
+CARRY_CLEARANCE_M = 0.05
+"""The held object passes this far above what it is carried over."""
+RELEASE_M = 0.004
+"""The held object is let go this far above where it shall stand."""
+GAPS_M = (0.03, 0.04)
+"""Gaps between neighbours for "next to"."""
+NEIGHBOUR_ROOM_M = 0.01
+"""Kept free around an object that is put down beside another."""
+BESIDE_TURNS_RAD = (0.0, np.pi / 2, -np.pi / 2)
+LINK_CLEARANCE_M = 0.001
+CHECK_EVERY = 5
+MAX_GRASPS = 24
+MAX_PLACES = 6
+SCORE_NOISE = 0.05
+"""Spread of the draw among grasps: demonstrations shall differ, but a much better grasp stays first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Waypoints:
+    """Tool poses to pass, in the world.
+
+    Attributes:
+        names: K names; the first is where the path starts.
+        T_world_tool: (K, 4, 4) [m].
+        gripper_open: (K,) bool, on the way to that waypoint.
+        seconds: (K,) time from the waypoint before; 0 for the first.
+    """
+
+    names: tuple[str, ...]
+    T_world_tool: np.ndarray
+    gripper_open: np.ndarray
+    seconds: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class JointPlan:
+    """One attempt's motion, sampled at the control rate; row 0 is one step after the start posture.
+
+    Attributes:
+        q: Arm joint positions, (T, J) float32 [rad].
+        gripper_open: (T,) bool.
+        T_world_tool: Tool poses, (T, 4, 4) [m].
+        T_object_tool: The grasp, (4, 4) [m].
+        T_world_goal: Where the object shall end, (4, 4) [m].
+        step: Index into ``steps`` for every row, (T,) int.
+        steps: Names of the steps, for reports.
+    """
+
+    q: np.ndarray
+    gripper_open: np.ndarray
+    T_world_tool: np.ndarray
+    T_object_tool: np.ndarray
+    T_world_goal: np.ndarray
+    step: np.ndarray
+    steps: tuple[str, ...]
+
+
+def plan_attempt(
+    task: Task,
+    scene: Scene,
+    T_world_objects: dict[str, np.ndarray],
+    robot: Robot,
+    T_world_base: np.ndarray,
+    arm: Arm,
+    seed: int,
+    fps: float,
+    q0: np.ndarray,
+    grasps: Grasps,
+) -> JointPlan:
+    """The motion of one attempt, from arm posture ``q0`` (J,), with the first grasp for which all of it can be done.
+
+    Args:
+        task: What to do.
+        scene: The twin.
+        T_world_objects: Current object poses by key, (4, 4).
+        robot: Whose gripper.
+        T_world_base: Pose of the robot's base, (4, 4).
+        arm: Its kinematics.
+        seed: Of the draw among good grasps and places.
+        fps: Control rate [Hz].
+        q0: Posture at the start, (J,) [rad].
+        grasps: Of the task's object.
+
+    Raises:
+        PlanError: No grasp leads to the end; the message names the step that fails most and why.
+    """
+    rng = np.random.default_rng(seed)
+    item = scene.object(task.object)
+    T_world_object = T_world_objects[item.key]
+    others = tuple((o, T_world_objects[o.key]) for o in scene.objects if o.key != item.key)
+    order = _grasp_order(grasps, item, T_world_object, others, robot, rng)[:MAX_GRASPS]
+    goals = goal_poses(task, scene, T_world_objects, T_world_base, rng)
+    failures: Counter[str] = Counter()
+    for g in order:
+        T_object_tool = grasps.T_object_tool[g]
+        free_goals = [T for T in goals if task.target is None or _gripper_fits(T_object_tool, T, others, robot)]
+        if not free_goals:
+            failures["open: the fingers would hit a neighbour"] += 1
+        for T_world_goal in free_goals[:MAX_PLACES]:
+            waypoints = plan_motion(task, item, T_world_object, T_object_tool, T_world_goal, others)
+            motion, step, why = _joint_motion(arm, T_world_base, waypoints, others, task, fps, q0)
+            if motion is not None:
+                q, opened, leads = motion
+                T_world_tool = T_world_base @ tool_pose(arm, q)
+                steps = ("start", *waypoints.names)
+                return JointPlan(q.astype(np.float32), opened, T_world_tool, T_object_tool, T_world_goal, leads, steps)
+            failures[f"{step}: {why}"] += 1
+            if step in ("before the object", "reach"):
+                break  # another place does not mend the grasp
+    reason, times = failures.most_common(1)[0]
+    raise PlanError(
+        f"No motion was found to '{task.text}': {len(order)} grasps of the {item.name} were tried; "
+        f"{times} of {failures.total()} tries fail at the step '{reason}'."
+    )
+
+
+def _gripper_fits(
+    T_object_tool: np.ndarray,
+    T_world_goal: np.ndarray,
+    others: tuple[tuple[SceneObject, np.ndarray], ...],
+    robot: Robot,
+) -> bool:
+    """Whether the opening gripper is clear of everything else where the object is put down."""
+    points = np.concatenate([obstacle_points(o, invert(T_world_goal) @ T) for o, T in others])
+    free = gripper_is_free(T_object_tool[None], np.zeros(1), robot, points, -0.5 * NEIGHBOUR_MARGIN_M)
+    return bool(free[0])
+
+
+def _grasp_order(
+    grasps: Grasps,
+    item: SceneObject,
+    T_world_object: np.ndarray,
+    others: tuple[tuple[SceneObject, np.ndarray], ...],
+    robot: Robot,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Indices of the grasps that are free of neighbours where everything is now, by score with a little chance."""
+    free = np.ones(len(grasps.score), dtype=bool)
+    for other, T_world_other in others:
+        points = obstacle_points(other, invert(T_world_object) @ T_world_other)
+        free &= gripper_is_free(grasps.T_object_tool, grasps.width_m, robot, points, -NEIGHBOUR_MARGIN_M)
+    if not free.any():
+        raise PlanError(f"Every grasp of the {item.name} would hit a neighbour: give the objects more room.")
+    drawn = grasps.score + SCORE_NOISE * rng.standard_normal(len(free))
+    return np.array([i for i in np.argsort(-drawn, kind="stable") if free[i]])
+
+
+def goal_poses(
+    task: Task, scene: Scene, T_world_objects: dict[str, np.ndarray], T_world_base: np.ndarray, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Poses (4, 4) where the task's object may end, upright, best first: above its place (lift), or placed with several turns.
+
+    Raises:
+        PlanError: It does not fit, or there is no free side.
+    """
+    item = scene.object(task.object)
+    T_now = T_world_objects[item.key]
+    if task.target is None:
+        return [make_T(np.eye(3), np.array([0.0, 0.0, LIFT_M])) @ T_now]
+    target = scene.object(task.target)
+    T_target = T_world_objects[target.key]
+    if task.relation == "next to":
+        return _beside(item, target, scene, T_world_objects, T_world_base)
+    footprint = item.mesh.points[:, :2].astype(np.float64)
+    points = transform(T_target, target.mesh.points.astype(np.float64))
+    if task.relation == "in":
+        inner = 2.0 * _opening_radius(target)
+        if min(item.size_m[:2]) > inner:
+            raise PlanError(
+                f"The {item.name} does not fit in the {target.name}: it is {1000 * min(item.size_m[:2]):.0f} mm wide, "
+                f"the opening {1000 * inner:.0f} mm."
+            )
+        # Fingertips are never below what they hold, so with its bottom at the rim the open gripper is above the rim.
+        bottom = float(points[:, 2].max()) + RELEASE_M
+    else:
+        reach = np.hypot(*footprint.T).max()
+        centre = target.mesh.points[np.hypot(*target.mesh.points[:, :2].T) <= max(reach, 0.01)]
+        # A dished target holds things lower than its rim: take what lies under the footprint, else the top.
+        under = transform(T_target, centre.astype(np.float64)) if target.hollow and len(centre) else points
+        bottom = float(under[:, 2].max()) + RELEASE_M
+    height = bottom - float(item.mesh.points[:, 2].min())
+    position = np.array([*T_target[:2, 3], height])
+    return [make_T(rotation_z(turn) @ T_now[:3, :3], position) for turn in _turns(rng)]
+
+
+def _turns(rng: np.random.Generator) -> list[float]:
+    """Turns about the vertical, small ones first."""
+    sign = 1.0 if rng.random() < 0.5 else -1.0
+    return [0.0, *(sign * s * np.pi / 4 * k for k in (1, 2, 3) for s in (1, -1)), np.pi]
+
+
+def _opening_radius(target: SceneObject) -> float:
+    """Inner radius of a vessel at its rim, from the surface points next to the rim [m]."""
+    points = target.mesh.points.astype(np.float64)
+    rim = points[points[:, 2] >= points[:, 2].max() - 0.1 * target.size_m[2]]
+    return float(np.hypot(*rim[:, :2].T).min())
+
+
+def _beside(
+    item: SceneObject,
+    target: SceneObject,
+    scene: Scene,
+    T_world_objects: dict[str, np.ndarray],
+    T_world_base: np.ndarray,
+) -> list[np.ndarray]:
+    """Upright poses on the support beside the target on free sides, nearest to where the object is first."""
+    T_now, T_target = T_world_objects[item.key], T_world_objects[target.key]
+    beside = transform(T_target, target.mesh.points.astype(np.float64))[:, :2] - T_target[:2, 3]
+    others = [
+        transform(T_world_objects[o.key], o.mesh.points.astype(np.float64))[:, :2]
+        for o in scene.objects
+        if o.key not in (item.key, target.key)
+    ]
+    height = RELEASE_M - float(item.mesh.points[:, 2].min())
+    places = []
+    for gap, angle, turn in product(GAPS_M, np.linspace(0.0, 2.0 * np.pi, 12, endpoint=False), BESIDE_TURNS_RAD):
+        R = rotation_z(turn) @ T_now[:3, :3]
+        outline = item.mesh.points[:, :2].astype(np.float64) @ R[:2, :2].T
+        side = np.array([np.cos(angle), np.sin(angle)])
+        place = T_target[:2, 3] + ((beside @ side).max() - (outline @ side).min() + gap) * side
+        radius = float(np.hypot(*outline.T).max())
+        if min((np.hypot(*(points - place).T).min() for points in others), default=np.inf) < radius + NEIGHBOUR_ROOM_M:
+            continue
+        outside = not inside_polygon(scene.support.polygon_w, place)
+        way, far = np.linalg.norm(place - T_now[:2, 3]), np.linalg.norm(place - T_world_base[:2, 3])
+        cost = float(way + 0.5 * far + 10.0 * outside + 0.02 * abs(turn))
+        places.append((cost, make_T(R, np.array([*place, height]))))
+    if not places:
+        raise PlanError(f"There is no free side next to the {target.name} for the {item.name}: make room.")
+    return [T for _, T in sorted(places, key=lambda pair: pair[0])]
+
+
+def inside_polygon(polygon: np.ndarray, point: np.ndarray) -> bool:
+    """Whether a point (2,) lies in a convex counter-clockwise polygon (K, 2)."""
+    edge, to_point = np.roll(polygon, -1, 0) - polygon, point - polygon
+    return bool((edge[:, 0] * to_point[:, 1] - edge[:, 1] * to_point[:, 0] >= 0).all())
+
+
+def plan_motion(
+    task: Task,
+    item: SceneObject,
+    T_world_object: np.ndarray,
+    T_object_tool: np.ndarray,
+    T_world_goal: np.ndarray,
+    others: tuple[tuple[SceneObject, np.ndarray], ...],
+) -> Waypoints:
+    """Tool waypoints for one grasp and one goal pose of the object (all (4, 4)), from before the grasp to the end."""
+    grasp = T_world_object @ T_object_tool
+    before = grasp @ make_T(np.eye(3), np.array([0.0, 0.0, -APPROACH_M]))
+    stops = [("before the object", before, True, 0.0), ("reach", grasp, True, CONTACT_SPEED_M_S)]
+    stops += [("settle", grasp, True, SETTLE_S), ("close", grasp, False, CLOSE_S)]
+    if task.target is None:
+        stops += [("lift", T_world_goal @ T_object_tool, False, CONTACT_SPEED_M_S * 1.5)]
+        stops += [("hold", T_world_goal @ T_object_tool, False, HOLD_S)]
+        return _timed(stops)
+    place = T_world_goal @ T_object_tool
+    carry = _carry_height(item, T_world_object, T_world_goal, others)
+    up, over = grasp.copy(), place.copy()
+    up[2, 3] += max(carry - T_world_object[2, 3], 0.0)
+    over[2, 3] += max(carry - T_world_goal[2, 3], 0.0)
+    retreat = place @ make_T(np.eye(3), np.array([0.0, 0.0, -APPROACH_M]))
+    stops += [("lift", up, False, CONTACT_SPEED_M_S * 1.5), ("carry", over, False, PEAK_SPEED_M_S)]
+    stops += [("lower", place, False, CONTACT_SPEED_M_S), ("settle", place, False, SETTLE_S)]
+    stops += [
+        ("open", place, True, OPEN_S),
+        ("retreat", retreat, True, CONTACT_SPEED_M_S),
+        ("rest", retreat, True, HOLD_S),
+    ]
+    return _timed(stops)
+
+
+def _carry_height(
+    item: SceneObject,
+    T_start: np.ndarray,
+    T_end: np.ndarray,
+    others: tuple[tuple[SceneObject, np.ndarray], ...],
+) -> float:
+    """Height of the object's origin at which it is carried over everything near its straight way [m]."""
+    bottom, radius = float(item.mesh.points[:, 2].min()), float(np.hypot(*item.size_m[:2])) / 2.0
+    top = 0.0
+    way = np.linspace(T_start[:2, 3], T_end[:2, 3], 20)
+    for other, T in others:
+        points = transform(T, other.mesh.points.astype(np.float64))
+        distance = np.linalg.norm(points[:, None, :2] - way, axis=2).min()
+        if distance < radius + CARRY_CLEARANCE_M:
+            top = max(top, float(points[:, 2].max()))
+    return max(top + CARRY_CLEARANCE_M, 0.10) - bottom
+
+
+def _timed(stops: list[tuple[str, np.ndarray, bool, float]]) -> Waypoints:
+    """Waypoints from (name, pose, gripper open, peak speed of the way there; where the pose stays, seconds)."""
+    seconds = [0.0]
+    for (_, before, _, _), (_, after, _, value) in pairwise(stops):
+        distance = float(np.linalg.norm(after[:3, 3] - before[:3, 3]))
+        angle = float(np.arccos(np.clip((np.trace(before[:3, :3].T @ after[:3, :3]) - 1.0) / 2.0, -1.0, 1.0)))
+        moving = distance > 1e-9 or angle > 1e-6
+        duration = PEAK_OVER_MEAN * max(distance / value, angle / PEAK_TURN_RAD_S) if moving else value
+        seconds.append(max(duration, 0.2))
+    names, poses, opened, _ = zip(*stops, strict=True)
+    return Waypoints(tuple(names), np.array(poses), np.array(opened), np.array(seconds))
+
+
+def sample_path(waypoints: Waypoints, fps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Tool poses (T, 4, 4) at the control rate and whether the gripper is open (T,); the first row is the first waypoint."""
+    poses, opened, _ = _sample(waypoints, fps)
+    return poses, opened
+
+
+def _sample(waypoints: Waypoints, fps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``sample_path`` and the index of the waypoint each row leads to (T,)."""
+    poses, opened, leads = [waypoints.T_world_tool[:1]], [waypoints.gripper_open[:1]], [np.zeros(1, dtype=int)]
+    for k in range(1, len(waypoints.names)):
+        count = max(1, round(float(waypoints.seconds[k]) * fps))
+        share = minimum_jerk(np.arange(1, count + 1) / count)
+        poses.append(interpolate(waypoints.T_world_tool[k - 1], waypoints.T_world_tool[k], share))
+        opened.append(np.full(count, waypoints.gripper_open[k]))
+        leads.append(np.full(count, k))
+    return np.concatenate(poses), np.concatenate(opened), np.concatenate(leads)
+
+
+def minimum_jerk(s: np.ndarray) -> np.ndarray:
+    """Share of the way at share ``s`` of the time, at rest at both ends. Source: Flash and Hogan (1985)."""
+    return s**3 * (10.0 - 15.0 * s + 6.0 * s**2)
+
+
+def interpolate(T_start: np.ndarray, T_end: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Poses (N, 4, 4) on the way from one to another: a straight line, and a turn about one axis the short way round."""
+    quat = quat_xyzw_from_matrix(T_start[:3, :3].T @ T_end[:3, :3])
+    angle = 2.0 * np.arctan2(np.linalg.norm(quat[:3]), quat[3])
+    axis = quat[:3] / max(float(np.linalg.norm(quat[:3])), 1e-12)
+    half = 0.5 * angle * share[:, None]
+    turn = matrix_from_quat_xyzw(np.concatenate([np.sin(half) * axis, np.cos(half)], 1))
+    out = np.zeros((len(share), 4, 4))
+    out[:, :3, :3] = T_start[:3, :3] @ turn
+    out[:, :3, 3] = T_start[:3, 3] + share[:, None] * (T_end[:3, 3] - T_start[:3, 3])
+    out[:, 3, 3] = 1.0
+    return out
+
+
+def _joint_motion(
+    arm: Arm,
+    T_world_base: np.ndarray,
+    waypoints: Waypoints,
+    others: tuple[tuple[SceneObject, np.ndarray], ...],
+    task: Task,
+    fps: float,
+    q0: np.ndarray,
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray] | None, str, str]:
+    """Joint positions (T, J), gripper open (T,) and step (T,), or None with the step that fails and why.
+
+    The way to the first waypoint is a straight line in joint space, the rest follows the tool path; each posture that
+    reaches the first waypoint is tried.
+    """
+    T_base_world = invert(T_world_base)
+    q_key = q0
+    for name, T_world_tool in zip(waypoints.names, waypoints.T_world_tool, strict=True):
+        q_key, position, angle = solve_pose(arm, T_base_world @ T_world_tool, q_key)
+        if not reached(position, angle):
+            return None, name, why_unreached(arm, T_base_world @ T_world_tool, q_key)
+    poses, opened, leads = _sample(waypoints, fps)
+    obstacles = [(o, T) for o, T in others if o.key != task.target]
+    failed = (None, waypoints.names[0], "out of reach")
+    for q_before in solve_postures(arm, T_base_world @ poses[0], q0):
+        q, sample, why = follow_path(arm, T_base_world @ poses, q_before, fps)
+        if why:
+            failed = (None, waypoints.names[leads[sample]], why)
+            continue
+        free = free_motion(q0, q_before, fps)
+        whole, step = np.concatenate([free, q]), np.concatenate([np.zeros(len(free), dtype=int), leads + 1])
+        hit, why = _first_collision(arm, T_world_base, whole, obstacles)
+        if why:
+            failed = (None, ("start", *waypoints.names)[step[hit]], why)
+            continue
+        return (whole, np.concatenate([np.ones(len(free), dtype=bool), opened]), step), "", ""
+    return failed
+
+
+def free_motion(q_start: np.ndarray, q_end: np.ndarray, fps: float) -> np.ndarray:
+    """Joint positions (T, J) from one posture to another, straight in joint space; neither end is included."""
+    seconds = max(PEAK_OVER_MEAN * float(np.abs(q_end - q_start).max()) / PEAK_JOINT_RAD_S, 0.2)
+    count = max(1, round(seconds * fps))
+    return q_start + minimum_jerk(np.arange(1, count) / count)[:, None] * (q_end - q_start)
+
+
+def _first_collision(
+    arm: Arm, T_world_base: np.ndarray, q: np.ndarray, obstacles: list[tuple[SceneObject, np.ndarray]]
+) -> tuple[int, str]:
+    """The first sample at which a link is in the support or in an object's bounding box, and which ("" where none is)."""
+    boxes = [(o, invert(T) @ T_world_base) for o, T in obstacles]
+    for i in range(0, len(q), CHECK_EVERY):
+        points_b = link_points(arm, q[i])
+        if (points_b @ T_world_base[2, :3] + T_world_base[2, 3]).min() < LINK_CLEARANCE_M:
+            return i, "the arm would hit the support"
+        for item, T_object_base in boxes:
+            centre = 0.5 * (item.mesh.points.max(0) + item.mesh.points.min(0))
+            if (np.abs(transform(T_object_base, points_b) - centre) < 0.5 * item.size_m).all(1).any():
+                return i, f"the arm would hit the {item.name}"
+    return 0, ""
