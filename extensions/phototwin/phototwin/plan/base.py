@@ -11,7 +11,7 @@ from phototwin.frames import invert, make_T, project, rotation_z, transform
 from phototwin.plan.grasp import Grasps, obstacle_points, propose_grasps
 from phototwin.plan.ik import Arm, link_points, reached, solve_pose
 from phototwin.plan.instruction import Task
-from phototwin.plan.waypoints import LIFT_M, inside_polygon
+from phototwin.plan.places import LIFT_M, inside_polygon
 from phototwin.robots import Robot
 from phototwin.scene import Camera, Scene
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 
 import numpy as np
 
 from phototwin.errors import PlanError
-from phototwin.frames import invert, make_T, matrix_from_quat_xyzw, quat_xyzw_from_matrix, rotation_z, transform
+from phototwin.frames import invert, make_T, matrix_from_quat_xyzw, quat_xyzw_from_matrix, transform
 from phototwin.plan.grasp import APPROACH_M, NEIGHBOUR_MARGIN_M, Grasps, gripper_is_free, obstacle_points
 from phototwin.plan.ik import (
     Arm,
@@ -27,30 +27,26 @@ from phototwin.plan.ik import (
     why_unreached,
 )
 from phototwin.plan.instruction import Task
+from phototwin.plan.places import goal_poses
 from phototwin.robots import Robot
 from phototwin.scene import Scene, SceneObject
 
-PEAK_SPEED_M_S = 0.25
-CONTACT_SPEED_M_S = 0.10
-"""Peak tool speed in the air, and where the gripper or the held object is close to something."""
-PEAK_TURN_RAD_S = 1.2
-PEAK_JOINT_RAD_S = 1.2
+PEAK_SPEED_M_S = 0.30
+CONTACT_SPEED_M_S = 0.15
+"""Peak tool speed in the air, and on the way to where something is touched; a minimum-jerk way ends much slower."""
+LIFT_SPEED_M_S = 0.22
+PEAK_TURN_RAD_S = 1.5
+PEAK_JOINT_RAD_S = 1.5
 PEAK_OVER_MEAN = 1.875
 """Of a minimum-jerk motion. Source: Flash and Hogan (1985), x(s) = 10 s^3 - 15 s^4 + 6 s^5."""
 SETTLE_S = 0.25
 CLOSE_S = 0.6
 OPEN_S = 0.5
 HOLD_S = 0.5
-LIFT_M = 0.18
 CARRY_CLEARANCE_M = 0.05
 """The held object passes this far above what it is carried over."""
-RELEASE_M = 0.004
-"""The held object is let go this far above where it shall stand."""
-GAPS_M = (0.03, 0.04)
-"""Gaps between neighbours for "next to"."""
-NEIGHBOUR_ROOM_M = 0.01
-"""Kept free around an object that is put down beside another."""
-BESIDE_TURNS_RAD = (0.0, np.pi / 2, -np.pi / 2)
+NEAR_M = 0.06
+"""The last part of the way down to a place, taken slowly."""
 LINK_CLEARANCE_M = 0.001
 CHECK_EVERY = 5
 MAX_GRASPS = 24
@@ -106,7 +102,7 @@ def plan_attempt(
     robot: Robot,
     T_world_base: np.ndarray,
     arm: Arm,
-    seed: int,
+    seed: int | np.random.SeedSequence,
     fps: float,
     q0: np.ndarray,
     grasps: Grasps,
@@ -133,7 +129,7 @@ def plan_attempt(
     T_world_object = T_world_objects[item.key]
     others = tuple((o, T_world_objects[o.key]) for o in scene.objects if o.key != item.key)
     order = _grasp_order(grasps, item, T_world_object, others, robot, rng)[:MAX_GRASPS]
-    goals = goal_poses(task, scene, T_world_objects, T_world_base, rng)
+    goals = goal_poses(task, scene, T_world_objects, robot, T_world_base, rng)
     failures: Counter[str] = Counter()
     for g in order:
         T_object_tool = grasps.T_object_tool[g]
@@ -189,97 +185,6 @@ def _grasp_order(
     return np.array([i for i in np.argsort(-drawn, kind="stable") if free[i]])
 
 
-def goal_poses(
-    task: Task, scene: Scene, T_world_objects: dict[str, np.ndarray], T_world_base: np.ndarray, rng: np.random.Generator
-) -> list[np.ndarray]:
-    """Poses (4, 4) where the task's object may end, upright, best first: above its place (lift), or placed with several turns.
-
-    Raises:
-        PlanError: It does not fit, or there is no free side.
-    """
-    item = scene.object(task.object)
-    T_now = T_world_objects[item.key]
-    if task.target is None:
-        return [make_T(np.eye(3), np.array([0.0, 0.0, LIFT_M])) @ T_now]
-    target = scene.object(task.target)
-    T_target = T_world_objects[target.key]
-    if task.relation == "next to":
-        return _beside(item, target, scene, T_world_objects, T_world_base)
-    footprint = item.mesh.points[:, :2].astype(np.float64)
-    points = transform(T_target, target.mesh.points.astype(np.float64))
-    if task.relation == "in":
-        inner = 2.0 * _opening_radius(target)
-        if min(item.size_m[:2]) > inner:
-            raise PlanError(
-                f"The {item.name} does not fit in the {target.name}: it is {1000 * min(item.size_m[:2]):.0f} mm wide, "
-                f"the opening {1000 * inner:.0f} mm."
-            )
-        # Fingertips are never below what they hold, so with its bottom at the rim the open gripper is above the rim.
-        bottom = float(points[:, 2].max()) + RELEASE_M
-    else:
-        reach = np.hypot(*footprint.T).max()
-        centre = target.mesh.points[np.hypot(*target.mesh.points[:, :2].T) <= max(reach, 0.01)]
-        # A dished target holds things lower than its rim: take what lies under the footprint, else the top.
-        under = transform(T_target, centre.astype(np.float64)) if target.hollow and len(centre) else points
-        bottom = float(under[:, 2].max()) + RELEASE_M
-    height = bottom - float(item.mesh.points[:, 2].min())
-    position = np.array([*T_target[:2, 3], height])
-    return [make_T(rotation_z(turn) @ T_now[:3, :3], position) for turn in _turns(rng)]
-
-
-def _turns(rng: np.random.Generator) -> list[float]:
-    """Turns about the vertical, small ones first."""
-    sign = 1.0 if rng.random() < 0.5 else -1.0
-    return [0.0, *(sign * s * np.pi / 4 * k for k in (1, 2, 3) for s in (1, -1)), np.pi]
-
-
-def _opening_radius(target: SceneObject) -> float:
-    """Inner radius of a vessel at its rim, from the surface points next to the rim [m]."""
-    points = target.mesh.points.astype(np.float64)
-    rim = points[points[:, 2] >= points[:, 2].max() - 0.1 * target.size_m[2]]
-    return float(np.hypot(*rim[:, :2].T).min())
-
-
-def _beside(
-    item: SceneObject,
-    target: SceneObject,
-    scene: Scene,
-    T_world_objects: dict[str, np.ndarray],
-    T_world_base: np.ndarray,
-) -> list[np.ndarray]:
-    """Upright poses on the support beside the target on free sides, nearest to where the object is first."""
-    T_now, T_target = T_world_objects[item.key], T_world_objects[target.key]
-    beside = transform(T_target, target.mesh.points.astype(np.float64))[:, :2] - T_target[:2, 3]
-    others = [
-        transform(T_world_objects[o.key], o.mesh.points.astype(np.float64))[:, :2]
-        for o in scene.objects
-        if o.key not in (item.key, target.key)
-    ]
-    height = RELEASE_M - float(item.mesh.points[:, 2].min())
-    places = []
-    for gap, angle, turn in product(GAPS_M, np.linspace(0.0, 2.0 * np.pi, 12, endpoint=False), BESIDE_TURNS_RAD):
-        R = rotation_z(turn) @ T_now[:3, :3]
-        outline = item.mesh.points[:, :2].astype(np.float64) @ R[:2, :2].T
-        side = np.array([np.cos(angle), np.sin(angle)])
-        place = T_target[:2, 3] + ((beside @ side).max() - (outline @ side).min() + gap) * side
-        radius = float(np.hypot(*outline.T).max())
-        if min((np.hypot(*(points - place).T).min() for points in others), default=np.inf) < radius + NEIGHBOUR_ROOM_M:
-            continue
-        outside = not inside_polygon(scene.support.polygon_w, place)
-        way, far = np.linalg.norm(place - T_now[:2, 3]), np.linalg.norm(place - T_world_base[:2, 3])
-        cost = float(way + 0.5 * far + 10.0 * outside + 0.02 * abs(turn))
-        places.append((cost, make_T(R, np.array([*place, height]))))
-    if not places:
-        raise PlanError(f"There is no free side next to the {target.name} for the {item.name}: make room.")
-    return [T for _, T in sorted(places, key=lambda pair: pair[0])]
-
-
-def inside_polygon(polygon: np.ndarray, point: np.ndarray) -> bool:
-    """Whether a point (2,) lies in a convex counter-clockwise polygon (K, 2)."""
-    edge, to_point = np.roll(polygon, -1, 0) - polygon, point - polygon
-    return bool((edge[:, 0] * to_point[:, 1] - edge[:, 1] * to_point[:, 0] >= 0).all())
-
-
 def plan_motion(
     task: Task,
     item: SceneObject,
@@ -294,7 +199,7 @@ def plan_motion(
     stops = [("before the object", before, True, 0.0), ("reach", grasp, True, CONTACT_SPEED_M_S)]
     stops += [("settle", grasp, True, SETTLE_S), ("close", grasp, False, CLOSE_S)]
     if task.target is None:
-        stops += [("lift", T_world_goal @ T_object_tool, False, CONTACT_SPEED_M_S * 1.5)]
+        stops += [("lift", T_world_goal @ T_object_tool, False, LIFT_SPEED_M_S)]
         stops += [("hold", T_world_goal @ T_object_tool, False, HOLD_S)]
         return _timed(stops)
     place = T_world_goal @ T_object_tool
@@ -303,11 +208,14 @@ def plan_motion(
     up[2, 3] += max(carry - T_world_object[2, 3], 0.0)
     over[2, 3] += max(carry - T_world_goal[2, 3], 0.0)
     retreat = place @ make_T(np.eye(3), np.array([0.0, 0.0, -APPROACH_M]))
-    stops += [("lift", up, False, CONTACT_SPEED_M_S * 1.5), ("carry", over, False, PEAK_SPEED_M_S)]
+    near = place.copy()
+    near[2, 3] += min(max(carry - T_world_goal[2, 3], 0.0), NEAR_M)
+    stops += [("lift", up, False, LIFT_SPEED_M_S), ("carry", over, False, PEAK_SPEED_M_S)]
+    stops += [("come down", near, False, PEAK_SPEED_M_S)] if over[2, 3] - near[2, 3] > NEAR_M else []
     stops += [("lower", place, False, CONTACT_SPEED_M_S), ("settle", place, False, SETTLE_S)]
     stops += [
         ("open", place, True, OPEN_S),
-        ("retreat", retreat, True, CONTACT_SPEED_M_S),
+        ("retreat", retreat, True, LIFT_SPEED_M_S),
         ("rest", retreat, True, HOLD_S),
     ]
     return _timed(stops)

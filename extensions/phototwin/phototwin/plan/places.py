@@ -1,0 +1,133 @@
+"""Where a held object may be put down: on, in or next to another, upright, with several turns."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from phototwin.errors import PlanError
+from phototwin.frames import make_T, rotation_z, transform
+from phototwin.plan.grasp import SURFACE_POINTS, sample_surface
+from phototwin.plan.instruction import Task
+from phototwin.robots import Robot
+from phototwin.scene import Scene, SceneObject
+
+LIFT_M = 0.18
+RELEASE_M = 0.004
+"""The held object is let go this far above where it shall stand."""
+GAPS_M = (0.03, 0.04)
+"""Gaps between neighbours for "next to"."""
+NEIGHBOUR_ROOM_M = 0.01
+"""Kept free around an object that is put down beside another, or into another."""
+BESIDE_TURNS_RAD = (0.0, np.pi / 2, -np.pi / 2)
+LEVEL_M = 0.01
+"""Step in height at which the inside of a vessel is measured."""
+OFF_CENTRE_M = 0.015
+"""A grasp may be this far from the object's axis."""
+
+
+def goal_poses(
+    task: Task,
+    scene: Scene,
+    T_world_objects: dict[str, np.ndarray],
+    robot: Robot,
+    T_world_base: np.ndarray,
+    rng: np.random.Generator,
+) -> list[np.ndarray]:
+    """Poses (4, 4) where the task's object may end, upright, best first: above its place (lift), or placed with several turns.
+
+    Raises:
+        PlanError: It does not fit, or there is no free side.
+    """
+    item = scene.object(task.object)
+    T_now = T_world_objects[item.key]
+    if task.target is None:
+        return [make_T(np.eye(3), np.array([0.0, 0.0, LIFT_M])) @ T_now]
+    target = scene.object(task.target)
+    T_target = T_world_objects[target.key]
+    if task.relation == "next to":
+        return _beside(item, target, scene, T_world_objects, T_world_base)
+    bottoms = _bottoms_in(item, target, robot) if task.relation == "in" else [_bottom_on(item, target)]
+    origin_z = T_target[2, 3] - float(item.mesh.points[:, 2].min())
+    turned = [rotation_z(turn) @ T_now[:3, :3] for turn in _turns(rng)]
+    return [make_T(R, np.array([*T_target[:2, 3], origin_z + bottom])) for bottom in bottoms for R in turned]
+
+
+def _bottom_on(item: SceneObject, target: SceneObject) -> float:
+    """Height of the object's bottom on top of the target, in the target's frame [m]; in a dished one, of what lies under it."""
+    points = sample_surface(target.mesh, SURFACE_POINTS, 0)[0]
+    under = points[np.hypot(*points[:, :2].T) <= 0.5 * float(np.hypot(*item.size_m[:2]))]
+    return float((under if target.hollow and len(under) else target.mesh.points)[:, 2].max()) + RELEASE_M
+
+
+def _bottoms_in(item: SceneObject, target: SceneObject, robot: Robot) -> list[float]:
+    """Heights at which the object's bottom may be let go into a vessel, in the vessel's frame, lowest first [m].
+
+    At the rim always: fingertips are never below what they hold, so the open gripper is then above the rim. Lower, where
+    the inner wall leaves room for the open fingers and the object.
+
+    Raises:
+        PlanError: The opening is too small.
+    """
+    points = sample_surface(target.mesh, SURFACE_POINTS, 0)[0]
+    radius, rim = np.hypot(*points[:, :2].T), float(target.mesh.points[:, 2].max())
+    levels = np.arange(rim - 0.5 * LEVEL_M, float(target.mesh.points[:, 2].min()), -LEVEL_M)
+    inner = np.array([radius[np.abs(points[:, 2] - z) <= 0.5 * LEVEL_M].min(initial=np.inf) for z in levels])
+    width = float(min(item.size_m[:2]))
+    if width > 2.0 * inner[0]:
+        raise PlanError(
+            f"The {item.name} does not fit in the {target.name}: it is {1000 * width:.0f} mm wide, "
+            f"the opening {2000 * inner[0]:.0f} mm."
+        )
+    fingers = float(np.hypot(robot.finger_open_m + robot.finger_size_m[0], 0.5 * robot.finger_size_m[1]))
+    needed = max(fingers + OFF_CENTRE_M, 0.5 * float(np.hypot(*item.size_m[:2]))) + NEIGHBOUR_ROOM_M
+    deep = int(np.argmin(np.append(inner, 0.0) >= needed))
+    lowered = [rim - LEVEL_M * deep + RELEASE_M] if deep else []
+    return [*lowered, rim + RELEASE_M]
+
+
+def _turns(rng: np.random.Generator) -> list[float]:
+    """Turns about the vertical, small ones first."""
+    sign = 1.0 if rng.random() < 0.5 else -1.0
+    return [0.0, *(sign * s * np.pi / 4 * k for k in (1, 2, 3) for s in (1, -1)), np.pi]
+
+
+def _beside(
+    item: SceneObject,
+    target: SceneObject,
+    scene: Scene,
+    T_world_objects: dict[str, np.ndarray],
+    T_world_base: np.ndarray,
+) -> list[np.ndarray]:
+    """Upright poses on the support beside the target on free sides, nearest to where the object is first."""
+    T_now, T_target = T_world_objects[item.key], T_world_objects[target.key]
+    beside = transform(T_target, target.mesh.points.astype(np.float64))[:, :2] - T_target[:2, 3]
+    others = [
+        transform(T_world_objects[o.key], o.mesh.points.astype(np.float64))[:, :2]
+        for o in scene.objects
+        if o.key not in (item.key, target.key)
+    ]
+    height = RELEASE_M - float(item.mesh.points[:, 2].min())
+    places = []
+    for gap, angle, turn in product(GAPS_M, np.linspace(0.0, 2.0 * np.pi, 12, endpoint=False), BESIDE_TURNS_RAD):
+        R = rotation_z(turn) @ T_now[:3, :3]
+        outline = item.mesh.points[:, :2].astype(np.float64) @ R[:2, :2].T
+        side = np.array([np.cos(angle), np.sin(angle)])
+        place = T_target[:2, 3] + ((beside @ side).max() - (outline @ side).min() + gap) * side
+        radius = float(np.hypot(*outline.T).max())
+        if min((np.hypot(*(points - place).T).min() for points in others), default=np.inf) < radius + NEIGHBOUR_ROOM_M:
+            continue
+        outside = not inside_polygon(scene.support.polygon_w, place)
+        way, far = np.linalg.norm(place - T_now[:2, 3]), np.linalg.norm(place - T_world_base[:2, 3])
+        cost = float(way + 0.5 * far + 10.0 * outside + 0.02 * abs(turn))
+        places.append((cost, make_T(R, np.array([*place, height]))))
+    if not places:
+        raise PlanError(f"There is no free side next to the {target.name} for the {item.name}: make room.")
+    return [T for _, T in sorted(places, key=lambda pair: pair[0])]
+
+
+def inside_polygon(polygon: np.ndarray, point: np.ndarray) -> bool:
+    """Whether a point (2,) lies in a convex counter-clockwise polygon (K, 2)."""
+    edge, to_point = np.roll(polygon, -1, 0) - polygon, point - polygon
+    return bool((edge[:, 0] * to_point[:, 1] - edge[:, 1] * to_point[:, 0] >= 0).all())
