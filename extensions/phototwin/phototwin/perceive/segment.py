@@ -1,0 +1,277 @@
+"""Objects on a plain surface, from colour alone, with the user's hints where there are any.
+
+The support is the surface in the lower middle of the photo. Its colour is a smooth field (a quadratic in the pixel
+position, which follows falling light) plus texture; a shadow darkens it but keeps its chroma. An object is a closed
+region that the field does not explain and that the support encloses. Every threshold is in units of the surface's own
+texture, so a plain table is judged strictly and a wooden one mildly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from phototwin.errors import PerceptionError
+from phototwin.perceive.regions import (
+    crop_around,
+    dilate,
+    erode,
+    farther_than,
+    hull,
+    inner_radius,
+    largest,
+    open_,
+    piece_at,
+    pieces,
+    touches_border,
+)
+from phototwin.perceive.surface import SupportField, fit_support, to_lab
+from phototwin.scene import ObjectHint
+
+WORK_PX = 640
+"""Longer side of the copy that is segmented: objects of interest are then 20 to 300 px wide."""
+REFINE_PX = 1280
+"""Longer side up to which masks are refined on the photo's own pixels."""
+SHADOW_SHARE = 0.45
+"""Darker pixels of a region that are less far from the field than this share of the region's upper quartile are its shadow."""
+MIN_AREA, MAX_AREA = 0.0012, 0.25
+"""Size of an object as a share of the photo."""
+MIN_RADIUS_PX = 5.0
+"""Smallest inscribed radius on the working copy: thinner things are scratches, cables, reflections of lamps."""
+MAX_SLENDER = 40.0
+"""Largest area / inscribed radius^2: a disc has 3, a square 4, a spoon 12, a lamp's streak or a cable more than 60."""
+MIN_SUPPORT = 0.12
+"""Smallest support as a share of the photo."""
+MIN_ENCLOSED = 0.6
+"""Share of a candidate's rim that must be support."""
+HULL_PX = 5
+"""How far the convex hull of the support reaches beyond its found pixels (edges are blurred)."""
+RIM_PX = 12
+"""Width of the edge blur and contact shadow that may lie between an object and clean support."""
+MAX_OBJECTS = 8
+MIN_HINTED_PX = 60
+"""Smallest hinted object on the working copy [px]."""
+SPOT_PX, ALIKE_LAB, POINT_REACH = 4.0, 14.0, 0.3
+"""A point hint stands for a disc of this radius; pixels this near in Lab are its first guess; no object reaches farther (share of the width)."""
+GRAB_ROUNDS = 4
+ASK = "name each object with a box or a point (--objects)"
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Support and objects of one photo.
+
+    Attributes:
+        support_mask: (H, W) bool.
+        masks: (N, H, W) bool, disjoint, from left to right.
+        names: N names from hints, None where there was none.
+        note: One sentence on how the objects were found.
+    """
+
+    support_mask: np.ndarray
+    masks: np.ndarray
+    names: tuple[str | None, ...]
+    note: str
+
+
+def segment_photo(rgb: np.ndarray, hints: tuple[ObjectHint, ...] = ()) -> Segmentation:
+    """Support and object masks of a photo (H, W, 3) uint8; with hints, only the hinted objects.
+
+    Raises:
+        PerceptionError: The evidence is too thin to be trusted; the message names the hint that would help.
+    """
+    import cv2
+
+    height, width = rgb.shape[:2]
+    scale = WORK_PX / max(height, width)
+    size = (max(round(width * scale), 8), max(round(height * scale), 8))
+    work = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    field = fit_support(work)
+    if hints:
+        masks = [segment_hint(work, field, resize_hint(hint, size, (width, height))) for hint in hints]
+        names = [hint.name for hint in hints]
+        note = f"{len(hints)} hinted objects, cut out by colour"
+    else:
+        masks = propose_objects(work, field)
+        names = [None] * len(masks)
+        note = f"{len(masks)} objects found as closed regions that differ from the support in colour"
+    full = [_to_full(rgb, mask) for mask in masks]
+    order = sorted(range(len(full)), key=lambda i: float(np.nonzero(full[i])[1].mean()))
+    stack = _disjoint([full[i] for i in order])
+    support = cv2.resize(field.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    return Segmentation(support & ~stack.any(0), stack, tuple(names[i] for i in order), note)
+
+
+def propose_objects(rgb: np.ndarray, field: SupportField) -> list[np.ndarray]:
+    """Object masks (H, W) bool that stand out of the support without any hint.
+
+    Raises:
+        PerceptionError: No support, no object, or too many to be objects.
+    """
+    if field.mask.mean() < MIN_SUPPORT:
+        raise PerceptionError(f"No plain surface fills the lower middle of the photo: {ASK}.")
+    found = []
+    inside = dilate(hull(field.mask), HULL_PX)
+    for piece in pieces(open_(inside & ~field.mask, 3), 0.5 * MIN_AREA * field.mask.size):
+        core = _drop_shadow(piece, field)
+        if _plausible(core, field):
+            found.append(refine(field.residual, core))
+    found = [mask for mask in found if _plausible(mask, field)]
+    if not found:
+        raise PerceptionError(f"Nothing stands out clearly from the surface in the photo: {ASK}.")
+    if len(found) > MAX_OBJECTS:
+        raise PerceptionError(f"{len(found)} regions differ from the surface, too many to be sure: {ASK}.")
+    return found
+
+
+def segment_hint(rgb: np.ndarray, field: SupportField, hint: ObjectHint) -> np.ndarray:
+    """Mask (H, W) bool of one hinted object on the working copy.
+
+    Raises:
+        PerceptionError: Nothing can be told apart at the hint.
+    """
+    if hint.mask is not None:
+        return hint.mask
+    if hint.box_px is not None:
+        mask = _from_box(rgb, field, hint.box_px)
+    else:
+        mask = _from_point(rgb, field, np.asarray(hint.point_px))
+    if mask.sum() < MIN_HINTED_PX:
+        given, better = ("box", "mask") if hint.box_px is not None else ("point", "box")
+        raise PerceptionError(
+            f"No object can be told from its surroundings at the {given} of '{hint.name or 'an object'}': give a {better} for it."
+        )
+    return mask
+
+
+def _from_box(rgb: np.ndarray, field: SupportField, box_px: np.ndarray) -> np.ndarray:
+    """The region in a box that differs from what surrounds the box: GrabCut, with the support's pixels as first guess of the rest."""
+    import cv2
+
+    height, width = field.mask.shape
+    x0, y0, x1, y1 = np.clip(np.round(box_px), 0, [width, height, width, height]).astype(int)
+    box = np.zeros_like(field.mask)
+    box[y0:y1, x0:x1] = True
+    if box.sum() < MIN_HINTED_PX:
+        return np.zeros_like(box)
+    ring = dilate(box, RIM_PX) & ~box
+    guess = box & ~field.mask if field.mask[ring].mean() > 0.3 else box
+    if guess.sum() < 0.15 * box.sum():
+        guess = box
+    label = np.full(box.shape, cv2.GC_BGD, np.uint8)
+    label[box] = cv2.GC_PR_BGD
+    label[guess] = cv2.GC_PR_FGD
+    rows, columns = crop_around(box, 0.35)
+    mask = _grab(rgb, label, rows, columns)
+    shadowless = _drop_shadow(mask, field) if guess is not box else mask
+    return shadowless if shadowless.sum() > 0.5 * mask.sum() else mask
+
+
+def _from_point(rgb: np.ndarray, field: SupportField, point_px: np.ndarray) -> np.ndarray:
+    """The closed region around a point; where the support does not enclose one, what has the point's colour."""
+    import cv2
+
+    height, width = field.mask.shape
+    x, y = np.clip(point_px.astype(int), 0, [width - 1, height - 1])
+    spot = np.hypot(np.arange(width) + 0.5 - point_px[0], np.arange(height)[:, None] + 0.5 - point_px[1]) <= SPOT_PX
+    for piece in pieces(open_(dilate(hull(field.mask), HULL_PX) & ~field.mask, 3), 0.5 * MIN_AREA * field.mask.size):
+        core = _drop_shadow(piece, field)
+        if core[y, x] and _plausible(core, field):
+            return refine(field.residual, core)
+    lab = to_lab(cv2.medianBlur(rgb, 5))
+    alike = np.linalg.norm(lab - np.median(lab[spot], axis=0), axis=-1) < ALIKE_LAB
+    guess = piece_at(open_(alike & ~field.mask, 1) | spot, y, x)
+    label = np.full(spot.shape, cv2.GC_PR_BGD, np.uint8)
+    label[field.mask | farther_than(spot, POINT_REACH * width)] = cv2.GC_BGD
+    label[guess & (label != cv2.GC_BGD)] = cv2.GC_PR_FGD
+    label[spot] = cv2.GC_FGD
+    mask = piece_at(open_(_grab(rgb, label, slice(0, height), slice(0, width)), 1), y, x)
+    return mask if not touches_border(mask) and mask.mean() <= MAX_AREA else np.zeros_like(mask)
+
+
+def _grab(picture: np.ndarray, label: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+    """GrabCut of a part of the picture from initial labels (H, W); the largest piece, holes filled, (H, W) bool."""
+    import cv2
+
+    out = np.zeros(label.shape, bool)
+    part = np.ascontiguousarray(label[rows, columns])
+    front = (part == cv2.GC_FGD) | (part == cv2.GC_PR_FGD)
+    if not front.any() or front.all():
+        return out
+    cv2.setRNGSeed(0)  # its k-means draws from OpenCV's global generator
+    state = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(np.ascontiguousarray(picture[rows, columns]), part, None, *state, GRAB_ROUNDS, cv2.GC_INIT_WITH_MASK)  # pyright: ignore
+    out[rows, columns] = largest(open_((part == cv2.GC_FGD) | (part == cv2.GC_PR_FGD), 1))
+    return out
+
+
+def refine(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """GrabCut around a rough mask (H, W) bool on any 3-channel uint8 picture; the result is one piece without holes."""
+    import cv2
+
+    radius = inner_radius(mask)
+    label = np.full(mask.shape, cv2.GC_BGD, np.uint8)
+    label[dilate(mask, max(3, round(0.25 * radius)))] = cv2.GC_PR_BGD
+    label[mask] = cv2.GC_PR_FGD
+    label[erode(mask, max(2, round(0.35 * radius)))] = cv2.GC_FGD
+    out = _grab(picture, label, *crop_around(mask, 0.35))
+    return out if out.any() else mask
+
+
+def _plausible(mask: np.ndarray, field: SupportField) -> bool:
+    """Whether a region can be an object: its size, its shape, inside the photo, enclosed by the support, far from its colour."""
+    area = int(mask.sum())
+    if not MIN_AREA * mask.size <= area <= MAX_AREA * mask.size or touches_border(mask):
+        return False
+    radius = inner_radius(mask)
+    if radius < MIN_RADIUS_PX or area / radius**2 > MAX_SLENDER:
+        return False
+    return enclosure(mask, field) >= MIN_ENCLOSED
+
+
+def enclosure(mask: np.ndarray, field: SupportField) -> float:
+    """Share of the directions around a region's rim in which support is met within ``RIM_PX``."""
+    near = dilate(field.mask, RIM_PX)
+    rim = dilate(mask, 2) & ~mask
+    return float(near[rim].mean()) if rim.any() else 0.0
+
+
+def _drop_shadow(mask: np.ndarray, field: SupportField) -> np.ndarray:
+    """The mask without the pixels that look like the shadow of the rest."""
+    distance = field.distance[mask]
+    limit = max(1.0, SHADOW_SHARE * float(np.percentile(distance, 75))) if distance.size else 1.0
+    shadow = (field.residual[..., 0] < 128) & (field.distance < limit)
+    return largest(open_(mask & ~shadow & (field.distance > 0.7), 2))
+
+
+def resize_hint(hint: ObjectHint, size: tuple[int, int], full: tuple[int, int]) -> ObjectHint:
+    """The hint in the pixels of a copy of another ``size`` (width, height)."""
+    import cv2
+
+    scale = np.array([size[0] / full[0], size[1] / full[1]])
+    mask = None
+    if hint.mask is not None:
+        mask = cv2.resize(hint.mask.astype(np.uint8), size, interpolation=cv2.INTER_AREA) > 0
+    box = None if hint.box_px is None else np.asarray(hint.box_px, float) * np.tile(scale, 2)
+    point = None if hint.point_px is None else np.asarray(hint.point_px, float) * scale
+    return ObjectHint(hint.name, box, point, mask)
+
+
+def _to_full(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A mask of the working copy on the photo's own pixels, with a smooth outline."""
+    import cv2
+
+    height, width = rgb.shape[:2]
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.8)
+    return cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
+
+
+def _disjoint(masks: list[np.ndarray]) -> np.ndarray:
+    """Stack (N, H, W); a pixel of two masks goes to the smaller one."""
+    stack = np.stack(masks)
+    taken = np.zeros(stack.shape[1:], bool)
+    for i in np.argsort([mask.sum() for mask in masks], kind="stable"):
+        stack[i] &= ~taken
+        taken |= stack[i]
+    return stack
