@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from phototwin.plan.waypoints import AttemptPlan, GraspLibrary, plan_attempt
+from phototwin.plan.grasp import Grasps
+from phototwin.plan.waypoints import JointPlan, plan_attempt
 
 from phototwin.blend.blend import Light, composite_frames
 from phototwin.episode import Episode
@@ -44,7 +45,7 @@ class Compositor:
 class _Record:
     """What one attempt has seen so far."""
 
-    plan: AttemptPlan | None
+    plan: JointPlan | None
     failure: str
     rgb: list[np.ndarray] = field(default_factory=list)
     rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
@@ -61,7 +62,7 @@ def rollout(
     env: TwinEnv,
     attempts: Sequence[int],
     success: Callable[[TwinEnv], torch.Tensor],
-    grasps: GraspLibrary,
+    grasps: Grasps,
     compositor: Compositor | None,
     on_step: Callable[[float], None] = lambda share: None,
     provenance: dict[str, Any] | None = None,
@@ -72,7 +73,7 @@ def rollout(
         env: The environment; its terminations must not end episodes early.
         attempts: Index of the attempt of each environment.
         success: The task's success term.
-        grasps: Grasps of the task's objects.
+        grasps: Grasps of the task's object.
         compositor: Renders frames when given; the environment then needs its camera.
         on_step: Told the share of the batch that is done.
         provenance: Recorded with every episode.
@@ -108,13 +109,13 @@ def _home_command(env: TwinEnv) -> torch.Tensor:
     return home.repeat(env.num_envs, 1)
 
 
-def _action(plan: AttemptPlan, row: int) -> np.ndarray:
+def _action(plan: JointPlan, row: int) -> np.ndarray:
     return np.append(plan.q[row], 1.0 if plan.gripper_open[row] else -1.0).astype(np.float32)
 
 
-def _plan(env: TwinEnv, index: int, attempt: int, grasps: GraspLibrary) -> _Record:
+def _plan(env: TwinEnv, index: int, attempt: int, grasps: Grasps) -> _Record:
     poses = {item.key: _matrix(object_pose(env, item.key)[index]) for item in env.twin.objects}
-    seed = np.random.SeedSequence([env.run_seed, attempt, 1])
+    seed = int(np.random.SeedSequence([env.run_seed, attempt]).generate_state(1)[0])
     joints = _arm_positions(env)[index]
     try:
         plan = plan_attempt(
@@ -214,7 +215,7 @@ def _episode(env: TwinEnv, index: int, attempt: int, record: _Record, provenance
         for name, width in widths.items()
     }
     states = _states(env)
-    height, width = env.view.height, env.view.width
+    height, width = env.crop.camera.height, env.crop.camera.width
     base = np.append(env.T_world_base[:3, 3], quat_xyzw_from_matrix(env.T_world_base[:3, :3])).astype(np.float32)
     task = {"family": env.task.family, "object": env.task.object}
     if env.task.target:
@@ -235,8 +236,8 @@ def _episode(env: TwinEnv, index: int, attempt: int, record: _Record, provenance
         final_joint_pos=record.final.get("joint_pos", states["joint_pos"][index]),
         final_object_poses_w=record.final.get("object_poses_w", states["object_poses_w"][index]),
         base_pose_w=base,
-        K_px=env.view.K_px,
-        T_world_camera=env.view.T_world_camera,
+        K_px=env.crop.camera.K_px,
+        T_world_camera=env.crop.camera.T_world_camera,
         provenance=provenance,
         **rows,
     )

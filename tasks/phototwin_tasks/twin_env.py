@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from isaaclab_tasks.utils import resolve_presets
 from phototwin.plan.base import place_base
 
 from phototwin.blend.crop import crop_camera
-from phototwin.errors import InputError
+from phototwin.errors import InstructionError
 from phototwin.plan.ik import load_arm
-from phototwin.plan.instruction import default_instruction, parse_instruction
+from phototwin.plan.instruction import Task, default_instruction, parse_instruction
 from phototwin.plan.randomize import RandomizeConfig, focus_points
 from phototwin.robots import get_robot
-from phototwin.scene import load_scene
+from phototwin.scene import Scene, load_scene
 from phototwin_tasks import mdp
-from phototwin_tasks.presets import PhysicsPresetCfg
+from phototwin_tasks.presets import PhysicsPresetCfg, RendererPresetCfg
 from phototwin_tasks.twin_scene_cfg import make_camera_cfg, make_scene_cfg
 from phototwin_tasks.warp_compat import drop_pinned_without_cuda
 
@@ -52,7 +53,7 @@ class EventsCfg:
     """Everything back to its place, then the objects moved."""
 
     reset_all = EventTermCfg(func=mdp.reset_scene_to_default, mode="reset")
-    reset_objects = EventTermCfg(func=mdp.reset_objects, mode="reset", params={"randomize": RandomizeConfig()})
+    reset_objects = EventTermCfg(func=mdp.reset_objects, mode="reset", params={"ranges": asdict(RandomizeConfig())})
 
 
 @configclass
@@ -72,6 +73,7 @@ class TwinEnvCfg(ManagerBasedRLEnvCfg):
         robot: Short name of the robot.
         instruction: What to do; empty for the family's default on this twin.
         resolution: Width and height of the camera's images [px].
+        renderer: Renderer preset of the camera.
         with_camera: Whether the photo's camera is in the scene; reading it renders.
         base_from_seed: Seed of the search for the base.
     """
@@ -81,6 +83,7 @@ class TwinEnvCfg(ManagerBasedRLEnvCfg):
     instruction: str = ""
     family: str = "lift"
     resolution: tuple[int, int] = (224, 224)
+    renderer: Any = RendererPresetCfg()
     with_camera: bool = False
     base_from_seed: int = 0
 
@@ -112,8 +115,7 @@ class TwinEnv(ManagerBasedRLEnv):
         task: What to do.
         arm: The robot's kinematics.
         T_world_base: Pose of the robot's base, (4, 4) [m].
-        view: The camera that frames are rendered from: the photo's, cropped and scaled to ``cfg.resolution``.
-        view_box: The part of the photo that the view shows, x0, y0, x1, y1 [px].
+        crop: The part of the photo that frames show, and its camera at ``cfg.resolution``.
         attempt: Attempt that each environment's next reset is for, (N,) int64.
         run_seed: Seed of the run.
     """
@@ -127,26 +129,35 @@ class TwinEnv(ManagerBasedRLEnv):
             TwinError: The twin cannot be read, the instruction does not fit it, or the robot reaches nothing.
         """
         drop_pinned_without_cuda()
+        cfg = resolve_presets(cfg)
         self.twin = load_scene(twin_folder(cfg.twin))
         self.robot = get_robot(cfg.robot)
         self.arm = load_arm(self.robot)
-        text = cfg.instruction or default_instruction(self.twin.objects, cfg.family)
-        self.task = parse_instruction(text, self.twin.objects)
-        if self.task.family != cfg.family:
-            raise InputError(
-                f"The instruction '{text}' is a {self.task.family} task, this environment does {cfg.family}: "
-                f"use PhotoTwin-{self.task.family.capitalize()}-{cfg.robot.capitalize()}."
-            )
+        self.task = family_task(self.twin, cfg.family, cfg.instruction)
         self.T_world_base = place_base(self.twin, self.task, self.robot, self.arm, cfg.base_from_seed)
-        self.view, self.view_box, self.view_note = crop_camera(
-            self.twin.camera, cfg.resolution, focus_points(self.twin)
-        )
+        self.crop = crop_camera(self.twin.camera, cfg.resolution, focus_points(self.twin))
         self.run_seed = int(cfg.seed or 0)
         self.attempt = torch.arange(cfg.scene.num_envs, device=cfg.sim.device)
         cfg.scene = make_scene_cfg(self.twin, self.robot, self.T_world_base, cfg.scene.num_envs)
         if cfg.with_camera:
-            cfg.scene.camera = make_camera_cfg(self.view)
-        super().__init__(resolve_presets(cfg), render_mode, **kwargs)
+            cfg.scene.camera = make_camera_cfg(self.crop.camera, cfg.renderer)
+        super().__init__(cfg, render_mode, **kwargs)
+
+
+def family_task(twin: Scene, family: str, instruction: str) -> Task:
+    """The task of an instruction; the twin's own when it is empty.
+
+    Raises:
+        InstructionError: It does not fit the twin, or is of another family.
+    """
+    task = parse_instruction(instruction or default_instruction(twin.objects), twin.objects)
+    if not instruction and task.family != family == "lift":
+        task = parse_instruction(f"pick up the {twin.object(task.object).name}", twin.objects)
+    if task.family != family:
+        raise InstructionError(
+            f"'{task.text}' is a {task.family} task and this environment does {family}: use the other one."
+        )
+    return task
 
 
 def twin_folder(name: str) -> Path:

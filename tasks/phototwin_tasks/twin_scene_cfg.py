@@ -15,10 +15,10 @@ from isaaclab_newton.sim.schemas import MujocoCollisionCfg, MujocoRigidBodyCfg, 
 from isaaclab_physx.sim.schemas import PhysxArticulationCfg, PhysxRigidBodyCfg
 
 from phototwin.frames import quat_xyzw_from_matrix
-from phototwin_tasks.presets import RendererPresetCfg
 
 if TYPE_CHECKING:
     import numpy as np
+    from isaaclab.renderers.renderer_cfg import RendererCfg
 
     from phototwin.robots import Robot
     from phototwin.scene import Camera, Scene, SceneObject
@@ -111,7 +111,7 @@ def make_robot_cfg(robot: Robot, T_world_base: np.ndarray) -> ArticulationCfg:
     )
 
 
-def make_camera_cfg(camera: Camera) -> CameraCfg:
+def make_camera_cfg(camera: Camera, renderer: RendererCfg) -> CameraCfg:
     """The photo's camera with exact intrinsics; reading its data renders what the renderer preset gives."""
     K = camera.K_px
     return CameraCfg(
@@ -130,7 +130,7 @@ def make_camera_cfg(camera: Camera) -> CameraCfg:
             ),
         ),
         offset=CameraCfg.OffsetCfg(**_pose(camera.T_world_camera), convention="ros"),
-        renderer_cfg=RendererPresetCfg(),
+        renderer_cfg=renderer,
     )
 
 

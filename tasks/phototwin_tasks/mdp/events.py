@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from phototwin_tasks.twin_env import TwinEnv
 
 
-def reset_objects(env: TwinEnv, env_ids: torch.Tensor | slice, randomize: RandomizeConfig) -> None:
+def reset_objects(env: TwinEnv, env_ids: torch.Tensor | slice, ranges: dict[str, float]) -> None:
     """Put every object where the attempt of its environment has it: attempt 0 as in the photo, the others moved at random.
 
-    An attempt draws from ``SeedSequence([seed, attempt])`` alone, so its poses do not depend on what ran before.
+    ``ranges`` are the fields of ``RandomizeConfig``. An attempt draws from ``SeedSequence([seed, attempt])`` alone, so its poses do not depend on what ran before.
     """
+    randomize = RandomizeConfig(**ranges)
     ids = torch.arange(env.num_envs, device=env.device)[env_ids]
     poses = np.zeros((len(env.twin.objects), len(ids), 7), dtype=np.float32)
     for column, attempt in enumerate(env.attempt[ids].tolist()):
-        sampled = sample_object_poses(env.twin, env.view, env.T_world_base, env.run_seed, attempt, randomize)
+        sampled = sample_object_poses(env.twin, env.crop.camera, env.T_world_base, env.run_seed, attempt, randomize)
         for row, item in enumerate(env.twin.objects):
             T = sampled[item.key]
             poses[row, column, :3], poses[row, column, 3:] = T[:3, 3], quat_xyzw_from_matrix(T[:3, :3])

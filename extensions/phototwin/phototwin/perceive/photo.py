@@ -59,11 +59,11 @@ def load_photo(
         K_px = _exif_intrinsics(exif, stored, width, height)
         K_source = None if K_px is None else "exif"
     hints = () if objects is None else _read_hints(Path(objects), width, height)
-    loaded = Photo(rgb, depth_m, K_px, K_source, T_world_camera, hints, _name_of(photo))
+    loaded = Photo(rgb, depth_m, K_px, K_source, T_world_camera, hints, photo_name(photo))
     return loaded if rgb.shape[:2] == (height, width) else _reduce(loaded, width, height)
 
 
-def _name_of(photo: Path) -> str:
+def photo_name(photo: Path) -> str:
     stem = photo.stem
     if stem.lower() in PLAIN_STEMS and photo.resolve().parent.name:
         stem = photo.resolve().parent.name

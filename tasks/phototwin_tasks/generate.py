@@ -1,0 +1,278 @@
+"""Twin -> demonstrations: batches of attempts until enough of them succeeded, then the datasets."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phototwin.data.lerobot import LerobotProcess
+from phototwin.data.store import Attempt, EpisodeStore
+from phototwin.errors import InputError, OutputError, PlanError
+from phototwin.output import disk_errors
+from phototwin.plan.grasp import Grasps, propose_grasps
+from phototwin.progress import StageTimer
+from phototwin.scene import load_scene
+
+if TYPE_CHECKING:
+    from phototwin_tasks.rollout import Compositor
+    from phototwin_tasks.twin_env import TwinEnv
+
+SPARE = 1.2
+"""Attempts of the first batch for every demonstration wanted."""
+SUPPORT_BAND_M = 0.01
+"""Background within this of the support plane counts as support."""
+MOST_ENVS = 16
+"""More environments than this in a process only cost memory: rendering is what takes the time."""
+MOST_ATTEMPTS_PER_DEMO = 5
+"""Below a yield of one in five something is wrong with the scene; more attempts will not mend it."""
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """What decides the demonstrations, besides the twin.
+
+    Attributes:
+        instruction: What to do; empty for a task that fits the twin.
+        robot: Short name of the robot.
+        num_demos: How many successful episodes to store.
+        num_envs: Environments side by side; 0 chooses.
+        seed: Seed of the run.
+        resolution: Width and height of the frames [px].
+        physics: Name of the physics preset.
+        renderer: Name of the renderer preset.
+        device: "cpu" or "cuda:0".
+    """
+
+    instruction: str = ""
+    robot: str = "panda"
+    num_demos: int = 10
+    num_envs: int = 0
+    seed: int = 0
+    resolution: tuple[int, int] = (224, 224)
+    physics: str = "ovphysx"
+    renderer: str = "newton_warp"
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a run made.
+
+    Attributes:
+        instruction: What the robot was told.
+        attempts: How each attempt ended, in order.
+        num_demos: Demonstrations in the dataset.
+        demos: Folder of the datasets.
+        notes: What was used.
+    """
+
+    instruction: str
+    attempts: tuple[Attempt, ...]
+    num_demos: int
+    demos: Path
+    notes: dict[str, str]
+
+
+def generate_demos(twin: Path, folder: Path, config: GenerateConfig, resume: bool, timer: StageTimer) -> Generated:
+    """Fill ``folder/demos`` with ``config.num_demos`` successful episodes of the twin.
+
+    Args:
+        twin: Folder of the twin.
+        folder: Folder of the run; already claimed by the caller.
+        config: What to make.
+        resume: Go on with what an earlier run of the same config left.
+        timer: Told progress, keeps seconds per stage.
+
+    Raises:
+        InputError: The config differs from the one that the folder was begun with, or is not possible.
+        OutputError: The folder holds demonstrations already, or the disk refuses.
+        PlanError: The task cannot be done on this twin.
+    """
+    config = _complete(config)
+    demos = folder / "demos"
+    with disk_errors(folder):
+        _check_run(demos, twin, config, resume)
+        store = EpisodeStore(demos)
+        store.unpack()
+        # LeRobot takes long to import and to encode: it works beside the simulator, fed with files as they come.
+        dataset = LerobotProcess(demos / "lerobot")
+        try:
+            with timer.stage("start the simulator"):
+                env, success, compositor = _make_env(twin, config)
+            task = env.task
+            with timer.stage("plan grasps"):
+                item = env.twin.object(task.object)
+                grasps = propose_grasps(item, env.robot, (), item.T_world_object, config.seed)
+            notes = _notes(env, config, len(grasps.score))
+            _run_batches(env, success, grasps, compositor, store, dataset, config, twin, timer)
+            with timer.stage("write the datasets"):
+                dataset.finish()
+                store.finish(config.num_demos)
+        except BaseException:
+            dataset.discard()
+            raise
+    return Generated(task.text, store.attempts(), config.num_demos, demos, notes)
+
+
+def twin_hash(twin: Path) -> str:
+    """SHA-256 of the files that define a twin."""
+    digest = hashlib.sha256()
+    for file in [twin / "scene.json", *sorted((twin / "meshes").glob("*.npz")), *sorted(twin.glob("*.png"))]:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _complete(config: GenerateConfig) -> GenerateConfig:
+    from dataclasses import replace
+
+    from phototwin_tasks.presets import PHYSICS, RENDERERS
+
+    for value, choices, what in ((config.physics, PHYSICS, "physics"), (config.renderer, RENDERERS, "renderer")):
+        if value not in choices:
+            raise InputError(f"Unknown {what} '{value}'. Choose one of {', '.join(choices)}.")
+    if config.num_demos < 1:
+        raise InputError(f"--num-demos is {config.num_demos}; at least 1 is needed.")
+    if min(config.resolution) < 32 or max(config.resolution) > 4096:
+        raise InputError(f"--resolution is {config.resolution}; each side must be between 32 and 4096.")
+    return replace(config, num_envs=config.num_envs or min(MOST_ENVS, math.ceil(config.num_demos * SPARE)))
+
+
+def _check_run(demos: Path, twin: Path, config: GenerateConfig, resume: bool) -> None:
+    """Refuse to mix runs: one folder holds one config; only the number of demonstrations may grow."""
+    file = demos / "run.json"
+    value = json.loads(json.dumps(asdict(config) | {"twin": twin_hash(twin)}))
+    if demos.exists() and any(demos.iterdir()) and not resume:
+        raise OutputError(
+            f"'{demos}' holds demonstrations already: add --resume to go on with them, or give another --out."
+        )
+    if file.exists():
+        before = json.loads(file.read_text())
+        changed = [key for key in value if key != "num_demos" and before.get(key) != value[key]]
+        if changed:
+            detail = ", ".join(f"{key} was {before.get(key)!r}, is {value[key]!r}" for key in changed)
+            raise InputError(f"'{demos}' was begun with other settings ({detail}): repeat them, or give another --out.")
+    demos.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(partial, file)
+
+
+def _make_env(twin: Path, config: GenerateConfig) -> tuple[TwinEnv, Any, Compositor]:
+    """The environment of the instruction's family, its success term, and what composites its frames."""
+    import numpy as np
+    from isaaclab_tasks.utils import resolve_presets
+    from isaaclab_tasks.utils.parse_cfg import load_cfg_from_registry
+
+    from phototwin.blend.blend import match_exposure
+    from phototwin.blend.crop import resample_area, resample_nearest
+    from phototwin.frames import support_depth
+    from phototwin.images import load_depth, load_rgb
+    from phototwin.plan.instruction import default_instruction, parse_instruction
+    from phototwin_tasks.rollout import Compositor
+    from phototwin_tasks.twin_env import TwinEnv
+
+    scene = load_scene(twin)
+    text = config.instruction or default_instruction(scene.objects)
+    family = parse_instruction(text, scene.objects).family
+    cfg = load_cfg_from_registry(f"PhotoTwin-{family.capitalize()}-{config.robot.capitalize()}", "env_cfg_entry_point")
+    success = cfg.terminations.success
+    # An episode ends when its plan does: nothing may reset an environment in between.
+    cfg.terminations.success = cfg.terminations.object_fell = cfg.terminations.time_out = None
+    cfg.twin, cfg.instruction, cfg.seed = str(twin), text, config.seed
+    cfg.resolution, cfg.with_camera = config.resolution, True
+    cfg.scene.num_envs, cfg.sim.device = config.num_envs, config.device
+    env = TwinEnv(resolve_presets(cfg, (config.physics, config.renderer)))
+    for value in success.params.values():
+        if hasattr(value, "resolve"):
+            value.resolve(env.scene)
+    background = resample_area(load_rgb(scene.path(scene.background_rgb)), env.crop.box_px, config.resolution)
+    depth = resample_nearest(load_depth(scene.path(scene.background_depth)), env.crop.box_px, config.resolution)
+    view = env.crop.camera
+    on_support = np.abs(depth - support_depth(view.K_px, view.T_world_camera, view.width, view.height)) < SUPPORT_BAND_M
+    compositor = Compositor(background, depth, match_exposure(background, on_support))
+    return env, lambda e: success.func(e, **success.params), compositor
+
+
+def _run_batches(
+    env: TwinEnv,
+    success: Any,
+    grasps: Grasps,
+    compositor: Compositor,
+    store: EpisodeStore,
+    dataset: LerobotProcess,
+    config: GenerateConfig,
+    twin: Path,
+    timer: StageTimer,
+) -> None:
+    """Batches of ``num_envs`` attempts, whole ones only, so that an attempt's companions are the same in every run."""
+    from phototwin_tasks.rollout import rollout
+
+    provenance = {"twin": twin_hash(twin), "versions": versions()} | asdict(config)
+    done = {a.index: (a.success, a.failure) for a in store.attempts()}
+    demos = 0
+    with timer.stage("roll out"):
+        for first in itertools.count(0, config.num_envs):
+            batch = range(first, first + config.num_envs)
+            if not all(index in done for index in batch):
+                _give_up_if_hopeless(done, config, env.task.text)
+
+                def on_step(share: float, demos: int = demos) -> None:
+                    timer("roll out", min((demos + share * config.num_envs / SPARE) / config.num_demos, 0.999))
+
+                for episode in rollout(env, list(batch), success, grasps, compositor, on_step, provenance):
+                    store.write(episode)
+                    done[episode.attempt] = (episode.success, episode.failure)
+                store.link()
+            for index in batch:
+                if done[index][0] and demos < config.num_demos:
+                    dataset.add(store.path(index))
+                    demos += 1
+            if demos == config.num_demos:
+                return
+
+
+def _give_up_if_hopeless(done: dict[int, tuple[bool, str]], config: GenerateConfig, instruction: str) -> None:
+    successes = sum(ok for ok, _ in done.values())
+    if (
+        not done
+        or len(done) < config.num_demos * MOST_ATTEMPTS_PER_DEMO
+        and (successes or len(done) < 2 * config.num_envs)
+    ):
+        return
+    why, count = Counter(failure for ok, failure in done.values() if not ok).most_common(1)[0]
+    raise PlanError(
+        f"'{instruction}' succeeded in {successes} of {len(done)} attempts, too few to go on; "
+        f"the most frequent failure ({count} times) was: {why}. Try another object, robot or instruction."
+    )
+
+
+def _notes(env: TwinEnv, config: GenerateConfig, grasps: int) -> dict[str, str]:
+    """What was used, for the report."""
+    x, y = env.T_world_base[:2, 3]
+    yaw = math.degrees(math.atan2(env.T_world_base[1, 0], env.T_world_base[0, 0]))
+    notes = {
+        "robot": f"{config.robot}, base on the support at x = {x:.3f} m, y = {y:.3f} m, turned by {yaw:.0f} deg",
+        "physics": f"{config.physics} on {config.device}",
+        "renderer": config.renderer,
+        "grasps": f"{grasps} free grasps of the {env.twin.object(env.task.object).name}",
+    }
+    if config.physics == "ovphysx":
+        notes["licence"] = "ovphysx and ovstage are closed source under NVIDIA's licences; newton_mjwarp is open"
+    if env.crop.note:
+        notes["frames"] = env.crop.note
+    return notes
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide an episode."""
+    from importlib.metadata import version
+
+    names = ("phototwin", "isaaclab", "ovphysx", "newton", "warp-lang", "torch", "numpy", "pin")
+    return {name: version(name) for name in names}
