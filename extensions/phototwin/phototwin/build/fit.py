@@ -129,8 +129,7 @@ def _cropped(
 def _candidates(view: View) -> list[Candidate]:
     cylinder, parameters = fit_cylinder(view)
     out = [fit_box(view), cylinder, fit_sphere(view), *fit_revolution(view, parameters)]
-    flat = fit_extrusion(view)
-    return [*out, flat] if flat is not None else out
+    return [*out, *fit_extrusion(view)]
 
 
 @dataclass(frozen=True)

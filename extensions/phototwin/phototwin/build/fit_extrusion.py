@@ -7,49 +7,51 @@ import numpy as np
 from phototwin.build import shapes
 from phototwin.build.fit_solids import Candidate, _sample
 from phototwin.build.fit_view import LOW_M, MIN_POINTS, View
-from phototwin.frames import invert, make_T, pixel_rays, rotation_z, transform
+from phototwin.frames import make_T, pixel_rays, rotation_z, transform
 
 CELLS = 96  # of the outline's grid along its longer side
 STATIONS = 24
 MIN_HEIGHT_M = 0.004
 HEIGHT_SHARES = (0.08, 0.15, 0.22, 0.3, 0.4, 0.5)  # thickness over width that is tried without depth
 USUAL_SHARE = 0.3
+RAISED_M = 0.012  # parts higher than this may hang in the air
+EXTRUSION_COST = 0.05  # an outline can follow any mask, so it must be clearly better
 
 
-def fit_extrusion(view: View) -> Candidate | None:
-    """An outline prism whose top follows the measured heights; without depth its thickness comes from the visible side."""
+def fit_extrusion(view: View) -> list[Candidate]:
+    """Outline prisms whose top follows the measured heights; without depth the thickness comes from the visible side."""
     if len(view.points_w) >= MIN_POINTS:
         return _from_depth(view)
-    return _from_silhouette(view)
+    flat = _from_silhouette(view)
+    return [] if flat is None else [flat]
 
 
-def _from_depth(view: View) -> Candidate | None:
+def _from_depth(view: View) -> list[Candidate]:
+    """Mask pixels lifted to the smoothed measured heights: the outline is the mask's, not that of the noisy points."""
     import cv2
 
     assert view.depth_m is not None
     height, width = view.mask.shape
+    rays = pixel_rays(view.K_px, width, height) @ view.T_camera_world[:3, :3]
     v, u = np.nonzero(view.mask & (view.depth_m > 0))
-    rays = pixel_rays(view.K_px, width, height)[v, u]
-    points = transform(invert(view.T_camera_world), rays * view.depth_m[v, u, None].astype(np.float64))
-    z = points[:, 2] - view.base_z
+    z = np.zeros(view.mask.shape, dtype=np.float32)
+    z[v, u] = (view.camera_w[2] + rays[v, u, 2] * view.depth_m[v, u]) - view.base_z
     top = float(np.percentile(view.points_w[:, 2], 99)) - view.base_z
-    good = (z > 0.5 * LOW_M) & (z < 1.3 * top)
-    points, z = points[good], z[good]
-    if len(points) < MIN_POINTS:
-        return None
-    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
-    cell = max(float((high - low).max()) / CELLS, 1.2 * view.px_m)
-    grid = np.zeros(np.ceil((high - low) / cell).astype(int)[::-1] + 7, dtype=np.uint8)
-    j, i = ((points[:, :2] - low) / cell).astype(int).T + 3
-    grid[i, j] = 1
-    grid = cv2.morphologyEx(grid, cv2.MORPH_CLOSE, np.ones((5, 5), dtype=np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
-    if count < 2:
-        return None
-    grid = labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    i, j = np.nonzero(grid)
-    cells = np.stack([j - 3 + 0.5, i - 3 + 0.5], -1) * cell + low
-    return _loft(view, cells, cell, points[:, :2], z, "outline seen from above")
+    good = (view.mask & (z > 0.5 * LOW_M) & (z < 1.3 * top)).astype(np.float32)
+    if good.sum() < MIN_POINTS or (rays[view.mask][:, 2] > -1e-3).any():
+        return []
+    reach = max(2.0, 0.06 * float(np.sqrt(view.mask.sum())))
+    weight = cv2.GaussianBlur(good, (0, 0), reach)
+    smooth = cv2.GaussianBlur(good * z, (0, 0), reach) / np.maximum(weight, 1e-6)
+    smooth = np.where(weight > 0.02, smooth, top)
+    v, u = np.nonzero(view.mask)
+    way = rays[v, u]
+    lifted = view.camera_w + way * ((view.base_z + smooth[v, u] - view.camera_w[2]) / way[:, 2])[:, None]
+    cells, tall = lifted[:, :2], smooth[v, u]
+    made = [_loft(view, cells, 1.1 * view.px_m, cells, tall, False, "outline seen from above")]
+    if float(np.percentile(tall, 95)) > RAISED_M:
+        made.append(_loft(view, cells, 1.1 * view.px_m, cells, tall, True, "no thicker than it is wide"))
+    return made
 
 
 def _from_silhouette(view: View) -> Candidate | None:
@@ -74,7 +76,7 @@ def _from_silhouette(view: View) -> Candidate | None:
         if inside.sum() < 12:
             continue
         cells = np.stack([x[inside], y[inside]], -1)
-        made = _loft(view, cells, cell, cells, np.full(len(cells), tall), "thickness from the upper edge")
+        made = _loft(view, cells, cell, cells, np.full(len(cells), tall), False, "thickness from the upper edge")
         score = _upper_edge(view, made) - 0.25 * abs(np.log(share / USUAL_SHARE))
         if score > best_score:
             best, best_score = made, score
@@ -109,36 +111,47 @@ def _upper_edge(view: View, made: Candidate) -> float:
 
 
 def _loft(
-    view: View, cells_w: np.ndarray, cell_m: float, height_at_w: np.ndarray, heights_m: np.ndarray, note: str
+    view: View, cells_w: np.ndarray, cell_m: float, at_w: np.ndarray, heights_m: np.ndarray, lifted: bool, note: str
 ) -> Candidate:
-    """Stations along the outline's long axis: extent from its cells (N, 2), height from the samples (M, 2), (M,)."""
+    """Stations along the outline's long axis.
+
+    Args:
+        view: The evidence.
+        cells_w: Cells of the outline (N, 2) [m].
+        cell_m: Their size [m].
+        at_w: Where heights are known (M, 2) [m].
+        heights_m: Those heights over the support (M,) [m].
+        lifted: Let narrow parts hang in the air: nowhere thicker than wide.
+        note: A few words for the report.
+    """
     import cv2
 
     (cx, cy), _, turn = cv2.minAreaRect(cells_w.astype(np.float32))
-    center = np.array([cx, cy])
-    yaw = np.radians(turn)
+    center, yaw = np.array([cx, cy]), np.radians(turn)
     local = (cells_w - center) @ rotation_z(yaw)[:2, :2]
     if np.ptp(local[:, 1]) > np.ptp(local[:, 0]):
         yaw += np.pi / 2
         local = (cells_w - center) @ rotation_z(yaw)[:2, :2]
     x0, x1 = local[:, 0].min() - cell_m / 2, local[:, 0].max() + cell_m / 2
-    edges = np.linspace(x0, x1, STATIONS + 1)
-    along = (height_at_w - center) @ rotation_z(yaw)[:2, :2]
-    left, right, tall = (np.full(STATIONS, np.nan) for _ in range(3))
-    overall = max(float(np.percentile(heights_m, 85)), MIN_HEIGHT_M)
-    for k in range(STATIONS):
-        here = (local[:, 0] >= edges[k]) & (local[:, 0] <= edges[k + 1])
+    half = max((x1 - x0) / STATIONS / 2, 0.75 * cell_m)
+    x = np.linspace(x0, x1, STATIONS + 1)
+    along = ((at_w - center) @ rotation_z(yaw)[:2, :2])[:, 0]
+    left, right, tall = (np.full(len(x), np.nan) for _ in range(3))
+    for k, station in enumerate(x):
+        here = np.abs(local[:, 0] - station) <= half
         if here.any():
-            left[k], right[k] = np.percentile(local[here, 1], [2, 98]) + cell_m * np.array([-0.5, 0.5])
-        near = (along[:, 0] >= edges[k]) & (along[:, 0] <= edges[k + 1])
+            left[k], right[k] = np.percentile(local[here, 1], [4, 96]) + 0.5 * cell_m * np.array([-1, 1])
+        near = np.abs(along - station) <= 1.5 * half
         if near.sum() >= 6:
-            tall[k] = max(float(np.percentile(heights_m[near], 80)), MIN_HEIGHT_M)
+            tall[k] = max(float(np.percentile(heights_m[near], 70)), MIN_HEIGHT_M)
     left, right = _filled(left, 0.0), _filled(right, 0.0)
-    tall = _filled(tall, overall)
-    stations = np.concatenate([[x0], (edges[:-1] + edges[1:]) / 2, [x1]])
-    ends = [np.concatenate([a[:1], a, a[-1:]]) for a in (left, right, tall)]
+    tall = _filled(tall, max(float(np.percentile(heights_m, 85)), MIN_HEIGHT_M))
+    bottom = np.zeros(len(x))
+    if lifted:
+        bottom = np.maximum(tall - np.maximum(right - left, MIN_HEIGHT_M), 0.0)
+        bottom -= bottom.min()
     T = make_T(rotation_z(yaw), np.array([cx, cy, view.base_z]))
-    return Candidate("extrusion", False, T, shapes.loft(stations, *ends), 0.08, note)
+    return Candidate("extrusion", False, T, shapes.loft(x, left, right, tall, bottom), EXTRUSION_COST, note)
 
 
 def _filled(values: np.ndarray, default: float) -> np.ndarray:

@@ -6,7 +6,6 @@ import numpy as np
 
 from phototwin.build import shapes
 from phototwin.build.fit_solids import (
-    CIRCLE,
     POINT_SIGMA_M,
     Candidate,
     first_guess,
@@ -16,6 +15,10 @@ from phototwin.build.fit_solids import (
 from phototwin.build.fit_view import MIN_POINTS, View, convex_outline, polygon_distance
 from phototwin.frames import make_T
 
+ARC = 2 * np.pi * np.arange(24) / 24
+CIRCLE = np.stack([np.cos(ARC), np.sin(ARC)], -1) / np.sqrt(
+    np.cos(np.pi / 24)
+)  # between the inner and the outer polygon
 STATIONS = 10  # radii along the height
 SMOOTH_M = 0.004  # second difference of the radii that counts as one sigma
 OUTSIDE_M = 0.007  # points further out than this are a handle or a spout
@@ -144,7 +147,14 @@ def _candidates(
         return out
     hollow = shapes.merge([shapes.vessel(radii, levels, wall, floor), *extras])
     out.append(
-        Candidate("revolution", True, T, hollow, cost + 0.01, f"{note}{', ' + extra_note if extra_note else ''}")
+        Candidate(
+            "revolution",
+            True,
+            T,
+            hollow,
+            cost + (0.01 if len(points) else -0.005),
+            f"{note}{', ' + extra_note if extra_note else ''}",
+        )
     )
     return out
 

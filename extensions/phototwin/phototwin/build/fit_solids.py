@@ -18,6 +18,9 @@ YAW_STARTS = 24
 YAW_KEPT = 4
 EDGE_NEUTRAL = 0.7  # misfit of an edge that the model hides: neither praise nor blame
 PRIOR_WEIGHT = 0.25  # pulls a box towards a cube only where nothing else decides
+HEIGHT_STARTS = (0.5, 0.65, 0.8, 1.2)  # of the height that the contour alone prefers
+BOX_COST, CYLINDER_COST = 0.012, 0.006  # a ball has fewer freedoms and costs nothing
+MISSING_EDGE_COST = 0.2  # of a box whose inner edges the photo does not show
 ARC = 2 * np.pi * np.arange(36) / 36
 CIRCLE = np.stack([np.cos(ARC), np.sin(ARC)], -1)
 
@@ -108,10 +111,32 @@ def fit_box(view: View) -> Candidate:
         rough.append(solve(lambda p: _box_residuals(view, p, points, False), start, scale, 8))
     rough.sort(key=lambda item: item[1])
     fine = [solve(lambda p: _box_residuals(view, p, points, True), start, scale) for start, _ in rough[:YAW_KEPT]]
+    if view.edge is not None and not len(points):
+        fine += _other_heights(view, min(fine, key=lambda item: item[1])[0], scale)
     p, _ = min(fine, key=lambda item: item[1])
     size = np.exp(p[3:])
     T = make_T(rotation_z(p[2]), np.array([p[0], p[1], view.base_z]))
-    return Candidate("box", False, T, shapes.box(size), 0.0)
+    cost = BOX_COST
+    if view.edge is not None and not len(points):
+        shown = _inner_edge_misfit(view, _box_corners(view, p))
+        shown = shown[shown != EDGE_NEUTRAL]
+        cost += MISSING_EDGE_COST * max(float(shown.mean()) - 0.5, 0.0) if len(shown) else 0.0
+    return Candidate("box", False, T, shapes.box(size), cost)
+
+
+def _other_heights(view: View, best: np.ndarray, scale: np.ndarray) -> list[tuple[np.ndarray, float]]:
+    """Refits from boxes with nearly the same contour but another height: only inner edges tell footprint from height."""
+    nothing = view.points_w[:0]
+    fits = []
+    for factor in HEIGHT_STARTS:
+        pinned = best.copy()
+        pinned[5] += np.log(factor)
+
+        def held(p: np.ndarray, tall: float = pinned[5]) -> np.ndarray:
+            return np.append(_box_residuals(view, p, nothing, False), 100.0 * (p[5] - tall))
+
+        fits.append(solve(held, pinned, scale, 8)[0])
+    return [solve(lambda p: _box_residuals(view, p, nothing, True), start, scale, 15) for start in fits]
 
 
 def _box_corners(view: View, p: np.ndarray) -> np.ndarray:
@@ -204,7 +229,7 @@ def fit_cylinder(view: View) -> tuple[Candidate, np.ndarray]:
     radius, tall = np.exp(p[2:])
     T = make_T(np.eye(3), np.array([p[0], p[1], view.base_z]))
     solid = shapes.revolution(np.array([radius, radius]), np.array([0.0, tall]))
-    return Candidate("cylinder", False, T, solid, 0.0), np.array([p[0], p[1], radius, tall])
+    return Candidate("cylinder", False, T, solid, CYLINDER_COST), np.array([p[0], p[1], radius, tall])
 
 
 def fit_sphere(view: View) -> Candidate:

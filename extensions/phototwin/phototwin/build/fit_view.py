@@ -15,6 +15,7 @@ LOW_M = 0.004  # points this close to the support belong to it
 JUMP_SHARE = 0.02  # depth steps over 2 % of the distance are edges: readings there are mixtures
 NORMAL_NEIGHBOURS = 30
 MIN_POINTS = 60
+SILHOUETTE_PX = 400  # smaller crops are drawn finer, so that the overlap of a 30 px cube means something
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,13 +271,14 @@ def _edges(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def polygon_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     """Signed distance (N,) of points (N, 2) to a convex polygon (M, 2): negative inside, the largest over its edge lines."""
-    edge = np.roll(polygon, -1, axis=0) - polygon
-    if np.sum(polygon[:, 0] * np.roll(polygon[:, 1], -1) - polygon[:, 1] * np.roll(polygon[:, 0], -1)) < 0:
+    ahead = np.concatenate([polygon[1:], polygon[:1]])
+    edge = ahead - polygon
+    if np.sum(polygon[:, 0] * ahead[:, 1] - polygon[:, 1] * ahead[:, 0]) < 0:
         edge = -edge
-    normal = np.stack([edge[:, 1], -edge[:, 0]], -1)
-    length = np.linalg.norm(normal, axis=1)
-    normal = normal[length > 1e-9] / length[length > 1e-9, None]
-    offset = np.einsum("ij,ij->i", normal, polygon[length > 1e-9])
+    length = np.hypot(edge[:, 0], edge[:, 1])
+    real = length > 1e-9
+    normal = np.stack([edge[real, 1], -edge[real, 0]], -1) / length[real, None]
+    offset = np.einsum("ij,ij->i", normal, polygon[real])
     return (points @ normal.T - offset).max(axis=1)
 
 
@@ -289,17 +291,24 @@ def convex_outline(points_px: np.ndarray) -> np.ndarray:
 
 
 def silhouette(view: View, points_w: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """The pixels (H, W) bool that a closed world mesh covers."""
+    """The pixels (H, W) bool of which a closed world mesh covers at least half."""
     import cv2
 
+    height, width = view.mask.shape
+    fine = int(
+        np.clip(np.ceil(SILHOUETTE_PX / max(height, width)), 1, 8)
+    )  # cv2 draws borders half a fine pixel too wide
     pixels = view.project(points_w)
     a, b, c = (pixels[faces[:, i]] for i in range(3))
     area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-    image = np.zeros(view.mask.shape, dtype=np.uint8)
-    corners = np.round((np.stack([a, b, c], 1) - 0.5) * 16).astype(np.int32)  # cv2 puts pixel centres at integers
-    for triangle in corners[np.abs(area) > 1e-3]:
+    image = np.zeros((height * fine, width * fine), dtype=np.uint8)
+    corners = np.clip(np.stack([a, b, c], 1) * fine - 0.5, -1e4, 2e4)  # cv2 puts pixel centres at integers
+    one_side = area > 1e-4 if (area > 0).sum() < (area < 0).sum() else area < -1e-4
+    for triangle in np.round(corners[one_side] * 16).astype(np.int32):  # a closed surface's either side covers it all
         cv2.fillConvexPoly(image, triangle, 1, cv2.LINE_8, 4)
-    return image > 0
+    if fine == 1:
+        return image > 0
+    return image.reshape(height, fine, width, fine).mean(axis=(1, 3)) > 0.5
 
 
 def overlap(view: View, points_w: np.ndarray, faces: np.ndarray) -> float:

@@ -153,20 +153,23 @@ def vessel(radii_m: np.ndarray, heights_m: np.ndarray, wall_m: float, floor_m: f
     return Solid(points, faces, base + _wall_pieces(up[inside], inner[inside]))
 
 
-def loft(x_m: np.ndarray, left_m: np.ndarray, right_m: np.ndarray, height_m: np.ndarray) -> Solid:
+def loft(
+    x_m: np.ndarray, left_m: np.ndarray, right_m: np.ndarray, height_m: np.ndarray, bottom_m: np.ndarray | None = None
+) -> Solid:
     """An outline with a height that changes along X: a flat thing on the table.
 
     Args:
         x_m: Increasing stations (S,) [m].
         left_m: Lower y of the outline at each station (S,) [m].
         right_m: Upper y (S,) [m].
-        height_m: Height at each station (S,) [m].
+        height_m: Height of the top at each station (S,) [m].
+        bottom_m: Height of the underside (S,), None = on the support [m].
     """
-    count, zero = len(x_m), np.zeros(len(x_m))
+    count, low = len(x_m), np.zeros(len(x_m)) if bottom_m is None else bottom_m
     rings = np.stack(
         [
-            np.stack([x_m, left_m, zero], -1),
-            np.stack([x_m, right_m, zero], -1),
+            np.stack([x_m, left_m, low], -1),
+            np.stack([x_m, right_m, low], -1),
             np.stack([x_m, right_m, height_m], -1),
             np.stack([x_m, left_m, height_m], -1),
         ],
