@@ -7,14 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from phototwin.errors import PerceptionError
+from phototwin.frames import invert, project, transform
 from phototwin.scene import ObjectHint
 
 JUMP_SHARE = 0.025  # of depth, between neighbouring pixels: two surfaces
+WEAK_JUMP_SHARE = 0.008  # counts where it continues a jump; five times a sensor's noise at 1 m
 MIN_PIECE_PX = 150
 JOIN_M = 0.008
 JOIN_COUNT = 12  # voxels within JOIN_M
 VOXEL_M = 0.003
 FLOATING_M = 0.03
+RAISED_M = 0.012  # a piece that ends this far above the support may stand on another one
+HIDDEN_SHARE = 0.3  # of its lower outline, behind something nearer: its foot may be there
 HULL_SLACK_M = 0.02
 HOLE_HEIGHT_M = 0.0015  # mean height over the support that tells a plate's floor from the table seen through a ring
 BORDER_PX = 2
@@ -92,7 +96,7 @@ def find_objects(cloud: Cloud) -> tuple[np.ndarray, list[str]]:
 
 def _groups(cloud: Cloud) -> list[np.ndarray]:
     """Everything raised, one mask (H, W) bool a thing, disjoint."""
-    groups = [_fill(cloud, piece) for piece in _join(cloud, _pieces(cloud, cloud.raised))]
+    groups = [_fill(cloud, piece) for piece in _settle(cloud, _join(cloud, _pieces(cloud, cloud.raised)))]
     groups.sort(key=np.count_nonzero, reverse=True)
     out: list[np.ndarray] = []
     for group in groups:  # what lies in another's filled middle belongs to it
@@ -108,15 +112,7 @@ def _pieces(cloud: Cloud, raised: np.ndarray) -> list[np.ndarray]:
     """Connected raised regions (H, W) bool, cut where depth jumps, small ones gone."""
     import cv2
 
-    z = cloud.depth_m
-    whole = raised.copy()
-    for axis in (0, 1):
-        near = np.abs(np.diff(z, axis=axis)) > JUMP_SHARE * np.minimum(*_neighbours(z, axis))
-        first, second = _neighbours(raised, axis)
-        jump = near & first & second
-        farther = _neighbours(z, axis)[0] > _neighbours(z, axis)[1]
-        _neighbours(whole, axis)[0][jump & farther] = False
-        _neighbours(whole, axis)[1][jump & ~farther] = False
+    whole = raised & ~_jumps(cloud.depth_m, raised)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(whole.astype(np.uint8), connectivity=4)
     out = []
     for i in range(1, count):
@@ -128,9 +124,25 @@ def _pieces(cloud: Cloud, raised: np.ndarray) -> list[np.ndarray]:
     return out
 
 
-def _neighbours(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Views of each element and its next one along an axis."""
-    return (array[:-1], array[1:]) if axis == 0 else (array[:, :-1], array[:, 1:])
+def _jumps(z: np.ndarray, raised: np.ndarray) -> np.ndarray:
+    """Pixels (H, W) bool on the farther side of a jump of depth; weaker jumps count where they continue a strong one."""
+    import cv2
+
+    strong, weak = np.zeros_like(raised), np.zeros_like(raised)
+    for axis in (0, 1):
+        zs, both = np.moveaxis(z, axis, 0), np.moveaxis(raised, axis, 0)
+        step = np.diff(zs, axis=0)
+        pair = both[:-1] & both[1:]
+        off = np.zeros_like(step)  # from the straight continuation of both sides, so that slanted faces do not count
+        off[1:-1] = step[1:-1] - 0.5 * (step[:-2] + step[2:])
+        off[1:-1][~(pair[:-2] & pair[2:])] = 0
+        limit = np.minimum(zs[:-1], zs[1:])
+        for out, jump in ((strong, np.abs(step) > JUMP_SHARE * limit), (weak, np.abs(off) > WEAK_JUMP_SHARE * limit)):
+            view = np.moveaxis(out, axis, 0)
+            view[:-1] |= jump & pair & (step < 0)
+            view[1:] |= jump & pair & (step > 0)
+    labels = cv2.connectedComponents((strong | weak).astype(np.uint8), connectivity=8)[1]
+    return np.isin(labels, np.unique(labels[strong]))
 
 
 def _join(cloud: Cloud, pieces: list[np.ndarray]) -> list[np.ndarray]:
@@ -198,15 +210,62 @@ def _flaw(cloud: Cloud, piece: np.ndarray, footing: np.ndarray) -> str | None:
         return "too far away"
     if min(rows[0], columns[0]) < BORDER_PX or rows[-1] >= height - BORDER_PX or columns[-1] >= width - BORDER_PX:
         return "cut off by the edge of the photo"
-    if np.ptp(points, axis=0).max() > cloud.max_size_m:
+    if max(*cv2.minAreaRect(np.ascontiguousarray(points[:, :2]))[1], np.ptp(points[:, 2])) > cloud.max_size_m:
         return "too large"
     low = points[points[:, 2] < np.percentile(points[:, 2], 10) + 0.01]
     centre = np.median(low[:, :2], axis=0)
     if cv2.pointPolygonTest(footing, (float(centre[0]), float(centre[1])), True) < -HULL_SLACK_M:
         return "not over the support"
-    if np.percentile(points[:, 2], 2) > FLOATING_M:
-        return "not standing on the support"
-    return None
+    return "not standing on the support" if _floats(cloud, piece) else None
+
+
+def _lowest_m(points_w: np.ndarray) -> float:
+    """Height of the lowest point but a few stray ones [m]."""
+    rank = min(20, len(points_w) - 1)
+    return float(np.partition(points_w[:, 2], rank)[rank])
+
+
+def _floats(cloud: Cloud, piece: np.ndarray) -> bool:
+    """True where the support is seen right under a piece that nowhere comes down to it, and nothing nearer hides its foot."""
+    points = cloud.points_w[piece & cloud.known]
+    if _lowest_m(points) < FLOATING_M:
+        return False
+    columns = np.flatnonzero(piece.any(0))
+    bottom = piece.shape[0] - 1 - np.argmax(piece[::-1, columns], axis=0)
+    below = np.minimum(bottom + 4, piece.shape[0] - 1)
+    hidden = cloud.raised[below, columns] & ~piece[below, columns]
+    hidden &= cloud.depth_m[below, columns] < (1 - WEAK_JUMP_SHARE) * cloud.depth_m[bottom, columns]
+    if hidden.mean() > HIDDEN_SHARE:
+        return False
+    under = points[:: max(1, len(points) // 400)].astype(np.float64) * [1, 1, 0]
+    pixels = project(cloud.K_px, transform(invert(cloud.T_world_camera), under)).astype(int)
+    pixels = pixels[((pixels >= 0) & (pixels < piece.shape[::-1])).all(1)]
+    flat = np.abs(cloud.height_m) < cloud.threshold_m
+    return bool(len(pixels) and flat[pixels[:, 1], pixels[:, 0]].mean() > HIDDEN_SHARE)
+
+
+def _settle(cloud: Cloud, pieces: list[np.ndarray]) -> list[np.ndarray]:
+    """Pieces that stand on another one (a lid, a cup on a tray) put together with it: one rigid group."""
+    import cv2
+
+    out = sorted(pieces, key=lambda piece: -np.count_nonzero(piece))
+    for piece in out[::-1]:
+        points = cloud.points_w[piece & cloud.known]
+        low = _lowest_m(points)
+        if low < RAISED_M or not any(piece is other for other in out):
+            continue
+        sample = points[:: max(1, len(points) // 200), :2]
+        for k, host in enumerate(out):
+            under = cloud.points_w[host & cloud.known]
+            if host is piece or _lowest_m(under) > low:
+                continue
+            hull = cv2.convexHull(np.ascontiguousarray(under[:, :2]))
+            inside = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) > -JOIN_M for x, y in sample]
+            if np.mean(inside) > 0.8:
+                out[k] = host | piece
+                out = [other for other in out if other is not piece]
+                break
+    return out
 
 
 def _fill(cloud: Cloud, piece: np.ndarray) -> np.ndarray:

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
+from phototwin.perceive.rgb import RgbConfig, perceive_rgb
 from phototwin.perceive.rgbd import RgbdConfig, perceive_rgbd
 from phototwin.scene import Maps, Photo
-
-if TYPE_CHECKING:
-    from phototwin.perceive.rgb import RgbConfig
-
-
-def _rgb_config() -> RgbConfig:
-    from phototwin.perceive.rgb import RgbConfig
-
-    return RgbConfig()
 
 
 @dataclass(frozen=True)
@@ -29,7 +20,7 @@ class PerceiveConfig:
     """
 
     rgbd: RgbdConfig = field(default_factory=RgbdConfig)
-    rgb: RgbConfig = field(default_factory=_rgb_config)
+    rgb: RgbConfig = field(default_factory=RgbConfig)
     seed: int = 0
 
 
@@ -43,7 +34,5 @@ def perceive(photo: Photo, config: PerceiveConfig) -> Maps:
     if photo.depth_m is not None:
         maps = perceive_rgbd(photo, config.rgbd, config.seed)
     else:
-        from phototwin.perceive.rgb import perceive_rgb
-
         maps = perceive_rgb(photo, config.rgb)
     return replace(maps, notes={**maps.notes, "photo": photo.note}) if photo.note else maps

@@ -64,6 +64,7 @@ def load_photo(
 
 
 def photo_name(photo: Path) -> str:
+    """The photo's short name, an identifier: its file's, or its folder's where the file is just called "photo"."""
     stem = photo.stem
     if stem.lower() in PLAIN_STEMS and photo.resolve().parent.name:
         stem = photo.resolve().parent.name

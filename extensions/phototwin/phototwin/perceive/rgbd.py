@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from phototwin.errors import PerceptionError
+from phototwin.errors import InputError
 from phototwin.frames import pixel_rays, transform
 from phototwin.perceive.clusters import Cloud, find_objects, hinted_objects
 from phototwin.perceive.plane import Plane, align_pose, depth_sigma, fit_plane, heights, world_from_plane
@@ -31,7 +31,7 @@ class RgbdConfig:
     max_depth_m: float = 1.6
     min_height_m: float = 0.004
     min_area_m2: float = 1.5e-4
-    max_size_m: float = 0.6
+    max_size_m: float = 0.7
     horizontal_fov_deg: float = 60.0
 
 
@@ -53,10 +53,11 @@ def perceive_rgbd(photo: Photo, config: RgbdConfig | None = None, seed: int = 0)
         seed: Draws the candidates of the plane fit.
 
     Raises:
+        InputError: The photo has no depth.
         PerceptionError: No support, nothing on it, or a hint that points at nothing.
     """
     if photo.depth_m is None:
-        raise PerceptionError("The photo brings no depth: give --depth, or perceive it by colour alone.")
+        raise InputError("The photo brings no depth: give --depth, or perceive it by colour alone.")
     config = config or RgbdConfig()
     height, width = photo.depth_m.shape
     K_px, intrinsics = _intrinsics(photo, config)
