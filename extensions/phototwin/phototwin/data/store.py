@@ -81,7 +81,7 @@ class EpisodeStore:
         import h5py
 
         self.attempts()
-        self._unpack()
+        self.unpack()
         with h5py.File("attempt", "w", driver="core", backing_store=False) as file:
             write_episode(file.create_group("data/demo_0"), episode)
             write_table(file, 1, len(episode.action), self._env_args)
@@ -100,7 +100,7 @@ class EpisodeStore:
         """
         import h5py
 
-        self._unpack()
+        self.unpack()
         chosen = [a for a in self.attempts() if a.success]
         with h5py.File("table", "w", driver="core", backing_store=False) as file:
             data = file.create_group("data")
@@ -126,7 +126,7 @@ class EpisodeStore:
 
         chosen = [a for a in self.attempts() if a.success][:num_demos]
         if [a.index for a in self._packed()] != [a.index for a in chosen]:
-            self._unpack()
+            self.unpack()
             partial = _partial(self.file)
             with _clean_failure(partial), h5py.File(partial, "w") as file:
                 data = file.create_group("data")
@@ -156,7 +156,7 @@ class EpisodeStore:
             names = [name for name in data if isinstance(data.get(name, getlink=True), h5py.HardLink)]
             return [_summary(data[name]) for name in sorted(names, key=lambda name: int(name[5:]))]
 
-    def _unpack(self) -> None:
+    def unpack(self) -> None:
         """Give demonstrations that only ``episodes.hdf5`` holds a file each again: more attempts are coming."""
         import h5py
 
