@@ -1,0 +1,231 @@
+"""What lies behind the objects: the outline of the support, depth without holes, and a mesh of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phototwin.build.inpaint import diffuse
+from phototwin.frames import invert, pixel_rays, support_depth, transform
+from phototwin.scene import Mesh
+
+MAX_REACH_M = 2.0
+"""Support farther than this from every object is left out: no arm reaches it."""
+FOOTPRINT_MARGIN_M = 0.03
+BACKDROP_GAP_M = 0.02
+"""The wall stands this far behind the support."""
+FLOOR_M = 0.75
+"""Usual height of a table, for what is seen beside it."""
+CLUTTER_M, CLUTTER_SHARE = 0.012, 0.012
+"""Measured points this much, plus this share of their distance, above the support are things on it, not noise."""
+MAX_TRIANGLES = 20000
+JUMP = 0.06
+"""Neighbouring mesh points whose depths differ by more than this share are not one surface."""
+
+
+def support_polygon(
+    support_mask: np.ndarray, K_px: np.ndarray, T_world_camera: np.ndarray, footprints_w: list[np.ndarray]
+) -> np.ndarray:
+    """Convex outline (K, 2) of the support on z = 0, counter-clockwise seen from above [m].
+
+    Args:
+        support_mask: Pixels that show the support (H, W) bool.
+        K_px: Intrinsics (3, 3).
+        T_world_camera: Camera pose (4, 4).
+        footprints_w: World x, y of each object's points (N, 2); the outline holds them with a margin.
+    """
+    import cv2
+
+    height, width = support_mask.shape
+    points = np.zeros((0, 2))
+    main = _main_region(support_mask)
+    if main.any():
+        depth = support_depth(K_px, T_world_camera, width, height)
+        rim = main & ~(cv2.erode(main.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0)
+        rim &= np.isfinite(depth)
+        points = transform(T_world_camera, pixel_rays(K_px, width, height)[rim] * depth[rim][:, None])[:, :2]
+    around = [f[_hull_index(f)] for f in footprints_w if len(f) >= 3]
+    if around:
+        # The rim may be far beyond reach with the reachable part inside it: pull it in rather than drop it.
+        centre = np.concatenate(around).mean(0)
+        offset = points - centre
+        reach = MAX_REACH_M + max(np.linalg.norm(f - centre, axis=1).max() for f in around)
+        points = centre + offset * np.minimum(1.0, reach / np.maximum(np.linalg.norm(offset, axis=1), 1e-9))[:, None]
+    grown = [f + FOOTPRINT_MARGIN_M * step for f in around for step in np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)])]
+    points = np.concatenate([points, *grown])
+    if len(points) < 3:
+        below = T_world_camera[:2, 3]
+        return below + np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]) * MAX_REACH_M / 2
+    return _thin_polygon(points[_hull_index(points)])
+
+
+def background_depth(
+    K_px: np.ndarray,
+    T_world_camera: np.ndarray,
+    polygon_w: np.ndarray,
+    shape: tuple[int, int],
+    depth_m: np.ndarray | None,
+    removed: np.ndarray,
+) -> np.ndarray:
+    """Depth (H, W) float32 of the scene without its objects, no holes [m].
+
+    On the support it is the plane. Elsewhere it is what was measured, its gaps filled smoothly; without measurement a
+    wall behind the support and a floor beside it.
+
+    Args:
+        K_px: Intrinsics (3, 3).
+        T_world_camera: Camera pose (4, 4).
+        polygon_w: Outline of the support (K, 2).
+        shape: Rows and columns.
+        depth_m: Measured depth (H, W), 0 = no reading, or None.
+        removed: Pixels of objects (H, W) bool.
+    """
+    import cv2
+
+    height, width = shape
+    plane = support_depth(K_px, T_world_camera, width, height)
+    rays_w = pixel_rays(K_px, width, height) @ T_world_camera[:3, :3].T
+    on_plane = np.isfinite(plane)
+    hits_w = T_world_camera[:3, 3] + rays_w * np.where(on_plane, plane, 0)[..., None]
+    on_support = on_plane & inside_polygon(polygon_w, hits_w[..., :2])
+    if depth_m is None:
+        room = _room_depth(T_world_camera, polygon_w, rays_w)
+        return np.where(on_support, plane, room).astype(np.float32)
+    # Depth sensors smear object edges over a few pixels.
+    removed = cv2.dilate(removed.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    known = (depth_m > 0) & ~removed
+    above = T_world_camera[2, 3] + rays_w[..., 2] * depth_m
+    clutter = known & (above > CLUTTER_M + CLUTTER_SHARE * depth_m)
+    clutter = cv2.morphologyEx(clutter.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    flat = on_support & ~clutter
+    near = np.where(flat, plane, depth_m)
+    known |= flat
+    if not known.any():
+        return _room_depth(T_world_camera, polygon_w, rays_w).astype(np.float32)
+    # Inverse depth is what is linear across a flat thing in the picture.
+    inverse = diffuse(np.where(known, 1.0 / np.where(known, near, 1.0), 0), known)
+    return np.where(known, near, 1.0 / np.maximum(inverse, 1e-3)).astype(np.float32)
+
+
+def background_mesh(depth_m: np.ndarray, K_px: np.ndarray, T_world_camera: np.ndarray, texture: str) -> Mesh:
+    """The background as a world-frame mesh of at most 20000 triangles, torn where depth jumps; st is the position in the picture.
+
+    Args:
+        depth_m: Background depth (H, W), no holes [m].
+        K_px: Intrinsics (3, 3).
+        T_world_camera: Camera pose (4, 4).
+        texture: Image path relative to the scene folder.
+    """
+    height, width = depth_m.shape
+    step = max(1, int(np.ceil(np.sqrt(2 * height * width / MAX_TRIANGLES))))
+    rows = np.unique(np.round(np.linspace(0, height - 1, max(2, (height - 1) // step + 1))).astype(int))
+    columns = np.unique(np.round(np.linspace(0, width - 1, max(2, (width - 1) // step + 1))).astype(int))
+    z = depth_m[np.ix_(rows, columns)].astype(np.float64)
+    rays = pixel_rays(K_px, width, height)[np.ix_(rows, columns)]
+    points_w = transform(T_world_camera, rays * z[..., None]).reshape(-1, 3)
+    index = np.arange(z.size).reshape(z.shape)
+    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
+    # Counter-clockwise seen from the camera, whose picture has y down.
+    faces = np.concatenate([np.stack([a, d, c], -1).reshape(-1, 3), np.stack([a, c, b], -1).reshape(-1, 3)])
+    faces = faces[~_torn(faces, z, points_w)]
+    v, u = np.meshgrid((rows + 0.5) / height, (columns + 0.5) / width, indexing="ij")
+    st = np.stack([u, 1 - v], -1).reshape(-1, 2)[faces]
+    used, compact = np.unique(faces, return_inverse=True)
+    return Mesh(
+        points_w[used].astype(np.float32), compact.reshape(-1, 3).astype(np.int32), st.astype(np.float32), texture
+    )
+
+
+def inside_polygon(polygon: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """True (...) where points (..., 2) lie in a convex, counter-clockwise polygon (K, 2), its edge included."""
+    inside = np.ones(points.shape[:-1], bool)
+    for start, end in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        edge, offset = end - start, points - start
+        inside &= edge[0] * offset[..., 1] - edge[1] * offset[..., 0] >= -1e-12
+    return inside
+
+
+def _torn(faces: np.ndarray, z: np.ndarray, points_w: np.ndarray) -> np.ndarray:
+    """True (F,) for triangles over a depth jump; what lies flat on the support is never torn, however slanted it is seen."""
+    corners = z.reshape(-1)[faces]
+    jump = corners.max(1) > (1 + JUMP) * corners.min(1)
+    # A slanted surface has the same step on both sides: compare with the step that the neighbourhood takes.
+    slope = np.maximum(_usual_step(np.log(z), 0), _usual_step(np.log(z), 1)).reshape(-1)[faces].max(1)
+    jump &= np.log(corners.max(1) / corners.min(1)) > 3 * slope
+    flat = np.abs(points_w[faces][..., 2]).max(1) < 1e-3
+    return jump & ~flat
+
+
+def _usual_step(values: np.ndarray, axis: int) -> np.ndarray:
+    """The smaller of the steps to the two neighbours along an axis, (h, w)."""
+    step = np.abs(np.diff(values, axis=axis))
+    pad = [(0, 0), (0, 0)]
+    pad[axis] = (1, 0)
+    before = np.pad(step, pad, mode="edge")
+    pad[axis] = (0, 1)
+    return np.minimum(before, np.pad(step, pad, mode="edge"))
+
+
+def _main_region(mask: np.ndarray) -> np.ndarray:
+    """The mask without specks: opened, and only parts at least a twentieth as large as the largest."""
+    import cv2
+
+    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    count, label, stats, _ = cv2.connectedComponentsWithStats(opened)
+    if count < 2:
+        return mask
+    area = stats[:, cv2.CC_STAT_AREA].astype(float)
+    area[0] = 0
+    return (area >= 0.05 * area.max())[label]
+
+
+def _hull_index(points: np.ndarray) -> np.ndarray:
+    """Indices of the convex hull of points (N, 2), counter-clockwise."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    try:
+        return ConvexHull(points).vertices
+    except QhullError:  # all on one line
+        return np.arange(len(points))
+
+
+def _thin_polygon(polygon: np.ndarray, limit: int = 24) -> np.ndarray:
+    """The convex polygon with at most ``limit`` corners: those go first that cut off the least area."""
+    while len(polygon) > limit:
+        before, after = np.roll(polygon, 1, axis=0) - polygon, np.roll(polygon, -1, axis=0) - polygon
+        area = np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0])
+        polygon = np.delete(polygon, int(area.argmin()), axis=0)
+    return polygon
+
+
+def _room_depth(T_world_camera: np.ndarray, polygon_w: np.ndarray, rays_w: np.ndarray) -> np.ndarray:
+    """Depth (H, W) of a wall just behind the support, across the line of sight, and of a floor below it: whichever comes first."""
+    ahead = T_world_camera[:2, 2]
+    if np.linalg.norm(ahead) < 0.05:  # straight down: the upper side of the picture is away
+        ahead = -T_world_camera[:2, 1]
+    ahead = ahead / np.linalg.norm(ahead)
+    eye = T_world_camera[:3, 3]
+    wall_m = max(float((polygon_w @ ahead).max() - eye[:2] @ ahead) + BACKDROP_GAP_M, 0.3)
+    forward = rays_w[..., :2] @ ahead
+    with np.errstate(divide="ignore"):
+        wall = np.where(forward > 1e-6, wall_m / forward, np.inf)
+        floor = np.where(rays_w[..., 2] < -1e-6, -(eye[2] + FLOOR_M) / rays_w[..., 2], np.inf)
+    room = np.minimum(wall, floor)
+    finite = room[np.isfinite(room)]
+    return np.where(np.isfinite(room), room, finite.max() if len(finite) else wall_m)
+
+
+def object_depth(
+    parts: list[tuple[np.ndarray, np.ndarray]],
+    T_world_camera: np.ndarray,
+    K_px: np.ndarray,
+    shape: tuple[int, int],
+) -> np.ndarray:
+    """Depth (H, W) float32 of meshes (points_w (V, 3), faces), 0 where none is [m]."""
+    from phototwin.kernels.rasterize import rasterize
+
+    if not parts:
+        return np.zeros(shape, np.float32)
+    starts = np.cumsum([0, *(len(p) for p, _ in parts)])[:-1]
+    points_c = transform(invert(T_world_camera), np.concatenate([p for p, _ in parts]))
+    faces = np.concatenate([f + s for (_, f), s in zip(parts, starts, strict=True)])
+    return rasterize(points_c, faces, K_px, shape[1], shape[0]).depth_m
