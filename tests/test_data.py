@@ -171,6 +171,8 @@ def test_a_finished_store_can_be_continued(tmp_path):
     fill(tmp_path / "b", OUTCOMES).finish(3)
     more = EpisodeStore(tmp_path / "b")
     assert len(more.attempts()) == len(OUTCOMES)
+    more.unpack()
+    assert all(more.path(i).is_file() for i in range(len(OUTCOMES)))
     more = fill(tmp_path / "b", [*OUTCOMES, True, True], start=len(OUTCOMES))
     more.finish(6)
     assert datasets(tmp_path / "a/episodes.hdf5") == datasets(tmp_path / "b/episodes.hdf5")

@@ -68,6 +68,18 @@ def test_a_process_beside_the_rollouts(tmp_path):
     for episode in episodes:
         process.add(store.write(episode))
     check(process.finish(), episodes)
+    process.discard()
+    assert (tmp_path / "demos/lerobot").is_dir()
+
+
+def test_a_discarded_process_leaves_nothing(tmp_path):
+    process = LerobotProcess(tmp_path / "demos/lerobot")
+    (tmp_path / "demos/lerobot.partial").mkdir(parents=True)
+    process.discard()
+    process.add(tmp_path / "x")
+    assert not list((tmp_path / "demos").iterdir())
+    with pytest.raises(OutputError, match="was not written"):
+        process.finish()
 
 
 def test_input_that_ends_early_leaves_nothing(tmp_path):

@@ -55,7 +55,7 @@ def write_lerobot(episodes: Iterable[Episode], folder: Path, name: str = "photot
         OutputError: The folder cannot be written or the disk is full.
     """
     folder = Path(folder)
-    partial = folder.with_name(folder.name + ".partial")
+    partial = _partial(folder)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -106,8 +106,11 @@ class LerobotProcess:
         return self.folder
 
     def discard(self) -> None:
-        """Stop and leave nothing."""
-        self._process.communicate()
+        """Stop at once and leave nothing; after ``finish`` this does nothing."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+            shutil.rmtree(_partial(self.folder), ignore_errors=True)
 
     def _send(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -116,6 +119,10 @@ class LerobotProcess:
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it has failed already; ``finish`` tells why
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".partial")
 
 
 def _write(episodes: Iterator[Episode], folder: Path, name: str) -> None:

@@ -92,6 +92,25 @@ class EpisodeStore:
         self._attempts = (self._attempts or {}) | {attempt.index: attempt}
         return self.path(episode.attempt)
 
+    def unpack(self) -> None:
+        """Give demonstrations that only ``episodes.hdf5`` holds a file each again: more attempts are coming.
+
+        Raises:
+            OutputError: As ``write``.
+        """
+        import h5py
+
+        for i, attempt in enumerate(self._packed()):
+            if self.path(attempt.index).is_file():
+                continue
+            with h5py.File("attempt", "w", driver="core", backing_store=False) as file:
+                with h5py.File(self.file) as source:
+                    source.copy(f"data/demo_{i}", file.create_group("data"), "demo_0")
+                write_table(file, 1, attempt.steps, self._env_args)
+                file.flush()
+                content = file.id.get_file_image()
+            _write_bytes(self.path(attempt.index), content)
+
     def link(self) -> Path:
         """Make ``episodes.hdf5`` the table of all successful attempts so far, as links, in the order of attempts.
 
@@ -155,21 +174,6 @@ class EpisodeStore:
             data: Any = file["data"]
             names = [name for name in data if isinstance(data.get(name, getlink=True), h5py.HardLink)]
             return [_summary(data[name]) for name in sorted(names, key=lambda name: int(name[5:]))]
-
-    def unpack(self) -> None:
-        """Give demonstrations that only ``episodes.hdf5`` holds a file each again: more attempts are coming."""
-        import h5py
-
-        for i, attempt in enumerate(self._packed()):
-            if self.path(attempt.index).is_file():
-                continue
-            with h5py.File("attempt", "w", driver="core", backing_store=False) as file:
-                with h5py.File(self.file) as source:
-                    source.copy(f"data/demo_{i}", file.create_group("data"), "demo_0")
-                write_table(file, 1, attempt.steps, self._env_args)
-                file.flush()
-                content = file.id.get_file_image()
-            _write_bytes(self.path(attempt.index), content)
 
     def _write_summary(self) -> None:
         content = json.dumps({"attempts": [asdict(a) for a in self.attempts()]}, indent=1) + "\n"
