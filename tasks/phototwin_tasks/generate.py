@@ -240,10 +240,8 @@ def _run_batches(
 
 def _give_up_if_hopeless(done: dict[int, tuple[bool, str]], config: GenerateConfig, instruction: str) -> None:
     successes = sum(ok for ok, _ in done.values())
-    if (
-        not done
-        or len(done) < config.num_demos * MOST_ATTEMPTS_PER_DEMO
-        and (successes or len(done) < 2 * config.num_envs)
+    if not done or (
+        len(done) < config.num_demos * MOST_ATTEMPTS_PER_DEMO and (successes or len(done) < 2 * config.num_envs)
     ):
         return
     why, count = Counter(failure for ok, failure in done.values() if not ok).most_common(1)[0]

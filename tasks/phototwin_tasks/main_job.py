@@ -90,6 +90,27 @@ def run_main_job(source: Source, config: GenerateConfig, out: Path | None, resum
     return closing_lines(folder, twin, made)
 
 
+def run_reconstruction(source: Source, seed: int, out: Path | None, resume: bool) -> str:
+    """Photo to twin and its report, no further; returns the closing lines for the user.
+
+    Raises:
+        TwinError: With one sentence on what is wrong and what to do.
+    """
+    from phototwin.view.report import write_report
+
+    source = complete_source(source)
+    folder = run_folder(source, out)
+    with claim_folder(folder), logged_to(folder / "log.txt") as terminal, progress_on(terminal) as progress:
+        timer = StageTimer(progress)
+        twin = make_twin(source, folder, seed, resume, timer)
+        write_report(folder, twin, None, ReportFacts(seconds=timer.seconds, settings={"seed": str(seed)}))
+    return (
+        f"  {folder / 'report.html'}   open in a browser\n"
+        f"  {twin / 'twin.usda'}   open in Isaac Sim, usdview or Newton\n"
+        f"  scripts/generate.py --twin {twin}   makes demonstrations in it\n"
+    )
+
+
 def make_twin(source: Source, folder: Path, seed: int, resume: bool, timer: StageTimer) -> Path:
     """The twin of the photo in ``folder/twin``; with ``resume``, one that is there already."""
     twin = folder / "twin"

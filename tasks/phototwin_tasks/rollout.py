@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from phototwin.plan.grasp import Grasps
-from phototwin.plan.waypoints import JointPlan, plan_attempt
 
 from phototwin.blend.blend import Light, composite_frames
 from phototwin.episode import Episode
 from phototwin.errors import PlanError
 from phototwin.frames import make_T, matrix_from_quat_xyzw, quat_xyzw_from_matrix
+from phototwin.plan.grasp import Grasps
+from phototwin.plan.waypoints import JointPlan, plan_attempt
 from phototwin_tasks.mdp.observations import lowest_point, object_pose, object_velocity, tool_pose
 from phototwin_tasks.twin_env import CONTROL_HZ, TwinEnv
 

@@ -13,10 +13,10 @@ from isaaclab.managers import EventTermCfg, ObservationGroupCfg, ObservationTerm
 from isaaclab.scene import InteractiveSceneCfg
 from isaaclab.utils import configclass
 from isaaclab_tasks.utils import resolve_presets
-from phototwin.plan.base import place_base
 
 from phototwin.blend.crop import crop_camera
 from phototwin.errors import InstructionError
+from phototwin.plan.base import place_base
 from phototwin.plan.ik import load_arm
 from phototwin.plan.instruction import Task, default_instruction, parse_instruction
 from phototwin.plan.randomize import RandomizeConfig, focus_points

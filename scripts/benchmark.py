@@ -1,0 +1,43 @@
+"""Measure the product: a table on the terminal, JSON on request, exit status 1 where a target is missed.
+
+./isaaclab.sh -p scripts/benchmark.py main --data ../shared/data --json main.json
+./isaaclab.sh -p scripts/benchmark.py main --quick
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from phototwin.console import run_script
+
+
+@dataclass(frozen=True)
+class Args:
+    """Command line of benchmark.py.
+
+    Attributes:
+        suite: What to measure: main.
+        data: Folder of real captures; scenes that are not there are left out.
+        json: File for the measures.
+        quick: End within 5 minutes on a smaller set.
+    """
+
+    suite: Annotated[str, tyro.conf.Positional]
+    data: Path | None = None
+    json: Path | None = None
+    quick: bool = False
+
+
+def main(args: Args) -> int:
+    """Run one suite; returns 1 where a target is missed."""
+    from phototwin_tasks.benchmarks import run_suite
+
+    return run_suite(args.suite, args.data, args.json, args.quick)
+
+
+if __name__ == "__main__":
+    run_script(Args, main)

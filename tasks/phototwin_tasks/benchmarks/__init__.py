@@ -1,0 +1,105 @@
+"""Every measurement of the product goes through ``run_suite``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from phototwin.resolve import resolve
+
+SUITES = {"main": "phototwin_tasks.benchmarks.main_suite:measure"}
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number.
+
+    Attributes:
+        name: What was measured.
+        scene: On what.
+        value: The number.
+        unit: Its unit.
+        target: What it must reach, such as ">= 0.8", or None.
+        ok: Whether it does; None without a target.
+    """
+
+    name: str
+    scene: str
+    value: float
+    unit: str
+    target: str | None = None
+    ok: bool | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ok", None if self.target is None else meets(self.value, self.target))
+
+
+def meets(value: float, target: str) -> bool:
+    """Whether a value meets a target: an operator among <, <=, >, >=, == and a number. NaN meets nothing."""
+    operator, number = target.split()
+    bound = float(number)
+    return {
+        "<": value < bound,
+        "<=": value <= bound,
+        ">": value > bound,
+        ">=": value >= bound,
+        "==": value == bound,
+    }[operator]
+
+
+def run_suite(suite: str, data: Path | None, file: Path | None, quick: bool) -> int:
+    """Run a suite, print every measure as it comes, write the JSON; returns 1 where a target is missed.
+
+    Raises:
+        InputError: Unknown suite.
+    """
+    measure: Callable[[Path | None, bool], Iterator[Measure]] = resolve(suite, SUITES, "suite")
+    measures: list[Measure] = []
+    sys.stdout.write(f"{'scene':<44} {'measure':<26} {'value':>10} {'unit':<8} {'target':<10} ok\n")
+    for item in measure(data, quick):
+        measures.append(item)
+        mark = {True: "yes", False: "NO", None: ""}[item.ok]
+        row = f"{item.scene:<44} {item.name:<26} {item.value:>10.3f} {item.unit:<8} {item.target or '':<10} {mark}"
+        sys.stdout.write(row.rstrip() + "\n")
+        sys.stdout.flush()
+    if file:
+        value = {"suite": suite, "machine": machine(), "versions": _versions(), "commit": commit()}
+        file.write_text(json.dumps(value | {"measures": [asdict(m) for m in measures]}, indent=1) + "\n")
+    missed = [m for m in measures if m.ok is False]
+    sys.stdout.write(f"{len(measures)} measures, {len(missed)} targets missed\n")
+    return 1 if missed else 0
+
+
+def machine() -> str:
+    """The size of this machine in words."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores, {memory:.0f} GiB, {platform.machine()}, {platform.system()}"
+
+
+def commit() -> str:
+    """The commit that was measured, "+" where files differ from it; "unknown" outside a checkout."""
+    try:
+        name = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return name.stdout.strip()
+
+
+def _versions() -> dict[str, str]:
+    from phototwin_tasks.generate import versions
+
+    return versions()

@@ -1,0 +1,45 @@
+"""What the simulated tests share: a small twin and environments over it, closed again."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+
+from synthetic import make_scene
+
+from phototwin.scene import save_scene
+from phototwin.stage.author import author_stage
+
+
+def make_twin(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    scene = make_scene(folder)
+    save_scene(scene, folder)
+    author_stage(scene, folder)
+    return folder
+
+
+@contextmanager
+def open_env(twin: Path, task: str, physics: str, num_envs: int = 2, **fields):
+    """An environment whose terminations never reset it; the success term is at ``env.success()``."""
+    from isaaclab_tasks.utils import resolve_presets
+    from isaaclab_tasks.utils.parse_cfg import load_cfg_from_registry
+
+    import phototwin_tasks  # noqa: F401
+    from phototwin_tasks.twin_env import TwinEnv
+
+    cfg = load_cfg_from_registry(task, "env_cfg_entry_point")
+    success = cfg.terminations.success
+    cfg.terminations.success = cfg.terminations.object_fell = cfg.terminations.time_out = None
+    cfg.twin, cfg.scene.num_envs = str(twin), num_envs
+    for name, value in fields.items():
+        setattr(cfg, name, value)
+    env = TwinEnv(resolve_presets(cfg, (physics,)))
+    for value in success.params.values():
+        if hasattr(value, "resolve"):
+            value.resolve(env.scene)
+    env.success = lambda: success.func(env, **success.params)
+    try:
+        yield env
+    finally:
+        env.close()

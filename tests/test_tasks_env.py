@@ -1,0 +1,136 @@
+"""The Isaac Lab environments over a twin, on both engines: geometry, rest, camera, success terms."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sim_helpers import make_twin, open_env
+
+from phototwin.frames import invert, project, transform
+
+pytestmark = pytest.mark.sim
+ENGINES = ("ovphysx", "newton_mjwarp")
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory):
+    return make_twin(tmp_path_factory.mktemp("env") / "twin")
+
+
+def home(env):
+    import torch
+
+    return torch.tensor([*env.robot.home_rad, 1.0], device=env.device).repeat(env.num_envs, 1)
+
+
+def put(env, key, position, quat=(0.0, 0.0, 0.0, 1.0)):
+    """Write an object's pose (in the frame of its environment) and no velocity."""
+    import torch
+
+    body = env.scene[key]
+    pose = torch.tensor([*position, *quat]).repeat(env.num_envs, 1)
+    pose[:, :3] += env.scene.env_origins
+    body.write_root_pose_to_sim_index(root_pose=pose)
+    body.write_root_velocity_to_sim_index(root_velocity=torch.zeros(env.num_envs, 6))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_objects_rest_where_the_attempt_puts_them_and_the_camera_sees_them_there(twin, engine):
+    from phototwin.plan.randomize import RandomizeConfig, sample_object_poses
+    from phototwin_tasks.mdp.observations import object_pose, tool_pose
+
+    with open_env(twin, "PhotoTwin-Lift-Panda", engine, resolution=(160, 120), with_camera=True) as env:
+        env.attempt[:] = env.attempt.new_tensor([0, 7])
+        env.reset()
+        wanted = [
+            sample_object_poses(env.twin, env.crop.camera, env.T_world_base, env.run_seed, a, RandomizeConfig())
+            for a in (0, 7)
+        ]
+        action = home(env)
+        for _ in range(20):
+            env.step(action)
+        for item in env.twin.objects:
+            at = object_pose(env, item.key).cpu().numpy()
+            for i in range(2):
+                assert np.linalg.norm(at[i, :3] - wanted[i][item.key][:3, 3]) < 2e-3, (item.key, i)
+        _check_camera(env)
+        before = _ids(env)
+        action[:, 0] += 0.5
+        for _ in range(10):
+            env.step(action)
+        assert (_ids(env) != before).any(), "the image is frozen"
+        moved = tool_pose(env)[:, :3].cpu().numpy()
+        assert np.isfinite(moved).all()
+
+
+def _ids(env):
+    return env.scene["camera"].data.output["semantic_segmentation"].torch.cpu().numpy()[..., 0].copy()
+
+
+def _check_camera(env):
+    """The centre of what the renderer labels an object lies where the photo's K projects the object."""
+    from phototwin_tasks.mdp.observations import object_pose
+
+    data = env.scene["camera"].data
+    ids = _ids(env)
+    depth = data.output["depth"].torch.cpu().numpy()[..., 0]
+    labels = {v["class"]: int(k) for k, v in data.info["semantic_segmentation"]["idToLabels"].items()}
+    camera = env.crop.camera
+    cube = env.twin.object("green_cube")
+    for i in range(env.num_envs):
+        seen = ids[i] == labels["green_cube"]
+        assert seen.sum() > 20
+        rows, columns = np.nonzero(seen)
+        centre_c = transform(invert(camera.T_world_camera), object_pose(env, "green_cube").cpu().numpy()[i, :3])
+        expected = project(camera.K_px, centre_c)
+        assert np.abs([columns.mean() + 0.5, rows.mean() + 0.5] - expected).max() < 1.5
+        assert abs(np.median(depth[i][seen]) - centre_c[2]) < cube.size_m.max()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lift_succeeds_only_high_still_and_in_the_gripper(twin, engine):
+    from phototwin_tasks.mdp.observations import tool_pose
+
+    with open_env(twin, "PhotoTwin-Lift-Panda", engine, instruction="pick up the green cube") as env:
+        env.reset()
+        env.step(home(env))
+        assert not env.success().any()
+        tool = tool_pose(env)[0, :3].tolist()
+        assert tool[2] > 0.2
+        put(env, "green_cube", tool)
+        assert env.success().all()
+        put(env, "green_cube", (tool[0], tool[1] + 0.3, tool[2]))
+        assert not env.success().any()
+
+
+@pytest.mark.parametrize("relation", ["on", "in", "next to"])
+def test_place_succeeds_only_in_the_relation_asked_for(twin, relation):
+    target = {"on": "red can", "in": "white bowl", "next to": "red can"}[relation]
+    instruction = f"put the green cube {relation} the {target}"
+    with open_env(twin, "PhotoTwin-Place-Panda", "ovphysx", instruction=instruction) as env:
+        env.reset()
+        cube, other = env.twin.object("green_cube"), env.twin.object(env.task.target)
+        x, y, _ = other.T_world_object[:3, 3]
+        top, half = other.size_m[2], cube.size_m[2] / 2
+        places = {
+            "on": (x, y, top + half),
+            "in": (x, y, half + 0.012),
+            "next to": (x, y - other.size_m[:2].max() / 2 - cube.size_m[0] - 0.02, half),
+        }
+        for name, place in places.items():
+            put(env, "green_cube", place)
+            if (name, relation) == ("in", "next to"):
+                continue  # inside a can's footprint: no such state exists
+            assert bool(env.success().all()) == (name == relation), name
+        put(env, "green_cube", (x, y, places[relation][2] + 0.1))
+        assert not env.success().any()
+
+
+def test_tasks_are_listed_by_isaac_lab():
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("isaaclab")), "list_envs"], capture_output=True, text=True, timeout=300
+    )
+    for name in ("PhotoTwin-Lift-Panda", "PhotoTwin-Place-Panda"):
+        assert name in done.stdout, done.stderr[-2000:]
