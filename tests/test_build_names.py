@@ -42,6 +42,18 @@ def test_the_colour_of_most_pixels_wins():
     np.testing.assert_allclose(color, np.array([200, 30, 30]) / 255)
 
 
+@pytest.mark.parametrize("light", [(1.0, 0.85, 0.65), (0.8, 0.95, 1.0), (0.7, 0.7, 0.7)])
+@pytest.mark.parametrize("word", ["white", "red", "yellow", "green", "blue"])
+def test_names_survive_lamp_light_window_light_and_dim_light(light, word):
+    """The object on a light grey table with shading, all under one light."""
+    shading = np.linspace(0.75, 1.0, 40)[:, None, None]
+    rgb = np.full((80, 80, 3), 205.0)
+    rgb[20:60, 20:60] = np.array(SWATCHES[word][0]) * shading
+    mask = np.zeros((80, 80), bool)
+    mask[20:60, 20:60] = True
+    assert color_of((rgb * light).astype(np.uint8), mask)[0] == word
+
+
 @pytest.mark.parametrize(
     ("word", "shape", "hollow", "size", "fill"),
     [

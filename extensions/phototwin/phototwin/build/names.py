@@ -8,15 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NEUTRAL_CHROMA = 13.0
-"""Lab chroma below which a colour looks grey to people under an ordinary, slightly tinted indoor light."""
+NEUTRAL_CHROMA = (5.0, 0.13)
+"""Lab chroma below which a colour looks grey to people: this much, plus this share of its lightness (dark colours have little)."""
 DARK_L, LIGHT_L = 22.0, 68.0
-HUES = ((14, "red"), (41, "orange"), (68, "yellow"), (165, "green"), (195, "teal"), (258, "blue"), (300, "purple"))
+LIGHT_TRUST = 0.6
+"""How much of the tint of the photo's bright parts is taken for the light's, in the exponent; the rest may be their own."""
+MAX_TINT = 1.25
+HUES = ((14, "red"), (41, "orange"), (72, "yellow"), (165, "green"), (195, "teal"), (258, "blue"), (300, "purple"))
 """Upper end of each colour's HSV hue [deg]; above the last it is pink, then red again."""
 PINK_END = 345.0
 BROWN_VALUE = 0.62
 """Orange darker than this (HSV value) is called brown."""
-PALE_SATURATION = 0.45
+PALE_SATURATION, DULL_SATURATION = 0.45, 0.58
+"""Below the one a warm colour is called beige or pink; orange below the other is that of wood."""
 HANDLE_RATIO = 1.12
 """A round vessel this much longer than wide has a handle."""
 
@@ -42,31 +46,61 @@ class Look:
     position: np.ndarray
 
 
-def color_names(rgb: np.ndarray) -> np.ndarray:
-    """Names (N,) of sRGB colours (N, 3) uint8."""
+def light_of(rgb: np.ndarray) -> np.ndarray:
+    """What white would look like in a photo (H, W, 3) uint8: (3,) in 0..1, from its bright parts.
+
+    Source: the white-patch assumption, damped, because the bright parts may be a coloured table.
+    """
+    bright = np.percentile(rgb.reshape(-1, 3)[:: max(1, rgb.size // 300000)], 95, axis=0) / 255.0
+    tint = np.clip(bright / max(bright.mean(), 1e-6), 1 / MAX_TINT, MAX_TINT) ** LIGHT_TRUST
+    # Dim photos make everything darker; but a dark table must not make grey things white.
+    return np.clip(bright.max() * 1.25, 0.75, 1.0) * tint
+
+
+def color_names(rgb: np.ndarray, light: np.ndarray | None = None) -> np.ndarray:
+    """Names (N,) of sRGB colours (N, 3) uint8 under a light that makes white look like ``light`` (3,)."""
     import cv2
 
-    pixels = np.ascontiguousarray(rgb, dtype=np.float32)[None] / 255.0
+    pixels = np.asarray(rgb, dtype=np.float32)[None] / 255.0
+    pixels = np.clip(pixels / (1.0 if light is None else light.astype(np.float32)), 0, 1).astype(np.float32)
     hue, saturation, value = np.moveaxis(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)[0], -1, 0)
     lightness, a, b = np.moveaxis(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)[0], -1, 0)
-    neutral = (np.hypot(a, b) < NEUTRAL_CHROMA) | (lightness < DARK_L / 4)
+    neutral = (np.hypot(a, b) < NEUTRAL_CHROMA[0] + NEUTRAL_CHROMA[1] * lightness) | (lightness < DARK_L / 8)
     words = np.select([hue < end for end, _ in HUES] + [hue < PINK_END], [w for _, w in HUES] + ["pink"], "red")
-    warm = np.isin(words, ("red", "orange"))
-    words = np.where((words == "red") & (saturation < PALE_SATURATION) & (value > BROWN_VALUE), "pink", words)
-    words = np.where((words == "orange") & (value < BROWN_VALUE), "brown", words)
-    words = np.where(warm & (saturation < PALE_SATURATION) & (value < BROWN_VALUE), "brown", words)
-    words = np.where((words == "orange") & (saturation < PALE_SATURATION), "beige", words)
+    dull, dark = saturation < PALE_SATURATION, value < BROWN_VALUE
+    wood = (words == "orange") & (dark | (saturation < DULL_SATURATION))
+    words = np.where((words == "red") & dull, np.where(dark, "brown", "pink"), words)
+    words = np.where((words == "orange") & dull & ~dark, "beige", np.where(wood, "brown", words))
     greys = np.select([lightness < DARK_L, lightness > LIGHT_L], ["black", "white"], "gray")
     return np.where(neutral, greys, words)
 
 
 def color_of(rgb: np.ndarray, mask: np.ndarray) -> tuple[str, np.ndarray]:
-    """What people call the colour of the masked pixels, by vote, and the median of the pixels that voted for it, (3,) in 0..1."""
+    """What people call the colour of the masked pixels, by vote, and the median of the pixels that voted for it, (3,) in 0..1.
+
+    Greys vote together, because shading makes white grey; how bright their brighter half is then decides among them.
+    """
     pixels = rgb[mask] if mask.any() else np.full((1, 3), 128, np.uint8)
     pixels = pixels[:: max(1, len(pixels) // 5000)]
-    words, counts = np.unique(votes := color_names(pixels), return_counts=True)
-    word = str(words[counts.argmax()])
-    return word, np.median(pixels[votes == word], axis=0) / 255.0
+    light = light_of(rgb)
+    votes = color_names(pixels, light)
+    greys = np.isin(votes, ("white", "gray", "black"))
+    bright = np.percentile(pixels[greys], 70, axis=0)[None] if greys.any() else pixels[:1]
+    votes = np.where(greys, "grey", votes)
+    words, counts = np.unique(votes, return_counts=True)
+    most = str(words[counts.argmax()])
+    color = np.median(pixels[votes == most], axis=0) / 255.0
+    if most != "grey":
+        return most, color
+    lightness = color_lightness(bright, light)
+    return ("white" if lightness > LIGHT_L else "gray" if lightness > DARK_L else "black"), color
+
+
+def color_lightness(rgb: np.ndarray, light: np.ndarray) -> float:
+    """Lab lightness, 0..100, of the mean of colours (N, 3) in 0..255 under a light that makes white look like ``light``."""
+    linear = (np.clip(rgb.mean(0) / 255.0 / light, 0, 1)) ** 2.2
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
+    return 116 * np.cbrt(luminance) - 16 if luminance > 0.0089 else 903.3 * luminance
 
 
 def shape_word(shape: str, hollow: bool, size_m: np.ndarray, fill: float) -> str:
