@@ -17,8 +17,12 @@ from phototwin.scene import Camera, Scene
 
 DISTANCES_M = (0.50, 0.55, 0.45, 0.60, 0.40, 0.65, 0.35)
 AZIMUTHS = 24
-CAMERA_DISTANCE_M = 0.30
-"""The arm at rest keeps this distance from the camera: closer, it fills the picture."""
+CAMERA_DISTANCE_M = 0.12
+"""The arm never comes closer to the camera than this."""
+CAMERA_COMFORT_M = 0.30
+"""Closer than this it fills the picture, which counts against a place."""
+WORK_HEIGHT_M = 0.15
+"""Height of the tool at work, for what the arm hides and how much of it is seen then."""
 BASE_GAP_M = 0.03
 NEIGHBOURHOOD_M = 0.08
 """Objects will be moved about by up to this much along X and Y, and must stay within reach."""
@@ -44,8 +48,8 @@ def place_base(scene: Scene, task: Task, robot: Robot, arm: Arm, seed: int, gras
     """Pose of the robot's base T_world_base (4, 4), on the support plane, +X towards the task's objects.
 
     Candidates stand around the objects; those in an object, in a wall or at the camera are left out. The others are ordered by
-    what the robot at rest hides of the objects, how much of the robot is seen, and whether the base is on the known
-    support; the first from which the objects can be reached wherever they may be moved is taken, or the one that reaches most.
+    what the robot hides of the objects (at rest above all, then at work), how much of it is seen, its distance to the camera
+    and whether the base is on the known support; the first from which the objects can be reached wherever they may be moved is taken, or the one that reaches most.
 
     Raises:
         PlanError: From nowhere can the object be reached.
@@ -75,12 +79,13 @@ def place_base(scene: Scene, task: Task, robot: Robot, arm: Arm, seed: int, gras
 def _candidates(scene: Scene, robot: Robot, arm: Arm, centre: np.ndarray) -> list[np.ndarray]:
     """Possible base poses (4, 4), best looking first."""
     view = _object_view(scene)
-    body_b = np.concatenate([link_points(arm, arm.home), _pedestal(robot)])
     things = np.concatenate([obstacle_points(o, o.T_world_object)[:, :2] for o in scene.objects])
     wall = scene.background.points.astype(np.float64)
     wall = wall[(wall[:, 2] > COLUMN_M[0]) & (wall[:, 2] < COLUMN_M[1]), :2]
     ranked = []
+    eye = scene.camera.T_world_camera[:3, 3]
     for order, distance in enumerate(DISTANCES_M):
+        rest_b, work_b = (np.concatenate([link_points(arm, q), _pedestal(robot)]) for q in _postures(arm, distance))
         for azimuth in np.linspace(-np.pi, np.pi, AZIMUTHS, endpoint=False):
             foot = centre - distance * np.array([np.cos(azimuth), np.sin(azimuth)])
             T_world_base = make_T(rotation_z(azimuth), np.array([*foot, 0.0]))
@@ -88,14 +93,23 @@ def _candidates(scene: Scene, robot: Robot, arm: Arm, centre: np.ndarray) -> lis
                 continue
             if (np.hypot(*(wall - foot).T) < robot.base_radius_m).sum() > WALL_POINTS:
                 continue
-            body_w = transform(T_world_base, body_b)
-            if np.linalg.norm(body_w - scene.camera.T_world_camera[:3, 3], axis=1).min() < CAMERA_DISTANCE_M:
+            rest_w, work_w = transform(T_world_base, rest_b), transform(T_world_base, work_b)
+            away = min(float(np.linalg.norm(body - eye, axis=1).min()) for body in (rest_w, work_w))
+            if away < CAMERA_DISTANCE_M:
                 continue
-            hidden, seen = _looks(scene.camera, body_w, view)
+            hidden, _ = _looks(scene.camera, rest_w, view)
+            hidden_at_work, seen = _looks(scene.camera, work_w, view)
+            crowded = max(0.0, 1.0 - away / CAMERA_COMFORT_M)
             outside = not inside_polygon(scene.support.polygon_w, foot)
-            cost = 4.0 * hidden + 0.5 * outside + 1.0 * max(0.0, 0.5 - seen) + 0.05 * order
+            cost = 4.0 * hidden + hidden_at_work - seen + crowded + 0.3 * outside + 0.05 * order
             ranked.append((cost, order, float(azimuth), T_world_base))
     return [T for *_, T in sorted(ranked, key=lambda entry: entry[:3])]
+
+
+def _postures(arm: Arm, distance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Joint positions (J,) at rest, and with the tool down over a place that far ahead of the base."""
+    down = make_T(np.diag([1.0, -1.0, -1.0]), np.array([distance, 0.0, WORK_HEIGHT_M]))
+    return arm.home, solve_pose(arm, down, arm.home)[0]
 
 
 def _pedestal(robot: Robot) -> np.ndarray:

@@ -91,6 +91,11 @@ def propose_grasps(
     support_z = -float(T_world_object[2, 3])
     T, kept = _raise_above_support(T, robot, support_z)
     T, width, quality = T[kept], width[kept], quality[kept]
+    if not len(T):
+        raise PlanError(
+            f"The {item.name} lies too flat to grasp: where the gripper could close on it ({1000 * item.size_m[2]:.0f} mm "
+            "high in all), the fingertips would be in the support."
+        )
     if len(T) > MAX_CANDIDATES:
         pick = np.random.default_rng(seed).permutation(len(T))[:MAX_CANDIDATES]
         T, width, quality = T[pick], width[pick], quality[pick]
