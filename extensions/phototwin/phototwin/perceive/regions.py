@@ -103,11 +103,11 @@ def piece_at(mask: np.ndarray, y: int, x: int) -> np.ndarray:
     return binary_fill_holes(labels == labels[y, x])  # pyright: ignore[reportReturnType]
 
 
-def hull(mask: np.ndarray) -> np.ndarray:
-    """Convex hull of the mask's opened shape, (H, W) bool."""
+def hull(mask: np.ndarray, specks_px: int = 4) -> np.ndarray:
+    """Convex hull (H, W) bool of the mask without specks up to a radius."""
     import cv2
 
-    core = open_(mask, 4).astype(np.uint8)
+    core = open_(mask, specks_px).astype(np.uint8)
     out = np.zeros_like(core)
     if core.any():
         cv2.fillConvexPoly(out, cv2.convexHull(cv2.findNonZero(core)), 1)  # pyright: ignore

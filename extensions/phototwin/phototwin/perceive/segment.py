@@ -41,15 +41,25 @@ MIN_RADIUS_PX = 5.0
 """Smallest inscribed radius on the working copy: thinner things are scratches, cables, reflections of lamps."""
 MAX_SLENDER = 40.0
 """Largest area / inscribed radius^2: a disc has 3, a square 4, a spoon 12, a lamp's streak or a cable more than 60."""
+MIN_SOLIDITY = 0.4
+"""Smallest share of its convex hull that an object fills; a spoon on its rest fills half, a reflection that runs along an edge less."""
+HOLE_SHARE, HOLE_DISTANCE = 0.01, 0.6
+"""A part of an object of at least this share of it that looks like the support is seen through a handle and is no object."""
 MIN_SUPPORT = 0.12
 """Smallest support as a share of the photo."""
-MIN_ENCLOSED = 0.6
-"""Share of a candidate's rim that must be support."""
+MIN_ENCLOSED = 0.75
+"""Share of a candidate's rim that must be near support."""
+STEP_FLOOR, STEP_SIGMAS, MIN_OUTLINED = 10.0, 2.5, 0.7
+"""An object's outline steps by this much [Lab units; deviations of the texture] along at least this share of it; glare and shade fade."""
+MAX_UNEXPLAINED = 0.2
+"""Share of the support's convex hull that may be neither support nor object: more, and the surface is not one surface."""
 HULL_PX = 5
 """How far the convex hull of the support reaches beyond its found pixels (edges are blurred)."""
 RIM_PX = 12
 """Width of the edge blur and contact shadow that may lie between an object and clean support."""
 MAX_OBJECTS = 8
+MIN_BOX_IOU = 0.6
+"""Overlap that the bounding box of a hinted object must have with the hint's box."""
 MIN_HINTED_PX = 60
 """Smallest hinted object on the working copy [px]."""
 SPOT_PX, ALIKE_LAB, POINT_REACH = 4.0, 14.0, 0.3
@@ -111,17 +121,26 @@ def propose_objects(rgb: np.ndarray, field: SupportField) -> list[np.ndarray]:
     """
     if field.mask.mean() < MIN_SUPPORT:
         raise PerceptionError(f"No plain surface fills the lower middle of the photo: {ASK}.")
-    found = []
     inside = dilate(hull(field.mask), HULL_PX)
-    for piece in pieces(open_(inside & ~field.mask, 3), 0.5 * MIN_AREA * field.mask.size):
-        core = _drop_shadow(piece, field)
+    lab = to_lab(rgb)
+    found = []
+    for core in _closed_regions(field):
         if _plausible(core, field):
-            found.append(refine(field.residual, core))
-    found = [mask for mask in found if _plausible(mask, field)]
+            mask = (
+                _refine_beyond(rgb, core, inside) if (core & ~erode(inside, 3)).any() else refine(field.residual, core)
+            )
+            mask = _carve(mask, field)
+            if _plausible(mask, field) and outlined(lab, mask, field) >= MIN_OUTLINED:
+                found.append(mask)
     if not found:
         raise PerceptionError(f"Nothing stands out clearly from the surface in the photo: {ASK}.")
     if len(found) > MAX_OBJECTS:
         raise PerceptionError(f"{len(found)} regions differ from the surface, too many to be sure: {ASK}.")
+    explained = field.mask | dilate(np.any(found, axis=0), RIM_PX)
+    if (inside & ~explained).sum() > MAX_UNEXPLAINED * inside.sum():
+        raise PerceptionError(
+            f"The surface in the photo is not of one colour, so objects cannot be told from it: {ASK}."
+        )
     return found
 
 
@@ -133,10 +152,11 @@ def segment_hint(rgb: np.ndarray, field: SupportField, hint: ObjectHint) -> np.n
     """
     if hint.mask is not None:
         return hint.mask
+    closed = _closed_regions(field)
     if hint.box_px is not None:
-        mask = _from_box(rgb, field, hint.box_px)
+        mask = _from_box(rgb, field, np.asarray(hint.box_px), closed)
     else:
-        mask = _from_point(rgb, field, np.asarray(hint.point_px))
+        mask = _from_point(rgb, field, np.asarray(hint.point_px), closed)
     if mask.sum() < MIN_HINTED_PX:
         given, better = ("box", "mask") if hint.box_px is not None else ("point", "box")
         raise PerceptionError(
@@ -145,41 +165,68 @@ def segment_hint(rgb: np.ndarray, field: SupportField, hint: ObjectHint) -> np.n
     return mask
 
 
-def _from_box(rgb: np.ndarray, field: SupportField, box_px: np.ndarray) -> np.ndarray:
-    """The region in a box that differs from what surrounds the box: GrabCut, with the support's pixels as first guess of the rest."""
-    import cv2
+def _closed_regions(field: SupportField) -> list[np.ndarray]:
+    """Regions (H, W) bool within the support's hull that are not support, their shadows dropped: rough objects, and junk."""
+    inside = dilate(hull(field.mask), HULL_PX)
+    rough = pieces(open_(inside & ~field.mask, 3), 0.5 * MIN_AREA * field.mask.size)
+    return [core for core in (_drop_shadow(piece, field) for piece in rough) if core.any()]
 
+
+def _from_box(rgb: np.ndarray, field: SupportField, box_px: np.ndarray, closed: list[np.ndarray]) -> np.ndarray:
+    """The region that fills a box: one that the support encloses, else GrabCut with, at last without the support's colours as a start."""
     height, width = field.mask.shape
     x0, y0, x1, y1 = np.clip(np.round(box_px), 0, [width, height, width, height]).astype(int)
     box = np.zeros_like(field.mask)
     box[y0:y1, x0:x1] = True
-    if box.sum() < MIN_HINTED_PX:
-        return np.zeros_like(box)
-    ring = dilate(box, RIM_PX) & ~box
-    guess = box & ~field.mask if field.mask[ring].mean() > 0.3 else box
-    if guess.sum() < 0.15 * box.sum():
-        guess = box
+    for core in closed:
+        if _fills(core, box):
+            mask = _carve(refine(field.residual, core), field)
+            if _fills(mask, box):
+                return mask
+    for guess in (box & ~field.mask, box):
+        mask = _cut_box(rgb, box, guess)
+        shadowless = _drop_shadow(mask, field)
+        for result in (shadowless, mask):
+            if _fills(result, box):
+                return result
+    return np.zeros_like(box)
+
+
+def _fills(mask: np.ndarray, box: np.ndarray) -> bool:
+    """Whether a mask's bounding box agrees with a box, given as a mask."""
+    if not mask.any() or not box.any():
+        return False
+    around = np.logical_and.outer(mask.any(1), mask.any(0))  # for one connected piece this is its bounding box
+    return bool((around & box).sum() >= MIN_BOX_IOU * (around | box).sum())
+
+
+def _cut_box(rgb: np.ndarray, box: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    import cv2
+
     label = np.full(box.shape, cv2.GC_BGD, np.uint8)
     label[box] = cv2.GC_PR_BGD
     label[guess] = cv2.GC_PR_FGD
-    rows, columns = crop_around(box, 0.35)
-    mask = _grab(rgb, label, rows, columns)
-    shadowless = _drop_shadow(mask, field) if guess is not box else mask
-    return shadowless if shadowless.sum() > 0.5 * mask.sum() else mask
+    return _grab(rgb, label, *crop_around(box, 0.35)) if box.sum() >= MIN_HINTED_PX else np.zeros_like(box)
 
 
-def _from_point(rgb: np.ndarray, field: SupportField, point_px: np.ndarray) -> np.ndarray:
+def _from_point(rgb: np.ndarray, field: SupportField, point_px: np.ndarray, closed: list[np.ndarray]) -> np.ndarray:
     """The closed region around a point; where the support does not enclose one, what has the point's colour."""
     import cv2
 
     height, width = field.mask.shape
     x, y = np.clip(point_px.astype(int), 0, [width - 1, height - 1])
     spot = np.hypot(np.arange(width) + 0.5 - point_px[0], np.arange(height)[:, None] + 0.5 - point_px[1]) <= SPOT_PX
-    for piece in pieces(open_(dilate(hull(field.mask), HULL_PX) & ~field.mask, 3), 0.5 * MIN_AREA * field.mask.size):
-        core = _drop_shadow(piece, field)
-        if core[y, x] and _plausible(core, field):
-            return refine(field.residual, core)
     lab = to_lab(cv2.medianBlur(rgb, 5))
+    for core in closed:
+        if core[y, x]:
+            tries = (
+                (refine(field.residual, core), refine(rgb, core), core)
+                if _plausible(core, field)
+                else (refine(rgb, core), core)
+            )
+            for mask in tries:
+                if mask[y, x] and _stands_out(lab, mask, field):
+                    return _carve(mask, field)
     alike = np.linalg.norm(lab - np.median(lab[spot], axis=0), axis=-1) < ALIKE_LAB
     guess = piece_at(open_(alike & ~field.mask, 1) | spot, y, x)
     label = np.full(spot.shape, cv2.GC_PR_BGD, np.uint8)
@@ -187,7 +234,12 @@ def _from_point(rgb: np.ndarray, field: SupportField, point_px: np.ndarray) -> n
     label[guess & (label != cv2.GC_BGD)] = cv2.GC_PR_FGD
     label[spot] = cv2.GC_FGD
     mask = piece_at(open_(_grab(rgb, label, slice(0, height), slice(0, width)), 1), y, x)
-    return mask if not touches_border(mask) and mask.mean() <= MAX_AREA else np.zeros_like(mask)
+    return mask if mask.any() and _stands_out(lab, mask, field) else np.zeros_like(mask)
+
+
+def _stands_out(lab: np.ndarray, mask: np.ndarray, field: SupportField) -> bool:
+    """Whether a hinted region ends where its colour ends, inside the photo, and is not too big."""
+    return not touches_border(mask) and mask.mean() <= MAX_AREA and outlined(lab, mask, field) >= MIN_OUTLINED
 
 
 def _grab(picture: np.ndarray, label: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
@@ -219,13 +271,44 @@ def refine(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return out if out.any() else mask
 
 
+def _refine_beyond(rgb: np.ndarray, mask: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Like ``refine`` for a region at the border of the support's hull: it may go on outside, as a tall object or as what is no object."""
+    import cv2
+
+    rows, columns = crop_around(mask, 1.0)
+    label = np.full(mask.shape, cv2.GC_BGD, np.uint8)
+    around = np.zeros_like(mask)
+    around[rows, columns] = True
+    radius = inner_radius(mask)
+    label[around & ~inside] = cv2.GC_PR_BGD
+    label[dilate(mask, max(3, round(0.25 * radius)))] = cv2.GC_PR_BGD
+    label[mask] = cv2.GC_PR_FGD
+    label[erode(mask, max(2, round(0.35 * radius)))] = cv2.GC_FGD
+    out = _grab(rgb, label, rows, columns)
+    reaches_crop = (out & ~erode(around, 2)).any()
+    return out if not reaches_crop else np.zeros_like(mask)
+
+
+def outlined(lab: np.ndarray, mask: np.ndarray, field: SupportField) -> float:
+    """Share of a region's outline across which the colour steps by more than the surface's texture does."""
+    import cv2
+
+    def local_mean(side: np.ndarray) -> np.ndarray:
+        weight = cv2.GaussianBlur(side.astype(np.float32), (0, 0), 2.5)
+        return cv2.GaussianBlur(lab * side[..., None], (0, 0), 2.5) / np.maximum(weight, 1e-6)[..., None]
+
+    outline = mask & ~erode(mask, 1)
+    step = np.linalg.norm(local_mean(erode(mask, 1)) - local_mean(~dilate(mask, 1)), axis=-1)[outline]
+    return float((step > max(STEP_FLOOR, STEP_SIGMAS * float(np.hypot(*field.sigma)))).mean()) if outline.any() else 0.0
+
+
 def _plausible(mask: np.ndarray, field: SupportField) -> bool:
     """Whether a region can be an object: its size, its shape, inside the photo, enclosed by the support, far from its colour."""
     area = int(mask.sum())
     if not MIN_AREA * mask.size <= area <= MAX_AREA * mask.size or touches_border(mask):
         return False
     radius = inner_radius(mask)
-    if radius < MIN_RADIUS_PX or area / radius**2 > MAX_SLENDER:
+    if radius < MIN_RADIUS_PX or area / radius**2 > MAX_SLENDER or area < MIN_SOLIDITY * hull(mask, 0).sum():
         return False
     return enclosure(mask, field) >= MIN_ENCLOSED
 
@@ -235,6 +318,12 @@ def enclosure(mask: np.ndarray, field: SupportField) -> float:
     near = dilate(field.mask, RIM_PX)
     rim = dilate(mask, 2) & ~mask
     return float(near[rim].mean()) if rim.any() else 0.0
+
+
+def _carve(mask: np.ndarray, field: SupportField) -> np.ndarray:
+    """The mask without holes through which the support is seen (a mug's handle)."""
+    same = open_(mask & (field.distance < HOLE_DISTANCE), 3)
+    return mask & ~np.any([np.zeros_like(mask), *pieces(same, max(HOLE_SHARE * mask.sum(), MIN_HINTED_PX))], axis=0)
 
 
 def _drop_shadow(mask: np.ndarray, field: SupportField) -> np.ndarray:

@@ -12,12 +12,12 @@ TEXTURE_SIGMAS = 3.5
 """A pixel this many robust deviations from the field is not support."""
 MIN_SIGMA_L, MIN_SIGMA_AB = 1.6, 1.2
 """Floors of the deviations [Lab units]: JPEG and sensor noise of a surface without any texture."""
-GROW_ROUNDS, GROW_PX, SLOPE_RIDGE = 12, 16.0, 0.2
+GROW_ROUNDS, GROW_PX, SLOPE_RIDGE = 12, 16.0, 1.0
 """From the quadratic on, the field is a local line fit of this radius and the support regrown: it follows lamps and falling light.
 The field is grown on half of the working copy's resolution, and so is everything in pixels here."""
 GROWN = 5e-4
 """Growing ends when fewer pixels than this share change."""
-GROOVE_PX, GROOVE_AREA = 3, 0.01
+GROOVE_PX, GROOVE_AREA, GROOVE_STEP = 6, 0.01, 1.0
 """A piece of at least this share of the photo that has the surface's very colour belongs to it across a gap of up to this width."""
 EDGE_FLOOR, EDGE_FACTOR = 5.0, 2.0
 """A gradient [Lab units per px] that ends a surface: above the floor and this many times the 90th percentile of its texture."""
@@ -35,11 +35,13 @@ class SupportField:
         distance: (H, W) float32; above 1 the pixel is not support, shadows discounted.
         residual: (H, W, 3) uint8 colour difference to the field, 128 = none, shadows discounted.
         mask: (H, W) bool, connected pixels of the support.
+        sigma: Deviations of its texture in lightness and chroma, (2,) [Lab units].
     """
 
     distance: np.ndarray
     residual: np.ndarray
     mask: np.ndarray
+    sigma: np.ndarray
 
 
 def fit_support(rgb: np.ndarray) -> SupportField:
@@ -53,7 +55,7 @@ def fit_support(rgb: np.ndarray) -> SupportField:
     field = cv2.resize(field, size, interpolation=cv2.INTER_LINEAR)
     distance = _distance(lab, field, sigma).astype(np.float32)
     near = dilate(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0, 2)
-    return SupportField(distance, _residual(to_lab(rgb), field), close(open_(near & (distance < 1), 1), 2))
+    return SupportField(distance, _residual(to_lab(rgb), field), close(open_(near & (distance < 1), 1), 2), sigma)
 
 
 def to_lab(rgb: np.ndarray) -> np.ndarray:
@@ -65,6 +67,8 @@ def to_lab(rgb: np.ndarray) -> np.ndarray:
 
 def _grow(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Field (H, W, 3), deviations (2,) and mask (H, W) of the surface in the lower middle of a Lab picture."""
+    import cv2
+
     height, width = lab.shape[:2]
     v, u = np.mgrid[0:height, 0:width].astype(np.float32)
     u, v = u / width * 2 - 1, v / height * 2 - 1
@@ -78,12 +82,15 @@ def _grow(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         sigma = _spread(lab, field, mask)
         mask = main_piece(_distance(lab, field, sigma) < 1, window)
     calm = ~_edges(lab, mask)
+    planks = cv2.GaussianBlur(lab, (0, 0), 2.0)
     for _ in range(GROW_ROUNDS):
         before = mask
         field = _local_plane(lab, mask, GROW_PX)
         sigma = _spread(lab, field, mask)
         near = (_distance(lab, field, sigma) < 1) & calm
-        mask = _join_across_grooves(main_piece(near, window), near & (_plain_distance(lab, field, sigma) < 1))
+        mask = _join_across_grooves(
+            main_piece(near, window), calm & (_plain_distance(planks, field, sigma) < GROOVE_STEP)
+        )
         if (mask != before).mean() < GROWN:
             break
     return field, sigma, mask
@@ -218,6 +225,6 @@ def _join_across_grooves(mask: np.ndarray, same: np.ndarray) -> np.ndarray:
     labels, count = label(same & ~mask)
     area = np.bincount(labels.ravel(), minlength=count + 1)
     touched = np.bincount(labels[dilate(mask, GROOVE_PX)], minlength=count + 1)
-    keep = (area >= GROOVE_AREA * mask.size) & (touched >= GROOVE_PX * 0.05 * mask.shape[1])
+    keep = (area >= GROOVE_AREA * mask.size) & (touched >= 0.1 * mask.shape[1])
     keep[0] = False
     return mask | keep[labels]
