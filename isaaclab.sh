@@ -168,7 +168,7 @@ pytest_part() { # NAME PYTEST-ARGS...: as many passes and failures as pytest cou
   shift
   echo "== $name"
   log="$(mktemp)"
-  "$PYTHON" -m pytest "$@" </dev/null 2>&1 | tee "$log" || status=${PIPESTATUS[0]}
+  "$PYTHON" -m pytest --color=no "$@" </dev/null 2>&1 | tee "$log" || status=${PIPESTATUS[0]}
   line="$(grep -E '^(=+ )?([0-9]+ (passed|failed|errors?|skipped|deselected|xfailed|xpassed|warnings?)(, )?)+.* in [0-9.]+s' "$log" | tail -n 1 || true)"
   rm -f "$log"
   bad=$(($(count failed "$line") + $(count 'errors?' "$line")))

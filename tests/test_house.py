@@ -185,7 +185,3 @@ def test_scripts_say_what_they_do_and_how_they_are_called():
         text = ast.get_docstring(ast.parse(file.read_text())) or ""
         assert f"scripts/{file.name}" in text, f"{file.name}: the docstring lacks the command"
         assert len(text.partition("\n")[0]) <= 120
-
-
-def test_tests_mirror_the_house():
-    assert all(f.name.startswith("test_") or f.name in ("conftest.py", "synthetic.py") for f in (ROOT / "tests").glob("*.py"))  # fmt: skip

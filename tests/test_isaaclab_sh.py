@@ -222,7 +222,7 @@ def test_any_failing_part_fails_the_whole_and_is_counted(house, environment, las
     result = house.command("-t", "tests/test_x.py", "-k", "word", **environment)
     assert result.returncode == 1
     assert result.stdout.splitlines()[-1] == last and "FAILED" in result.stdout
-    assert house.calls()[-1] == "pytest -m pytest tests/test_x.py -k word"
+    assert house.calls()[-1] == "pytest -m pytest --color=no tests/test_x.py -k word"
 
 
 def test_help_and_wrong_use(house):
