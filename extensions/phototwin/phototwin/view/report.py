@@ -1,0 +1,147 @@
+"""One page that shows what was made of a photo, and how: ``report.html``, self-contained."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import platform
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from phototwin.episode import Episode
+from phototwin.errors import OutputError
+from phototwin.images import load_rgb
+from phototwin.scene import Scene, SceneObject, load_scene
+from phototwin.view.page import PAGE
+from phototwin.view.render import PALETTE, color_depth, overlay_masks, render_twin, scaled_camera, side_camera
+
+SHOWN_EPISODES = 4
+PICTURE_WIDTH_PX = 640
+JPEG_QUALITY = 88
+SIDE_ANGLE_RAD = np.radians(35)
+"""How far the second view of the twin is turned."""
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """What a run can tell besides its files; whatever is empty is left out of the page.
+
+    Attributes:
+        seconds: Seconds per stage, in order.
+        settings: What the run was asked for (instruction, robot, seed, ...), name -> value.
+        notes: What was used or assumed, name -> sentence; joins the notes of the scene.
+        versions: Package -> version.
+        attempts: Index, success, failure ("" on success) and steps of every attempt.
+        peak_memory_gb: Most memory used [GB], or None.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    attempts: tuple[tuple[int, bool, str, int], ...] = ()
+    peak_memory_gb: float | None = None
+
+
+def write_report(folder: Path, twin: Path, episodes: Iterable[Episode] = (), facts: ReportFacts | None = None) -> Path:
+    """``folder/report.html``; all pictures are inside it, and it loads nothing from anywhere.
+
+    Args:
+        folder: Folder of the run; a ``preview.mp4`` in it is linked.
+        twin: Folder of the twin.
+        episodes: Demonstrations; the first ``SHOWN_EPISODES`` that have frames are shown.
+        facts: What else is known.
+
+    Raises:
+        InputError: ``twin`` holds no scene.
+        OutputError: The page cannot be written.
+    """
+    from jinja2 import Environment
+
+    scene, facts = load_scene(twin), facts or ReportFacts()
+    values = {
+        "scene": scene,
+        "facts": facts,
+        "pictures": _pictures(scene),
+        "objects": [_object_row(i, item) for i, item in enumerate(scene.objects)],
+        "episodes": _strips(episodes),
+        "notes": {**scene.notes, **facts.notes},
+        "failures": Counter(failure for _, success, failure, _ in facts.attempts if not success).most_common(),
+        "successes": sum(success for _, success, _, _ in facts.attempts),
+        "longest": max(facts.seconds.values(), default=0.0) or 1.0,
+        "machine": f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "preview": "preview.mp4" if (folder / "preview.mp4").is_file() else None,
+    }
+    # Names, notes and instructions come from the user: everything is escaped.
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(PAGE).render(values)
+    file, partial = folder / "report.html", folder / "report.html.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.write_text(page, encoding="utf-8")
+        os.replace(partial, file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"The report '{file}' could not be written: {error.strerror or error}.") from error
+    return file
+
+
+def _pictures(scene: Scene) -> list[tuple[str, str]]:
+    """Image address and caption of the photo and of what became of it."""
+    camera = scaled_camera(scene.camera, PICTURE_WIDTH_PX)
+    side = scaled_camera(side_camera(scene, SIDE_ANGLE_RAD), PICTURE_WIDTH_PX)
+    depth, reach = color_depth(scene)
+    measured = f"depth, {reach[0]:.2f} m (yellow) to {reach[1]:.2f} m (violet)" if reach else "depth: nothing is known"
+    return [
+        (inline(load_rgb(scene.path(scene.photo))), "photo"),
+        (inline(overlay_masks(scene)), "objects found"),
+        (inline(depth), measured),
+        (inline(load_rgb(scene.path(scene.background_rgb))), "background, objects removed"),
+        (inline(render_twin(scene, camera, over_photo=True)), "twin: meshes over the background"),
+        (inline(render_twin(scene, side, over_photo=False)), "twin from the side: meshes only"),
+    ]
+
+
+def _strips(episodes: Iterable[Episode]) -> list[dict[str, Any]]:
+    """First, middle and last frame of the first episodes that have any."""
+    strips: list[dict[str, Any]] = []
+    for episode in episodes:
+        if len(strips) == SHOWN_EPISODES:
+            break
+        count = len(episode.rgb)
+        if count:
+            frames = [inline(episode.rgb[t]) for t in (0, count // 2, count - 1)]
+            strips.append({"attempt": episode.attempt, "instruction": episode.instruction, "frames": frames})
+            strips[-1]["seconds"] = count / episode.fps
+    return strips
+
+
+def _object_row(index: int, item: SceneObject) -> dict[str, Any]:
+    return {
+        "mark": "#{:02x}{:02x}{:02x}".format(*PALETTE[index % len(PALETTE)]),
+        "color": "#{:02x}{:02x}{:02x}".format(*(np.clip(item.color_rgb, 0, 1) * 255).round().astype(int)),
+        "name": item.name,
+        "shape": f"hollow {item.shape}" if item.hollow else item.shape,
+        "size": " x ".join(f"{1000 * side:.0f}" for side in item.size_m),
+        "mass": f"{1000 * item.mass_kg:.0f}",
+        "friction": f"{item.friction:.2f}",
+        "faces": len(item.mesh.faces),
+        "pieces": len(item.pieces),
+        "place": ", ".join(f"{v:.3f}" for v in item.T_world_object[:3, 3]),
+    }
+
+
+def inline(rgb: np.ndarray) -> str:
+    """A picture (H, W, 3) uint8 as an address that holds its own data; wide ones are made ``PICTURE_WIDTH_PX`` wide."""
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    if image.width > PICTURE_WIDTH_PX:
+        image = image.resize((PICTURE_WIDTH_PX, max(round(image.height * PICTURE_WIDTH_PX / image.width), 1)))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
