@@ -17,6 +17,12 @@ FLOOR_M = 0.75
 """Usual height of a table, for what is seen beside it."""
 CLUTTER_M, CLUTTER_SHARE = 0.012, 0.012
 """Measured points this much, plus this share of their distance, above the support are things on it, not noise."""
+BEYOND = 1.5
+"""Where nothing is measured, the surface goes on to this many times the distance of its far edge."""
+GAP_SHARE = 0.03
+"""Gaps in the measured depth are filled from their rim; farther from it than this share of the picture's diagonal they are not gaps."""
+SCRAP_SHARE = 0.05
+"""Raised readings beside an object that are smaller than this share of it are its smeared edge."""
 MAX_TRIANGLES = 20000
 JUMP = 0.06
 """Neighbouring mesh points whose depths differ by more than this share are not one surface."""
@@ -88,22 +94,26 @@ def background_depth(
     hits_w = T_world_camera[:3, 3] + rays_w * np.where(on_plane, plane, 0)[..., None]
     on_support = on_plane & inside_polygon(polygon_w, hits_w[..., :2])
     if depth_m is None:
-        room = _room_depth(T_world_camera, polygon_w, rays_w)
+        room = _room_depth(T_world_camera, rays_w, _far_edge(T_world_camera, polygon_w))
         return np.where(on_support, plane, room).astype(np.float32)
     # Depth sensors smear object edges over a few pixels.
-    removed = cv2.dilate(removed.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
-    known = (depth_m > 0) & ~removed
+    blurred = cv2.dilate(removed.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    known = (depth_m > 0) & ~blurred
     above = T_world_camera[2, 3] + rays_w[..., 2] * depth_m
     clutter = known & (above > CLUTTER_M + CLUTTER_SHARE * depth_m)
-    clutter = cv2.morphologyEx(clutter.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
-    flat = on_support & ~clutter
+    scraps = _scraps(clutter, removed)
+    flat = on_support & (~clutter | scraps)
+    known = (known & ~scraps) | flat
     near = np.where(flat, plane, depth_m)
-    known |= flat
-    if not known.any():
-        return _room_depth(T_world_camera, polygon_w, rays_w).astype(np.float32)
+    # Where the sensor saw nothing far around, the surface goes on for a while and then a wall ends the view.
+    far = _far_edge(T_world_camera, polygon_w) * BEYOND
+    beyond = np.minimum(plane, _room_depth(T_world_camera, rays_w, far, floor_m=0.0))
+    reach = GAP_SHARE * np.hypot(height, width)
+    lost = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 5) > reach if known.any() else ~known
+    near, known = np.where(lost, beyond, near), known | lost
     # Inverse depth is what is linear across a flat thing in the picture.
     inverse = diffuse(np.where(known, 1.0 / np.where(known, near, 1.0), 0), known)
-    return np.where(known, near, 1.0 / np.maximum(inverse, 1e-3)).astype(np.float32)
+    return np.where(known, near, 1.0 / np.maximum(inverse, 1e-2)).astype(np.float32)
 
 
 def background_mesh(depth_m: np.ndarray, K_px: np.ndarray, T_world_camera: np.ndarray, texture: str) -> Mesh:
@@ -117,22 +127,57 @@ def background_mesh(depth_m: np.ndarray, K_px: np.ndarray, T_world_camera: np.nd
     """
     height, width = depth_m.shape
     step = max(1, int(np.ceil(np.sqrt(2 * height * width / MAX_TRIANGLES))))
-    rows = np.unique(np.round(np.linspace(0, height - 1, max(2, (height - 1) // step + 1))).astype(int))
-    columns = np.unique(np.round(np.linspace(0, width - 1, max(2, (width - 1) // step + 1))).astype(int))
-    z = depth_m[np.ix_(rows, columns)].astype(np.float64)
-    rays = pixel_rays(K_px, width, height)[np.ix_(rows, columns)]
+    rows, columns = (
+        np.unique(np.round(np.linspace(0, n - 1, max(2, (n - 1) // step + 1))).astype(int)) for n in (height, width)
+    )
+    # The outermost points lie on the picture's border, half a pixel out; inverse depth is linear on a plane.
+    u, v = columns + 0.5, rows + 0.5
+    inverse = 1.0 / depth_m.astype(np.float64)
+    inverse = _to_border(_to_border(inverse, 0)[rows], 1)[:, columns]
+    u[[0, -1]], v[[0, -1]] = (0.0, width), (0.0, height)
+    z = 1.0 / inverse
+    rays = np.stack(
+        np.broadcast_arrays((u - K_px[0, 2]) / K_px[0, 0], ((v - K_px[1, 2]) / K_px[1, 1])[:, None], 1.0), -1
+    )
     points_w = transform(T_world_camera, rays * z[..., None]).reshape(-1, 3)
     index = np.arange(z.size).reshape(z.shape)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
     # Counter-clockwise seen from the camera, whose picture has y down.
     faces = np.concatenate([np.stack([a, d, c], -1).reshape(-1, 3), np.stack([a, c, b], -1).reshape(-1, 3)])
-    faces = faces[~_torn(faces, z, points_w)]
-    v, u = np.meshgrid((rows + 0.5) / height, (columns + 0.5) / width, indexing="ij")
-    st = np.stack([u, 1 - v], -1).reshape(-1, 2)[faces]
+    st_point = np.stack(np.broadcast_arrays(u / width, 1 - (v / height)[:, None]), -1).reshape(-1, 2)
+    st = st_point[faces]
+    torn = np.flatnonzero(_torn(faces, z, points_w))
+    # A torn triangle belongs to what is behind: its corners move back along their rays.
+    deepest = z.reshape(-1)[faces[torn]].max(1)
+    behind_w = transform(T_world_camera, rays.reshape(-1, 3)[faces[torn]] * deepest[:, None, None])
+    faces[torn] = len(points_w) + np.arange(3 * len(torn)).reshape(-1, 3)
+    points_w = np.concatenate([points_w, behind_w.reshape(-1, 3)])
     used, compact = np.unique(faces, return_inverse=True)
     return Mesh(
         points_w[used].astype(np.float32), compact.reshape(-1, 3).astype(np.int32), st.astype(np.float32), texture
     )
+
+
+def _to_border(values: np.ndarray, axis: int) -> np.ndarray:
+    """Values with the outermost ones moved half a step out, in a straight line unless that is a jump."""
+    values = np.moveaxis(values.copy(), axis, 0)
+    for outer, inner in ((0, 1), (-1, -2)) if len(values) > 2 else ():
+        step = values[outer] - values[inner]
+        values[outer] += np.where(np.abs(step) < JUMP * values[outer], 0.5 * step, 0.0)
+    return np.moveaxis(values, 0, axis)
+
+
+def _scraps(clutter: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """Small raised regions (H, W) that touch an object."""
+    import cv2
+
+    count, label, stats, _ = cv2.connectedComponentsWithStats(clutter.astype(np.uint8))
+    beside = np.unique(label[cv2.dilate(removed.astype(np.uint8), np.ones((21, 21), np.uint8)) > 0])
+    small = stats[:, cv2.CC_STAT_AREA] < max(SCRAP_SHARE * removed.sum(), 30)
+    # Single pixels are noise wherever they are.
+    small &= np.isin(np.arange(count), beside) | (stats[:, cv2.CC_STAT_AREA] < 10)
+    small[0] = False
+    return small[label]
 
 
 def inside_polygon(polygon: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -197,18 +242,25 @@ def _thin_polygon(polygon: np.ndarray, limit: int = 24) -> np.ndarray:
     return polygon
 
 
-def _room_depth(T_world_camera: np.ndarray, polygon_w: np.ndarray, rays_w: np.ndarray) -> np.ndarray:
-    """Depth (H, W) of a wall just behind the support, across the line of sight, and of a floor below it: whichever comes first."""
+def _ahead(T_world_camera: np.ndarray) -> np.ndarray:
+    """Horizontal direction (2,) in which the camera looks; where it looks straight down, the upper side of the picture."""
     ahead = T_world_camera[:2, 2]
-    if np.linalg.norm(ahead) < 0.05:  # straight down: the upper side of the picture is away
+    if np.linalg.norm(ahead) < 0.05:
         ahead = -T_world_camera[:2, 1]
-    ahead = ahead / np.linalg.norm(ahead)
-    eye = T_world_camera[:3, 3]
-    wall_m = max(float((polygon_w @ ahead).max() - eye[:2] @ ahead) + BACKDROP_GAP_M, 0.3)
-    forward = rays_w[..., :2] @ ahead
+    return ahead / np.linalg.norm(ahead)
+
+
+def _far_edge(T_world_camera: np.ndarray, polygon_w: np.ndarray) -> float:
+    """Horizontal distance from the camera to the far end of the support [m]."""
+    return max(float(((polygon_w - T_world_camera[:2, 3]) @ _ahead(T_world_camera)).max()), 0.3)
+
+
+def _room_depth(T_world_camera: np.ndarray, rays_w: np.ndarray, wall_m: float, floor_m: float = FLOOR_M) -> np.ndarray:
+    """Depth (H, W) of a wall across the line of sight, ``wall_m`` ahead, and of a floor ``floor_m`` below the support: whichever comes first."""
+    forward = rays_w[..., :2] @ _ahead(T_world_camera)
     with np.errstate(divide="ignore"):
-        wall = np.where(forward > 1e-6, wall_m / forward, np.inf)
-        floor = np.where(rays_w[..., 2] < -1e-6, -(eye[2] + FLOOR_M) / rays_w[..., 2], np.inf)
+        wall = np.where(forward > 1e-6, (wall_m + BACKDROP_GAP_M) / forward, np.inf)
+        floor = np.where(rays_w[..., 2] < -1e-6, -(T_world_camera[2, 3] + floor_m) / rays_w[..., 2], np.inf)
     room = np.minimum(wall, floor)
     finite = room[np.isfinite(room)]
     return np.where(np.isfinite(room), room, finite.max() if len(finite) else wall_m)

@@ -19,6 +19,8 @@ MIN_COSINE = 0.1
 """Surface seen more edge-on than this says little about its colour."""
 DEPTH_TOLERANCE = 0.02
 """A point is seen where it is within this share of the object's size of what the camera sees first."""
+RIM_SHARE = 0.08
+"""Where the fit reaches beyond the mask by less than this share of its size, the nearest pixel inside is taken."""
 NEIGHBOURS = 12
 CELLS_PER_SIDE = 64
 """Unseen texels are coloured in cells this fine along the object's longest side."""
@@ -30,7 +32,7 @@ class View:
 
     Attributes:
         rgb: (H, W, 3) uint8.
-        clean: (H, W) bool, pixels that show nothing but this object.
+        clean: (2, H, W) int, row and column of the nearest pixel that shows nothing but this object, -1 where none is near.
         depth_m: Depth of the fitted object alone, (H, W) float32, 0 = not there [m].
         K_px: Intrinsics (3, 3).
         T_camera_object: Pose of the object, (4, 4).
@@ -82,7 +84,7 @@ def bake_texture(
     texels_o = np.einsum("nc,ncd->nd", atlas.bary[where].astype(np.float64), points_o[faces[hit]])
     size = float(np.ptp(points_o, axis=0).max())
     shown = rasterize(points_c, faces, K_px, rgb.shape[1], rgb.shape[0])
-    view = View(rgb, _clean_pixels(mask), shown.depth_m, K_px, T_camera_object, DEPTH_TOLERANCE * size)
+    view = View(rgb, _nearest_clean(mask), shown.depth_m, K_px, T_camera_object, DEPTH_TOLERANCE * size)
     colors = _complete(view, texels_o, normals_o[hit], _symmetries(shape, T_camera_object), size)
     texture = np.zeros((height, width, 3), np.uint8)
     texture[where] = np.clip(np.round(colors), 0, 255)
@@ -137,6 +139,24 @@ def _clean_pixels(mask: np.ndarray) -> np.ndarray:
         if inner.sum() > 0.4 * mask.sum():
             return inner
     return mask
+
+
+def _nearest_clean(mask: np.ndarray) -> np.ndarray:
+    """Row and column (2, H, W) of each pixel's nearest clean one, -1 where that is too far to say anything."""
+    from scipy.ndimage import distance_transform_edt
+
+    clean = _clean_pixels(mask)
+    out = np.full((2, *mask.shape), -1)
+    if not clean.any():
+        return out
+    rows, columns = np.flatnonzero(clean.any(1)), np.flatnonzero(clean.any(0))
+    reach = max(4, round(RIM_SHARE * float(np.sqrt(clean.sum()))))
+    top, left = max(0, rows[0] - reach), max(0, columns[0] - reach)
+    window = np.s_[top : rows[-1] + reach + 1, left : columns[-1] + reach + 1]
+    nearest = np.asarray(distance_transform_edt(~clean[window], return_distances=False, return_indices=True))
+    distance = np.linalg.norm(nearest - np.indices(nearest.shape[1:]), axis=0)
+    out[:, *window] = np.where(distance <= reach, nearest + np.array([top, left])[:, None, None], -1)
+    return out
 
 
 def _unwrap(points: np.ndarray, faces: np.ndarray, normals: np.ndarray, texel_m: float) -> tuple[np.ndarray, int, int]:
@@ -208,14 +228,16 @@ def _look_up(view: View, points_o: np.ndarray, normals_o: np.ndarray) -> tuple[n
     cosine = -(points_c * normals_c).sum(1) / np.maximum(np.linalg.norm(points_c, axis=1), 1e-9)
     in_front = points_c[:, 2] > 1e-3
     pixels = project(view.K_px, np.where(in_front[:, None], points_c, [0.0, 0.0, 1.0]))
-    height, width = view.clean.shape
+    height, width = view.depth_m.shape
     inside = in_front & (pixels >= 0).all(1) & (pixels[:, 0] < width) & (pixels[:, 1] < height)
     column, row = np.where(inside[:, None], pixels, 0).astype(int).T
     behind = points_c[:, 2] - view.depth_m[row, column]
-    seen = inside & (cosine > MIN_COSINE) & view.clean[row, column]
+    clean_row, clean_column = view.clean[:, row, column]
+    seen = inside & (cosine > MIN_COSINE) & (clean_row >= 0)
     seen &= (view.depth_m[row, column] > 0) & (np.abs(behind) < view.tolerance_m)
+    aside = np.stack([clean_column - column, clean_row - row], -1)
     colors = np.zeros((len(points_o), 3), np.float32)
-    colors[seen] = _sample(view.rgb, pixels[seen])
+    colors[seen] = _sample(view.rgb, pixels[seen] + aside[seen])
     return colors, seen
 
 
@@ -228,6 +250,8 @@ def _symmetries(shape: str, T_camera_object: np.ndarray) -> list[np.ndarray]:
         away = np.array([*T_camera_object[2, :2], 0.0])
         away = away / np.linalg.norm(away) if np.linalg.norm(away) > 1e-6 else np.array([1.0, 0, 0])
         maps.append(np.eye(3) - 2 * np.outer(away, away))
+    if shape == "extrusion":  # its ends differ: a spoon's bowl is not its handle
+        return [mirror_y, mirror_z]
     # Half a turn keeps print readable, a mirror image does not.
     return [*maps, mirror_x @ mirror_y, mirror_y, mirror_x, mirror_x @ mirror_z, mirror_y @ mirror_z, mirror_z]
 
@@ -243,7 +267,8 @@ def _complete(
         found, ok = _look_up(view, points_o[missing] @ S.T, normals_o[missing] @ S.T)
         colors[missing[ok]], known[missing[ok]] = found[ok], True
     if not seen.any():
-        pixels = view.rgb[view.clean]
+        clean = (view.clean == np.indices(view.depth_m.shape)).all(0)
+        pixels = view.rgb[clean]
         return np.broadcast_to(np.median(pixels, axis=0) if len(pixels) else 128.0, colors.shape).astype(np.float32)
     if not known.all():
         colors[~known] = _from_neighbours(points_o[known], colors[known], points_o[~known], size)
