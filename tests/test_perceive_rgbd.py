@@ -107,7 +107,7 @@ THREE = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(5))
 def test_boxes_are_recovered_from_anywhere(seed: int):
     rng = np.random.default_rng(seed)
     truth = look_at(rng.uniform(0.55, 0.95), rng.uniform(25, 85), rng.uniform(-25, 25), rng.uniform(-8, 8))

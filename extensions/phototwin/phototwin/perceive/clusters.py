@@ -11,12 +11,14 @@ from phototwin.frames import invert, project, transform
 from phototwin.scene import ObjectHint
 
 JUMP_SHARE = 0.025  # of depth, between neighbouring pixels: two surfaces
+STEP_SHARE = 0.015  # the same for a step off the straight continuation of both sides
 WEAK_JUMP_SHARE = 0.008  # counts where it continues a jump; five times a sensor's noise at 1 m
-MIN_PIECE_PX = 150
+MIN_PIECE_PX = 150  # of 640 x 480; fewer in smaller photos
 JOIN_M = 0.008
 JOIN_COUNT = 12  # voxels within JOIN_M
 VOXEL_M = 0.003
 FLOATING_M = 0.03
+SIDE_M = 0.015  # how far a side may stand out under its top
 RAISED_M = 0.012  # a piece that ends this far above the support may stand on another one
 HIDDEN_SHARE = 0.3  # of its lower outline, behind something nearer: its foot may be there
 HULL_SLACK_M = 0.02
@@ -96,7 +98,8 @@ def find_objects(cloud: Cloud) -> tuple[np.ndarray, list[str]]:
 
 def _groups(cloud: Cloud) -> list[np.ndarray]:
     """Everything raised, one mask (H, W) bool a thing, disjoint."""
-    groups = [_fill(cloud, piece) for piece in _settle(cloud, _join(cloud, _pieces(cloud, cloud.raised)))]
+    joined = _absorb(cloud, _join(cloud, _pieces(cloud, cloud.raised)), cloud.raised)
+    groups = [_fill(cloud, piece) for piece in _settle(cloud, joined)]
     groups.sort(key=np.count_nonzero, reverse=True)
     out: list[np.ndarray] = []
     for group in groups:  # what lies in another's filled middle belongs to it
@@ -113,15 +116,41 @@ def _pieces(cloud: Cloud, raised: np.ndarray) -> list[np.ndarray]:
     import cv2
 
     whole = raised & ~_jumps(cloud.depth_m, raised)
+    least_px = np.clip(MIN_PIECE_PX * raised.size / (640 * 480), 40, MIN_PIECE_PX)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(whole.astype(np.uint8), connectivity=4)
     out = []
     for i in range(1, count):
-        if stats[i, cv2.CC_STAT_AREA] < MIN_PIECE_PX:
+        if stats[i, cv2.CC_STAT_AREA] < least_px:
             continue
         piece = labels == i
         if cloud.area_m2(piece) >= cloud.min_area_m2:
             out.append(piece)
     return out
+
+
+def _absorb(cloud: Cloud, pieces: list[np.ndarray], raised: np.ndarray) -> list[np.ndarray]:
+    """Give scraps to the piece they hang on: a steep side seen from above is all jumps, but stays under its top."""
+    import cv2
+
+    scraps = raised & ~np.any(pieces, axis=0) if pieces else np.zeros_like(raised)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(scraps.astype(np.uint8), connectivity=8)
+    hulls = [cv2.convexHull(np.ascontiguousarray(cloud.points_w[piece][:, :2])) for piece in pieces]
+    ids = np.zeros(raised.shape, dtype=np.int32)
+    for k, piece in enumerate(pieces):
+        ids[piece] = k + 1
+    for i in range(1, count):
+        x, y, w, h, _ = stats[i]
+        window = (slice(max(0, y - 1), y + h + 1), slice(max(0, x - 1), x + w + 1))
+        scrap = labels[window] == i
+        touched = np.unique(ids[window][cv2.dilate(scrap.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0])
+        points = cloud.points_w[window][scrap]
+        sample = points[:: max(1, len(points) // 50), :2]
+        for k in touched[touched > 0] - 1:
+            off = [-cv2.pointPolygonTest(hulls[k], (float(px), float(py)), True) for px, py in sample]
+            if np.percentile(off, 80) < SIDE_M:
+                pieces[k][window] |= scrap
+                break
+    return pieces
 
 
 def _jumps(z: np.ndarray, raised: np.ndarray) -> np.ndarray:
@@ -137,7 +166,8 @@ def _jumps(z: np.ndarray, raised: np.ndarray) -> np.ndarray:
         off[1:-1] = step[1:-1] - 0.5 * (step[:-2] + step[2:])
         off[1:-1][~(pair[:-2] & pair[2:])] = 0
         limit = np.minimum(zs[:-1], zs[1:])
-        for out, jump in ((strong, np.abs(step) > JUMP_SHARE * limit), (weak, np.abs(off) > WEAK_JUMP_SHARE * limit)):
+        steep = (np.abs(step) > JUMP_SHARE * limit) | (np.abs(off) > STEP_SHARE * limit)
+        for out, jump in ((strong, steep), (weak, np.abs(off) > WEAK_JUMP_SHARE * limit)):
             view = np.moveaxis(out, axis, 0)
             view[:-1] |= jump & pair & (step < 0)
             view[1:] |= jump & pair & (step > 0)
@@ -148,12 +178,13 @@ def _jumps(z: np.ndarray, raised: np.ndarray) -> np.ndarray:
 def _join(cloud: Cloud, pieces: list[np.ndarray]) -> list[np.ndarray]:
     """Pieces of one thing put together: near in space, or two arcs of one rim."""
     points = [_voxels(cloud.points_w[piece & cloud.known]) for piece in pieces]
+    flat = cloud.points_w[cloud.known & (np.abs(cloud.height_m) < cloud.threshold_m)][::7, :2]
     group = list(range(len(pieces)))
     for i in range(len(pieces)):
         for j in range(i):
             if group[i] == group[j]:
                 continue
-            if _touch(points[i], points[j]) or _one_rim(points[i], points[j]):
+            if _touch(points[i], points[j]) or _one_rim(points[i], points[j], flat):
                 old = group[i]
                 group = [group[j] if g == old else g for g in group]
     return [np.any([pieces[k] for k in range(len(pieces)) if group[k] == g], axis=0) for g in sorted(set(group))]
@@ -174,8 +205,8 @@ def _touch(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.isfinite(cKDTree(a).query(b, distance_upper_bound=JOIN_M)[0]).sum() > JOIN_COUNT)
 
 
-def _one_rim(a: np.ndarray, b: np.ndarray) -> bool:
-    """True where the tops of two pieces lie on one circle, as the near outside and far inside of a vessel do."""
+def _one_rim(a: np.ndarray, b: np.ndarray, flat_xy: np.ndarray) -> bool:
+    """True where the tops of two pieces lie on one circle with no support seen inside, as the near outside and far inside of a vessel do."""
     tops = [p[p[:, 2] > np.percentile(p[:, 2], 99) - RIM_M][:, :2].astype(np.float64) for p in (a, b)]
     if abs(np.percentile(a[:, 2], 99) - np.percentile(b[:, 2], 99)) > RIM_M or min(map(len, tops)) < 8:
         return False
@@ -188,6 +219,8 @@ def _one_rim(a: np.ndarray, b: np.ndarray) -> bool:
     off = [np.abs(np.linalg.norm(top - solution[:2], axis=1) - radius) for top in tops]
     angles = [np.arctan2(*(top - solution[:2]).mean(0)[::-1]) for top in tops]
     opposite = abs(np.angle(np.exp(1j * (angles[0] - angles[1])))) > np.pi / 2
+    if (np.linalg.norm(flat_xy - solution[:2], axis=1) < 0.6 * radius).sum() > 5:
+        return False
     return opposite and all(np.percentile(o, 80) < CIRCLE_SLACK * radius for o in off)
 
 
@@ -221,7 +254,7 @@ def _flaw(cloud: Cloud, piece: np.ndarray, footing: np.ndarray) -> str | None:
 
 def _lowest_m(points_w: np.ndarray) -> float:
     """Height of the lowest point but a few stray ones [m]."""
-    rank = min(20, len(points_w) - 1)
+    rank = min(20, len(points_w) // 50)
     return float(np.partition(points_w[:, 2], rank)[rank])
 
 
@@ -237,11 +270,12 @@ def _floats(cloud: Cloud, piece: np.ndarray) -> bool:
     hidden &= cloud.depth_m[below, columns] < (1 - WEAK_JUMP_SHARE) * cloud.depth_m[bottom, columns]
     if hidden.mean() > HIDDEN_SHARE:
         return False
-    under = points[:: max(1, len(points) // 400)].astype(np.float64) * [1, 1, 0]
+    top = points[points[:, 2] > np.percentile(points[:, 2], 90) - RIM_M]  # a side's own foot is next to visible support
+    under = top[:: max(1, len(top) // 400)].astype(np.float64) * [1, 1, 0]
     pixels = project(cloud.K_px, transform(invert(cloud.T_world_camera), under)).astype(int)
     pixels = pixels[((pixels >= 0) & (pixels < piece.shape[::-1])).all(1)]
     flat = np.abs(cloud.height_m) < cloud.threshold_m
-    return bool(len(pixels) and flat[pixels[:, 1], pixels[:, 0]].mean() > HIDDEN_SHARE)
+    return bool(len(pixels) and flat[pixels[:, 1], pixels[:, 0]].mean() > 0.5)
 
 
 def _settle(cloud: Cloud, pieces: list[np.ndarray]) -> list[np.ndarray]:
