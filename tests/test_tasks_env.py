@@ -134,3 +134,11 @@ def test_tasks_are_listed_by_isaac_lab():
     )
     for name in ("PhotoTwin-Lift-Panda", "PhotoTwin-Place-Panda"):
         assert name in done.stdout, done.stderr[-2000:]
+
+
+def test_names_of_engines_and_renderers_are_the_presets():
+    from phototwin_tasks.generate import PHYSICS, RENDERERS
+    from phototwin_tasks.presets import PhysicsPresetCfg, RendererPresetCfg
+
+    assert {*PHYSICS, "default"} == set(PhysicsPresetCfg.__dataclass_fields__)
+    assert {*RENDERERS, "default"} == set(RendererPresetCfg.__dataclass_fields__)

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,18 @@ from phototwin.data.store import Attempt, EpisodeStore
 from phototwin.errors import InputError, OutputError, PlanError
 from phototwin.output import disk_errors
 from phototwin.plan.grasp import Grasps, propose_grasps
+from phototwin.plan.instruction import Task, default_instruction, parse_instruction
 from phototwin.progress import StageTimer
+from phototwin.robots import get_robot
 from phototwin.scene import load_scene
 
 if TYPE_CHECKING:
     from phototwin_tasks.rollout import Compositor
     from phototwin_tasks.twin_env import TwinEnv
 
+PHYSICS = ("ovphysx", "newton_mjwarp", "isaacsim_physx")
+RENDERERS = ("newton_warp", "ovrtx", "isaacsim_rtx")
+LEAST_SIDE_PX, MOST_SIDE_PX = 32, 4096
 SPARE = 1.2
 """Attempts of the first batch for every demonstration wanted."""
 SUPPORT_BAND_M = 0.01
@@ -95,8 +100,9 @@ def generate_demos(twin: Path, folder: Path, config: GenerateConfig, resume: boo
         OutputError: The folder holds demonstrations already, or the disk refuses.
         PlanError: The task cannot be done on this twin.
     """
-    config = _complete(config)
+    config = complete_config(config)
     demos = folder / "demos"
+    task = _task(twin, config)
     with disk_errors(folder):
         _check_run(demos, twin, config, resume)
         store = EpisodeStore(demos)
@@ -105,8 +111,7 @@ def generate_demos(twin: Path, folder: Path, config: GenerateConfig, resume: boo
         dataset = LerobotProcess(demos / "lerobot")
         try:
             with timer.stage("start the simulator"):
-                env, success, compositor = _make_env(twin, config)
-            task = env.task
+                env, success, compositor = _make_env(twin, task, config)
             with timer.stage("plan grasps"):
                 item = env.twin.object(task.object)
                 grasps = propose_grasps(item, env.robot, (), item.T_world_object, config.seed)
@@ -129,19 +134,31 @@ def twin_hash(twin: Path) -> str:
     return digest.hexdigest()
 
 
-def _complete(config: GenerateConfig) -> GenerateConfig:
-    from dataclasses import replace
+def complete_config(config: GenerateConfig) -> GenerateConfig:
+    """The config with nothing left open.
 
-    from phototwin_tasks.presets import PHYSICS, RENDERERS
-
+    Raises:
+        InputError: A name is unknown or a number impossible; the message names the choices.
+    """
+    get_robot(config.robot)
     for value, choices, what in ((config.physics, PHYSICS, "physics"), (config.renderer, RENDERERS, "renderer")):
         if value not in choices:
             raise InputError(f"Unknown {what} '{value}'. Choose one of {', '.join(choices)}.")
-    if config.num_demos < 1:
-        raise InputError(f"--num-demos is {config.num_demos}; at least 1 is needed.")
-    if min(config.resolution) < 32 or max(config.resolution) > 4096:
-        raise InputError(f"--resolution is {config.resolution}; each side must be between 32 and 4096.")
+    if config.num_demos < 1 or config.num_envs < 0:
+        raise InputError(
+            f"--num-demos is {config.num_demos} and --num-envs {config.num_envs}: "
+            "at least one demonstration, and 0 or more environments (0 chooses)."
+        )
+    if min(config.resolution) < LEAST_SIDE_PX or max(config.resolution) > MOST_SIDE_PX:
+        raise InputError(
+            f"--resolution is {config.resolution}; each side must be between {LEAST_SIDE_PX} and {MOST_SIDE_PX}."
+        )
     return replace(config, num_envs=config.num_envs or min(MOST_ENVS, math.ceil(config.num_demos * SPARE)))
+
+
+def _task(twin: Path, config: GenerateConfig) -> Task:
+    objects = load_scene(twin).objects
+    return parse_instruction(config.instruction or default_instruction(objects), objects)
 
 
 def _check_run(demos: Path, twin: Path, config: GenerateConfig, resume: bool) -> None:
@@ -164,7 +181,7 @@ def _check_run(demos: Path, twin: Path, config: GenerateConfig, resume: bool) ->
     os.replace(partial, file)
 
 
-def _make_env(twin: Path, config: GenerateConfig) -> tuple[TwinEnv, Any, Compositor]:
+def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, Any, Compositor]:
     """The environment of the instruction's family, its success term, and what composites its frames."""
     import numpy as np
     from isaaclab_tasks.utils import resolve_presets
@@ -174,21 +191,21 @@ def _make_env(twin: Path, config: GenerateConfig) -> tuple[TwinEnv, Any, Composi
     from phototwin.blend.crop import resample_area, resample_nearest
     from phototwin.frames import support_depth
     from phototwin.images import load_depth, load_rgb
-    from phototwin.plan.instruction import default_instruction, parse_instruction
     from phototwin_tasks.rollout import Compositor
     from phototwin_tasks.twin_env import TwinEnv
 
     scene = load_scene(twin)
-    text = config.instruction or default_instruction(scene.objects)
-    family = parse_instruction(text, scene.objects).family
-    cfg = load_cfg_from_registry(f"PhotoTwin-{family.capitalize()}-{config.robot.capitalize()}", "env_cfg_entry_point")
+    cfg = load_cfg_from_registry(
+        f"PhotoTwin-{task.family.capitalize()}-{config.robot.capitalize()}", "env_cfg_entry_point"
+    )
     success = cfg.terminations.success
     # An episode ends when its plan does: nothing may reset an environment in between.
     cfg.terminations.success = cfg.terminations.object_fell = cfg.terminations.time_out = None
-    cfg.twin, cfg.instruction, cfg.seed = str(twin), text, config.seed
+    cfg.twin, cfg.instruction, cfg.seed = str(twin), task.text, config.seed
     cfg.resolution, cfg.with_camera = config.resolution, True
     cfg.scene.num_envs, cfg.sim.device = config.num_envs, config.device
-    env = TwinEnv(resolve_presets(cfg, (config.physics, config.renderer)))
+    resolve_presets(cfg, (config.physics, config.renderer))
+    env = TwinEnv(cfg)
     for value in success.params.values():
         if hasattr(value, "resolve"):
             value.resolve(env.scene)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import resource
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from phototwin.console import logged_to, progress_on
-from phototwin.errors import InputError
+from phototwin.data.store import read_demos
+from phototwin.errors import InputError, OutputError
 from phototwin.output import claim_folder
 from phototwin.pipeline import SAMPLE, photo_to_twin
 from phototwin.progress import StageTimer
-from phototwin_tasks.generate import GenerateConfig, Generated, generate_demos
+from phototwin.view.preview import write_preview
+from phototwin.view.report import SHOWN_EPISODES, ReportFacts, write_report
+from phototwin_tasks.generate import GenerateConfig, Generated, complete_config, generate_demos, versions
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,7 @@ def run_main_job(source: Source, config: GenerateConfig, out: Path | None, resum
     Raises:
         TwinError: With one sentence on what is wrong and what to do.
     """
-    from phototwin.view.preview import write_preview
-    from phototwin.view.report import write_report
-
+    config = complete_config(config)
     source = complete_source(source)
     folder = run_folder(source, out)
     with claim_folder(folder), logged_to(folder / "log.txt") as terminal, progress_on(terminal) as progress:
@@ -85,8 +87,10 @@ def run_main_job(source: Source, config: GenerateConfig, out: Path | None, resum
         twin = source.twin or make_twin(source, folder, config.seed, resume, timer)
         made = generate_demos(twin, folder, config, resume, timer)
         with timer.stage("write preview and report"):
-            write_preview(made.demos / "episodes.hdf5", folder / "preview.mp4")
-            write_report(folder, twin, made.demos, report_facts(config, made, timer))
+            write_preview(read_demos(made.demos / "episodes.hdf5", SHOWN_EPISODES), folder / "preview.mp4")
+            facts = report_facts(config, made, timer.seconds)
+            write_report(folder, twin, read_demos(made.demos / "episodes.hdf5", SHOWN_EPISODES), facts)
+        write_summary(folder, made, timer.seconds)
     return closing_lines(folder, twin, made)
 
 
@@ -96,14 +100,12 @@ def run_reconstruction(source: Source, seed: int, out: Path | None, resume: bool
     Raises:
         TwinError: With one sentence on what is wrong and what to do.
     """
-    from phototwin.view.report import write_report
-
     source = complete_source(source)
     folder = run_folder(source, out)
     with claim_folder(folder), logged_to(folder / "log.txt") as terminal, progress_on(terminal) as progress:
         timer = StageTimer(progress)
         twin = make_twin(source, folder, seed, resume, timer)
-        write_report(folder, twin, None, ReportFacts(seconds=timer.seconds, settings={"seed": str(seed)}))
+        write_report(folder, twin, (), ReportFacts(timer.seconds, {"seed": str(seed)}, versions=versions()))
     return (
         f"  {folder / 'report.html'}   open in a browser\n"
         f"  {twin / 'twin.usda'}   open in Isaac Sim, usdview or Newton\n"
@@ -116,8 +118,6 @@ def make_twin(source: Source, folder: Path, seed: int, resume: bool, timer: Stag
     twin = folder / "twin"
     if not (resume and (twin / "twin.usda").is_file()):
         if (twin / "twin.usda").is_file():
-            from phototwin.errors import OutputError
-
             raise OutputError(
                 f"'{folder}' holds a twin already: go on with --resume, use it with --twin {twin}, or give another --out."
             )
@@ -135,9 +135,30 @@ def make_twin(source: Source, folder: Path, seed: int, resume: bool, timer: Stag
     return twin
 
 
+def report_facts(config: GenerateConfig, made: Generated, seconds: dict[str, float]) -> ReportFacts:
+    """What the report tells besides the files."""
+    settings = {name: str(value) for name, value in asdict(config).items()} | {"instruction": made.instruction}
+    rows = tuple((a.index, a.success, a.failure, a.steps) for a in made.attempts)
+    return ReportFacts(seconds, settings, made.notes, versions(), rows, peak_memory_gb())
+
+
+def write_summary(folder: Path, made: Generated, seconds: dict[str, float]) -> None:
+    """``summary.json``: the numbers of the run for other programs."""
+    value = {
+        "instruction": made.instruction,
+        "attempts": len(made.attempts),
+        "successes": sum(a.success for a in made.attempts),
+        "demonstrations": made.num_demos,
+        "seconds": seconds,
+        "peak_memory_gb": peak_memory_gb(),
+    }
+    (folder / "summary.json").write_text(json.dumps(value, indent=1) + "\n")
+
+
 def peak_memory_gb() -> float:
-    """Most memory that this process has had [GB]."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    """Most memory that this process has had, and the largest of its helpers beside it [GB]."""
+    used = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(used) * 1024 / 1e9
 
 
 def closing_lines(folder: Path, twin: Path, made: Generated) -> str:

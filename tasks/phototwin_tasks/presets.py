@@ -11,9 +11,6 @@ from isaaclab_physx.physics import PhysxCfg
 from isaaclab_physx.renderers import IsaacRtxRendererCfg
 from isaaclab_tasks.utils import PresetCfg
 
-PHYSICS = ("ovphysx", "newton_mjwarp", "isaacsim_physx")
-RENDERERS = ("newton_warp", "ovrtx", "isaacsim_rtx")
-
 
 @configclass
 class PhysicsPresetCfg(PresetCfg):

@@ -150,6 +150,10 @@ def _states(env: TwinEnv) -> dict[str, np.ndarray]:
     return {name: value.cpu().numpy().astype(np.float32) for name, value in values.items()}
 
 
+def _states_of(index: int, states: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: value[index].copy() for name, value in states.items()}
+
+
 def _observe(
     env: TwinEnv, records: list[_Record], running: list[int], command: torch.Tensor, compositor: Compositor | None
 ) -> None:
@@ -194,7 +198,7 @@ def _judge(env: TwinEnv, records: list[_Record], ended: list[int], success: Call
     states = _states(env)
     for i in ended:
         record = records[i]
-        record.final = {name: states[name][i].copy() for name in ("joint_pos", "object_poses_w")}
+        record.final = _states_of(i, states)
         record.success = bool(passed[i])
         if not record.success:
             held = env.task.family == "lift"
@@ -214,7 +218,7 @@ def _episode(env: TwinEnv, index: int, attempt: int, record: _Record, provenance
         name: np.stack(record.rows[name]) if record.rows else np.zeros((0, *width), np.float32)
         for name, width in widths.items()
     }
-    states = _states(env)
+    final = _states_of(index, _states(env)) | record.final
     height, width = env.crop.camera.height, env.crop.camera.width
     base = np.append(env.T_world_base[:3, 3], quat_xyzw_from_matrix(env.T_world_base[:3, :3])).astype(np.float32)
     task = {"family": env.task.family, "object": env.task.object}
@@ -233,8 +237,8 @@ def _episode(env: TwinEnv, index: int, attempt: int, record: _Record, provenance
         object_keys=keys,
         rgb=np.stack(record.rgb) if record.rgb else np.zeros((0, height, width, 3), np.uint8),
         action_names=(*env.robot.arm_joints, "gripper"),
-        final_joint_pos=record.final.get("joint_pos", states["joint_pos"][index]),
-        final_object_poses_w=record.final.get("object_poses_w", states["object_poses_w"][index]),
+        final_joint_pos=final["joint_pos"],
+        final_object_poses_w=final["object_poses_w"],
         base_pose_w=base,
         K_px=env.crop.camera.K_px,
         T_world_camera=env.crop.camera.T_world_camera,

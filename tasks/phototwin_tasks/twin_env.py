@@ -88,8 +88,8 @@ class TwinEnvCfg(ManagerBasedRLEnvCfg):
     base_from_seed: int = 0
 
     scene: InteractiveSceneCfg = InteractiveSceneCfg(num_envs=16, env_spacing=6.0)
-    observations: ObservationsCfg = ObservationsCfg()
-    events: EventsCfg = EventsCfg()
+    observations: Any = ObservationsCfg()
+    events: Any = EventsCfg()
     terminations: Any = TerminationsCfg()
     actions: Any = None
     rewards: Any = None
@@ -120,8 +120,6 @@ class TwinEnv(ManagerBasedRLEnv):
         run_seed: Seed of the run.
     """
 
-    cfg: TwinEnvCfg
-
     def __init__(self, cfg: TwinEnvCfg, render_mode: str | None = None, **kwargs: Any) -> None:
         """Fill the scene in from the twin, then build it.
 
@@ -129,7 +127,7 @@ class TwinEnv(ManagerBasedRLEnv):
             TwinError: The twin cannot be read, the instruction does not fit it, or the robot reaches nothing.
         """
         drop_pinned_without_cuda()
-        cfg = resolve_presets(cfg)
+        resolve_presets(cfg)
         self.twin = load_scene(twin_folder(cfg.twin))
         self.robot = get_robot(cfg.robot)
         self.arm = load_arm(self.robot)

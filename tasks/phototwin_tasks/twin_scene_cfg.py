@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import isaaclab.sim as sim_utils
 from isaaclab.actuators import ImplicitActuatorCfg
@@ -134,7 +134,7 @@ def make_camera_cfg(camera: Camera, renderer: RendererCfg) -> CameraCfg:
     )
 
 
-def _pose(T: np.ndarray) -> dict[str, tuple[float, ...]]:
+def _pose(T: np.ndarray) -> dict[str, Any]:
     quat = quat_xyzw_from_matrix(T[:3, :3])
     return {"pos": tuple(float(x) for x in T[:3, 3]), "rot": tuple(float(x) for x in quat)}
 

@@ -25,35 +25,44 @@ def placed(env: TwinEnv, speed_m_s: float, opening: float, fingers: SceneEntityC
         opening: Share of the way that the fingers must be open.
         fingers: The finger joints.
     """
-    relation = {"on": is_on, "in": is_in, "next to": is_next_to}[env.task.relation]
+    relation = {"on": is_on, "in": is_in, "next to": is_next_to}[str(env.task.relation)]
     still = object_velocity(env, env.task.object)[:, :3].norm(dim=-1) < speed_m_s
     return relation(env) & still & (gripper_opening(env, fingers) > opening)
 
 
+def _keys(env: TwinEnv) -> tuple[str, str]:
+    """Keys of the object and of what it is placed in relation to."""
+    assert env.task.target is not None, "a lift task has no target"
+    return env.task.object, env.task.target
+
+
 def is_on(env: TwinEnv) -> torch.Tensor:
     """The object's centre is over the target's footprint and its bottom at the target's top; a hollow target may hold it below its rim."""
-    item, target = object_pose(env, env.task.object), object_pose(env, env.task.target)
-    support = env.twin.object(env.task.target)
+    moved, other = _keys(env)
+    item, target = object_pose(env, moved), object_pose(env, other)
+    support = env.twin.object(other)
     size = support.size_m
     over = (item[:, :2] - target[:, :2]).norm(dim=-1) < max(size[0], size[1]) / 2
-    above_top = lowest_point(env, env.task.object) - (target[:, 2] + size[2] / 2)
+    above_top = lowest_point(env, moved) - (target[:, 2] + size[2] / 2)
     lowest = -size[2] if support.hollow else -CONTACT_M
     return over & (above_top < CONTACT_M) & (above_top > lowest)
 
 
 def is_in(env: TwinEnv) -> torch.Tensor:
     """The object's centre is over the vessel's opening and its bottom below the rim."""
-    item, target = object_pose(env, env.task.object), object_pose(env, env.task.target)
-    size = env.twin.object(env.task.target).size_m
+    moved, other = _keys(env)
+    item, target = object_pose(env, moved), object_pose(env, other)
+    size = env.twin.object(other).size_m
     inside = (item[:, :2] - target[:, :2]).norm(dim=-1) < min(size[0], size[1]) / 2
     rim = target[:, 2] + size[2] / 2
-    bottom = lowest_point(env, env.task.object)
+    bottom = lowest_point(env, moved)
     return inside & (bottom < rim - 0.2 * size[2]) & (bottom > -CONTACT_M)
 
 
 def is_next_to(env: TwinEnv) -> torch.Tensor:
     """The object stands on the support, and the gap between the two footprints is small."""
-    item, target = object_pose(env, env.task.object), object_pose(env, env.task.target)
-    radii = sum(max(env.twin.object(key).size_m[:2]) / 2 for key in (env.task.object, env.task.target))
+    moved, other = _keys(env)
+    item, target = object_pose(env, moved), object_pose(env, other)
+    radii = sum(max(env.twin.object(key).size_m[:2]) / 2 for key in (moved, other))
     gap = (item[:, :2] - target[:, :2]).norm(dim=-1) - radii
-    return (gap < NEXT_TO_M) & (lowest_point(env, env.task.object).abs() < CONTACT_M)
+    return (gap < NEXT_TO_M) & (lowest_point(env, moved).abs() < CONTACT_M)
