@@ -17,6 +17,7 @@ from phototwin.frames import invert, make_T, rotation_z, transform
 from phototwin.scene import ConvexPiece
 
 CROP_MARGIN_PX = 12
+RAGGED_PX = 25.0
 MAX_SIDE_PX = 400  # larger objects are looked at with fewer pixels
 
 
@@ -143,7 +144,8 @@ def _judge(view: View, candidate: Candidate, config: FitConfig) -> _Verdict:
     """Missing silhouette overlap + unexplained points + surface in front of what was measured + complexity; lower is better."""
     points_w = transform(candidate.T_world_fit, candidate.solid.points)
     iou = overlap(view, points_w, candidate.solid.faces)
-    score = config.overlap_weight * (1 - iou) + candidate.complexity
+    ragged = 1 + RAGGED_PX / np.sqrt(view.mask.sum())  # the fewer pixels, the more a free shape can follow their noise
+    score = config.overlap_weight * (1 - iou) + candidate.complexity * float(ragged)
     if not len(view.points_w):
         return _Verdict(score, iou, None)
     from scipy.spatial import cKDTree

@@ -13,6 +13,7 @@ from phototwin.frames import invert, transform
 OUTSIDE_M = 0.007
 MIN_EXTRA_POINTS = 12
 MIN_REACH_M = 0.010  # less is the body's own irregularity
+SAME_SIDE_RAD = 0.6  # parts closer in direction are one handle, seen in pieces
 WIDE_M = (0.006, 0.022)  # a handle's width across its plane
 THICK_M = (0.005, 0.018)
 
@@ -30,7 +31,7 @@ def fit_appendages(
     else:
         local = _points_from_silhouette(view, T_world_fit, missing)
     solids, words = [], []
-    for group in _by_direction(local):
+    for group in _groups(local, radii_m, levels_m):
         if len(group) < MIN_EXTRA_POINTS:
             continue
         made = _appendage(view, T_world_fit, group, radii_m, levels_m)
@@ -67,20 +68,32 @@ def _points_from_silhouette(view: View, T_world_fit: np.ndarray, missing: np.nda
     return points[points[:, 2] > 0]
 
 
-def _by_direction(points: np.ndarray) -> list[np.ndarray]:
-    """Points (N, 3) split where their directions around the axis leave a gap of 40 degrees, largest group first."""
-    if not len(points):
+def _groups(points: np.ndarray, radii_m: np.ndarray, levels_m: np.ndarray) -> list[np.ndarray]:
+    """Points (N, 3) that hang together and reach out far enough, those on the same side of the axis joined; largest first."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    if len(points) < MIN_EXTRA_POINTS:
         return []
-    angle = np.sort(np.arctan2(points[:, 1], points[:, 0]))
-    order = np.argsort(np.arctan2(points[:, 1], points[:, 0]))
-    gaps = np.diff(np.concatenate([angle, angle[:1] + 2 * np.pi]))
-    cuts = np.flatnonzero(gaps > np.radians(40))
-    if not len(cuts):
-        return []  # all around: not an appendage but a misfit of the body
-    rolled = np.roll(order, -(cuts[0] + 1))
-    sizes = np.diff(np.concatenate([cuts, [cuts[0] + len(points)]]))
-    groups = np.split(points[rolled], np.cumsum(sizes)[:-1])
-    return sorted(groups, key=len, reverse=True)
+    tree = cKDTree(points)
+    gap = max(0.008, 3.0 * float(np.median(tree.query(points, k=4)[0][:, 3])))
+    pairs = tree.query_pairs(gap, output_type="ndarray")
+    link = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(points), len(points)))
+    count, label = connected_components(link, directed=False)
+    sides: list[tuple[float, np.ndarray]] = []
+    for part in sorted((points[label == k] for k in range(count)), key=len, reverse=True):
+        excess = np.linalg.norm(part[:, :2], axis=1) - np.interp(part[:, 2], levels_m, radii_m)
+        if len(part) < MIN_EXTRA_POINTS / 2 or np.percentile(excess, 95) < MIN_REACH_M:
+            continue
+        angle = float(np.arctan2(*np.median(part[:, :2], axis=0)[::-1]))
+        for i, (other, joined) in enumerate(sides):
+            if abs((angle - other + np.pi) % (2 * np.pi) - np.pi) < SAME_SIDE_RAD:
+                sides[i] = (other, np.concatenate([joined, part]))
+                break
+        else:
+            sides.append((angle, part))
+    return sorted((part for _, part in sides), key=len, reverse=True)
 
 
 def _appendage(
@@ -104,8 +117,9 @@ def _appendage(
         wide = max(wide, thick) if len(view.points_w) else float(np.clip(1.2 * thick, *WIDE_M))
         options.append((shapes.tube(path3, side, thick, wide), "a handle"))
     mirrored = np.concatenate([group, group - 2 * (across[:, None]) * side])
-    root = mirrored.copy()
-    root[:, :2] *= 0.85 * (np.interp(root[:, 2], levels_m, radii_m) / np.linalg.norm(root[:, :2], axis=1))[:, None]
+    reach = np.concatenate([out[:, 0] - wall, out[:, 0] - wall])
+    root = mirrored[reach <= np.percentile(reach, 30)].copy()  # the end at the wall goes into it
+    root[:, :2] *= 0.9 * (np.interp(root[:, 2], levels_m, radii_m) / np.linalg.norm(root[:, :2], axis=1))[:, None]
     cloud = np.concatenate([mirrored + 0.003 * side, mirrored - 0.003 * side, root])
     if len(group) >= MIN_EXTRA_POINTS:
         options.append((shapes.lump(cloud), "a spout or knob"))

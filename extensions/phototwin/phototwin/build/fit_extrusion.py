@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from phototwin.build import shapes
@@ -14,6 +16,7 @@ STATIONS = 24
 MIN_HEIGHT_M = 0.004
 HEIGHT_SHARES = (0.08, 0.15, 0.22, 0.3, 0.4, 0.5)  # thickness over width that is tried without depth
 USUAL_SHARE = 0.3
+STRETCH_COST = 0.08  # per e-fold
 RAISED_M = 0.012  # parts higher than this may hang in the air
 EXTRUSION_COST = 0.05  # an outline can follow any mask, so it must be clearly better
 
@@ -23,7 +26,15 @@ def fit_extrusion(view: View) -> list[Candidate]:
     if len(view.points_w) >= MIN_POINTS:
         return _from_depth(view)
     flat = _from_silhouette(view)
-    return [] if flat is None else [flat]
+    return [] if flat is None else [replace(flat, complexity=flat.complexity + _stretch_cost(view, flat))]
+
+
+def _stretch_cost(view: View, flat: Candidate) -> float:
+    """An upright thing smeared over the support is long along the view: such outlines cost more."""
+    points = (flat.solid.points @ flat.T_world_fit[:3, :3].T)[:, :2]
+    ahead = view.ahead_w[:2]
+    deep, wide = np.ptp(points @ ahead), np.ptp(points @ np.array([-ahead[1], ahead[0]]))
+    return STRETCH_COST * max(0.0, float(np.log(deep / (1.5 * wide))))
 
 
 def _from_depth(view: View) -> list[Candidate]:

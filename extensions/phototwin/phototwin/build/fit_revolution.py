@@ -21,6 +21,12 @@ CIRCLE = np.stack([np.cos(ARC), np.sin(ARC)], -1) / np.sqrt(
 )  # between the inner and the outer polygon
 STATIONS = 10  # radii along the height
 SMOOTH_M = 0.004  # second difference of the radii that counts as one sigma
+CONE_HEIGHTS, CONE_FEET = (0.25, 0.4, 0.6, 0.9, 1.4, 2.2), (0.35, 0.55, 0.8, 1.0)
+TALL_SIGMA_M = 0.004  # the rim's last pixels are often without depth, so the contour may raise the top
+CAVITY_M, CAVITY_SHARE = (
+    0.004,
+    0.06,
+)  # points this far below the surface, also as a share of the radius, are in a cavity
 OUTSIDE_M = 0.007  # points further out than this are a handle or a spout
 INNER_COS = 0.25  # normals that face the axis more than this are on an inner wall
 WALL_M = 0.004  # of a vessel whose wall's two sides are not both seen
@@ -36,18 +42,32 @@ def fit_revolution(view: View, cylinder: np.ndarray) -> list[Candidate]:
     heights = np.linspace(0.0, 1.0, STATIONS)
     start = np.concatenate([center, np.full(STATIONS, cylinder[2]), [tall, WALL_M]])
     if with_depth:
-        start[2 : 2 + STATIONS] = _radii_by_height(points, center, view.base_z, tall, float(cylinder[2]))
-    keep = np.ones(len(points), dtype=bool)
+        start[2:-2] = _radii_by_height(points, center, view.base_z, tall, float(cylinder[2]))
+        starts = [start]
+    else:
+        starts = [start, *_cone_starts(view, heights)]
     chosen = view.body_contour
-    p = start
-    for _ in range(2):
-        p = _solve_profile(view, p, points[keep], normals[keep], chosen, heights)
-        rho = np.linalg.norm(points[:, :2] - p[:2], axis=1)
-        outer = np.interp(points[:, 2] - view.base_z, heights * p[-2], p[2:-2])
-        keep = rho < outer + OUTSIDE_M
-        if keep.all():
-            break
+    p = min((_solve_profile(view, s, points, normals, chosen, heights) for s in starts), key=lambda item: item[1])[0]
+    rho = np.linalg.norm(points[:, :2] - p[:2], axis=1)
+    keep = rho < np.interp(points[:, 2] - view.base_z, heights * p[-2], p[2:-2]) + OUTSIDE_M
+    if not keep.all():
+        p = _solve_profile(view, p, points[keep], normals[keep], chosen, heights)[0]
     return _candidates(view, p, heights, points, normals)
+
+
+def _cone_starts(view: View, heights: np.ndarray) -> list[np.ndarray]:
+    """The two cones, of a grid over height and foot, whose contours lie closest: where a silhouette fit can start."""
+    _, width, _ = first_guess(view)
+    found = []
+    for share in CONE_HEIGHTS:
+        for foot in CONE_FEET:
+            radii = width / 2 * (foot + (1 - foot) * heights)
+            center = view.foot_w[:2] + view.ahead_w[:2] * radii[0]
+            p = np.concatenate([center, radii, [share * width, WALL_M]])
+            miss = revolution_contour(view, p, heights, view.body_contour)
+            found.append((float(np.sum(np.sqrt(1 + miss**2) - 1)), p))
+    found.sort(key=lambda item: item[0])
+    return [p for _, p in found[:2]]
 
 
 def _even_points(view: View) -> tuple[np.ndarray, np.ndarray]:
@@ -88,8 +108,8 @@ def _radii_by_height(points: np.ndarray, center: np.ndarray, base_z: float, tall
 
 def _solve_profile(
     view: View, start: np.ndarray, points: np.ndarray, normals: np.ndarray, chosen: np.ndarray, heights: np.ndarray
-) -> np.ndarray:
-    """Refine x, y, radii (STATIONS,), height, wall; without points the wall stays as it is."""
+) -> tuple[np.ndarray, float]:
+    """Refine x, y, radii (STATIONS,), height, wall; without points the wall stays as it is; with the cost."""
     radius = float(np.median(start[2:-2]))
     scale = np.concatenate([[radius, radius], np.full(STATIONS, radius), [start[-2], 2 * WALL_M]])
 
@@ -108,10 +128,10 @@ def _solve_profile(
             facing = np.einsum("ij,ij->i", normals[:, :2], out) / np.maximum(rho, 1e-6)
             outer = np.interp(points[:, 2] - view.base_z, heights * tall, radii)
             miss = np.where(facing < 0, rho - (outer - wall), rho - outer) * np.abs(facing)
-            parts += [miss / POINT_SIGMA_M, [(tall - start[-2]) / 0.002]]
+            parts += [miss / POINT_SIGMA_M, [(tall - start[-2]) / TALL_SIGMA_M]]
         return np.concatenate(parts)
 
-    return solve(residuals, start, scale, 15)[0]
+    return solve(residuals, start, scale, 15)
 
 
 def revolution_contour(view: View, p: np.ndarray, heights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -174,11 +194,14 @@ def _cavity(
         return None, floor, ""
     rho = np.linalg.norm(points[:, :2] - p[:2], axis=1)
     z = points[:, 2] - view.base_z
-    inside = (rho < np.interp(z, np.linspace(0, tall, STATIONS), radii) - max(0.6 * wall, 0.003)) & (z < 0.93 * tall)
+    levels = np.linspace(0, tall, STATIONS)
+    slope = np.interp(z, levels, np.gradient(radii, levels))
+    below = (np.interp(z, levels, radii) - rho) / np.sqrt(1 + slope**2)
+    inside = (below > max(0.6 * wall, CAVITY_M, CAVITY_SHARE * mouth)) & (z < 0.9 * tall)
     level = inside & (normals[:, 2] > 0.85) & (rho < 0.6 * mouth)
     if level.sum() >= 8:
         floor = float(np.clip(np.percentile(z[level], 20), 0.3 * wall, 0.9 * tall))
-    if inside.sum() < max(6, 0.02 * len(points)):
+    if inside.sum() < max(6, 0.02 * len(points)) or mouth < 0.35 * radii.max():
         return None, floor, ""
     return wall, floor, "points inside the rim"
 

@@ -18,6 +18,8 @@ YAW_STARTS = 24
 YAW_KEPT = 4
 EDGE_NEUTRAL = 0.7  # misfit of an edge that the model hides: neither praise nor blame
 PRIOR_WEIGHT = 0.25  # pulls a box towards a cube only where nothing else decides
+LEAN_SIGMA_RAD = 0.02  # things stand upright to about a degree
+LEAN_SHOWN_DEG = 1.0
 HEIGHT_STARTS = (0.5, 0.65, 0.8, 1.2)  # of the height that the contour alone prefers
 BOX_COST, CYLINDER_COST = 0.012, 0.006  # a ball has fewer freedoms and costs nothing
 MISSING_EDGE_COST = 0.2  # of a box whose inner edges the photo does not show
@@ -106,14 +108,22 @@ def fit_box(view: View) -> Candidate:
     for yaw in np.arange(YAW_STARTS) * (np.pi / 2 / YAW_STARTS):
         start = np.array([*center, yaw, *np.log([0.75 * width, 0.75 * width, height])])
         starts.append((float(np.sum(np.abs(_box_residuals(view, start, points, False)))), start))
-    rough = []
-    for _, start in sorted(starts, key=lambda item: item[0])[: YAW_STARTS // 3]:
-        rough.append(solve(lambda p: _box_residuals(view, p, points, False), start, scale, 8))
+    starts.sort(key=lambda item: item[0])
+    few = 2 if len(points) else 1  # depth leaves less doubt
+    rough = [
+        solve(lambda p: _box_residuals(view, p, points, False), start, scale, 8)
+        for _, start in starts[: YAW_STARTS // 3 // few]
+    ]
     rough.sort(key=lambda item: item[1])
-    fine = [solve(lambda p: _box_residuals(view, p, points, True), start, scale) for start, _ in rough[:YAW_KEPT]]
+    fine = [
+        solve(lambda p: _box_residuals(view, p, points, True), start, scale) for start, _ in rough[: YAW_KEPT // few]
+    ]
     if view.edge is not None and not len(points):
         fine += _other_heights(view, min(fine, key=lambda item: item[1])[0], scale)
     p, _ = min(fine, key=lambda item: item[1])
+    note = ""
+    if len(points):
+        p, note = _without_lean(view, p, points, scale)
     size = np.exp(p[3:])
     T = make_T(rotation_z(p[2]), np.array([p[0], p[1], view.base_z]))
     cost = BOX_COST
@@ -121,7 +131,7 @@ def fit_box(view: View) -> Candidate:
         shown = _inner_edge_misfit(view, _box_corners(view, p))
         shown = shown[shown != EDGE_NEUTRAL]
         cost += MISSING_EDGE_COST * max(float(shown.mean()) - 0.5, 0.0) if len(shown) else 0.0
-    return Candidate("box", False, T, shapes.box(size), cost)
+    return Candidate("box", False, T, shapes.box(size), cost, note)
 
 
 def _other_heights(view: View, best: np.ndarray, scale: np.ndarray) -> list[tuple[np.ndarray, float]]:
@@ -139,17 +149,44 @@ def _other_heights(view: View, best: np.ndarray, scale: np.ndarray) -> list[tupl
     return [solve(lambda p: _box_residuals(view, p, nothing, True), start, scale, 15) for start in fits]
 
 
+def _without_lean(view: View, p: np.ndarray, points: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, str]:
+    """Sizes of a box that may lean a little (a soft package does), then the upright box of those sizes; twins stand upright."""
+    start = np.append(p, [0.0, 0.0])
+    leaning, _ = solve(
+        lambda q: np.append(_box_residuals(view, q, points, False), q[6:] / LEAN_SIGMA_RAD),
+        start,
+        np.append(scale, [0.1, 0.1]),
+    )
+    lean = float(np.degrees(np.hypot(leaning[6], leaning[7])))
+    if lean < LEAN_SHOWN_DEG:
+        return p, ""
+    upright = np.concatenate([p[:3], leaning[3:6]])
+    moved, _ = solve(
+        lambda q: _box_residuals(view, np.append(q, upright[3:]), points, False), upright[:3], scale[:3], 20
+    )
+    return np.append(moved, upright[3:]), f"it leans by {lean:.1f} degrees and is set upright"
+
+
+def _box_frame(p: np.ndarray) -> np.ndarray:
+    """Rotation (3, 3) of a box: yaw, and a lean about its own X and Y where the parameters have one."""
+    R = rotation_z(p[2])
+    if len(p) == 6:
+        return R
+    (ca, sa), (cb, sb) = ((np.cos(t), np.sin(t)) for t in p[6:8])
+    return R @ np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]]) @ np.array([[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]])
+
+
 def _box_corners(view: View, p: np.ndarray) -> np.ndarray:
     signs = np.array([[x, y, z] for z in (0, 1) for y in (-0.5, 0.5) for x in (-0.5, 0.5)])
-    return (signs * np.exp(np.clip(p[3:], -9, 3))) @ rotation_z(p[2]).T + [p[0], p[1], view.base_z]
+    return (signs * np.exp(np.clip(p[3:6], -9, 3))) @ _box_frame(p).T + [p[0], p[1], view.base_z]
 
 
 def _box_residuals(view: View, p: np.ndarray, points: np.ndarray, with_edges: bool) -> np.ndarray:
     corners = _box_corners(view, p)
-    size = np.exp(np.clip(p[3:], -9, 3))
+    size = np.exp(np.clip(p[3:6], -9, 3))
     parts = [contour_residuals(view, corners)]
     if len(points):
-        local = (points - [p[0], p[1], view.base_z + size[2] / 2]) @ rotation_z(p[2])
+        local = (points - [p[0], p[1], view.base_z]) @ _box_frame(p) - [0, 0, size[2] / 2]
         parts.append(box_distance(local, size / 2) / POINT_SIGMA_M)
     elif with_edges and view.edge is not None:
         parts.append(EDGE_WEIGHT * _inner_edge_misfit(view, corners))

@@ -295,7 +295,8 @@ def _disc_piece(profile: np.ndarray) -> ConvexPiece:
             for i in range(1, len(profile) - 1)
         ]
         profile = np.delete(profile, 1 + int(np.argmin(loss)), axis=0)
-    segments = min(24, PIECE_VERTICES // max(int((profile[:, 0] > 1e-5).sum()), 1))
+    rings = int((profile[:, 0] > 1e-5).sum())
+    segments = min(24, (PIECE_VERTICES - len(profile) + rings) // max(rings, 1))
     angle = 2 * np.pi * np.arange(segments) / segments
     area = np.sqrt((2 * np.pi / segments) / np.sin(2 * np.pi / segments))  # a polygon of the circle's area
     points = []
