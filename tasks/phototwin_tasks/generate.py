@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from phototwin.data.lerobot import LerobotProcess
 from phototwin.data.store import Attempt, EpisodeStore
@@ -24,7 +24,7 @@ from phototwin.scene import load_scene
 
 if TYPE_CHECKING:
     from phototwin_tasks.rollout import Compositor
-    from phototwin_tasks.twin_env import TwinEnv
+    from phototwin_tasks.twin_env import TwinEnv, TwinEnvCfg
 
 PHYSICS = ("ovphysx", "newton_mjwarp", "isaacsim_physx")
 RENDERERS = ("newton_warp", "ovrtx", "isaacsim_rtx")
@@ -205,7 +205,7 @@ def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, 
     cfg.resolution, cfg.with_camera = config.resolution, True
     cfg.scene.num_envs, cfg.sim.device = config.num_envs, config.device
     resolve_presets(cfg, (config.physics, config.renderer))
-    env = TwinEnv(cfg)
+    env = TwinEnv(cast("Any", cfg))
     for value in success.params.values():
         if hasattr(value, "resolve"):
             value.resolve(env.scene)
