@@ -29,15 +29,17 @@ def twin(albedo, depth, normals, ids, plate, plate_depth, light, robot_ids, obje
         color = np.where(robot[..., None], np.clip(color * shade, 0, 1), color)
     color = np.where(mask[..., None], color, 0.0)
     pad = ((0, 0), (1, 1), (1, 1))
-    m, c = np.pad(mask.astype(float), pad, mode="edge"), np.pad(color, (*pad, (0, 0)), mode="edge")
+    label = np.where(mask, ids, 0)
+    m, c = np.pad(label, pad, mode="edge"), np.pad(color, (*pad, (0, 0)), mode="edge")
     alpha, front = np.zeros(mask.shape), np.zeros(color.shape)
     height, width = mask.shape[1:]
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
             weight = (2 - abs(dy)) * (2 - abs(dx)) / 16
-            alpha += weight * m[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
-            front += weight * c[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
-    front = np.where(mask[..., None], color * alpha[..., None], front)
+            near = m[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+            alpha += weight * (near > 0)
+            same = (near == label)[..., None]
+            front += weight * np.where(same, color, c[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width])
     out = front + (1 - alpha[..., None]) * srgb_to_linear(plate / 255.0)
     return np.round(linear_to_srgb(out) * 255), alpha, mask
 
@@ -124,6 +126,19 @@ def test_edges_blend_symmetrically_without_bleeding():
     assert (got[..., 0] == got[..., 1]).all() and (got[..., 0] == got[..., 2]).all()
     linear = srgb_to_linear(got[4, :, 0] / 255.0)
     np.testing.assert_allclose(linear, [0, 0, 0.25, 0.75, 1, 0.75, 0.25, 0, 0], atol=0.004)
+
+
+def test_edges_between_two_things_are_soft_and_textures_sharp():
+    """Left black, right white with one grey texel inside: the border is 1/4 and 3/4, the texel keeps its sharp outline."""
+    albedo = np.zeros((1, 8, 8, 3), np.uint8)
+    albedo[:, :, 4:] = 255
+    albedo[:, 2, 6] = 100
+    ids = np.ones((1, 8, 8), np.int32)
+    ids[:, :, 4:] = 2
+    args = (albedo, np.ones(ids.shape, np.float32), None, ids, np.full((8, 8, 3), 90, np.uint8))
+    got = composite(*args, np.zeros((8, 8), np.float32), LIGHT, [1], [2])[0, :, :, 0]
+    np.testing.assert_allclose(srgb_to_linear(got[5] / 255.0), [0, 0, 0, 0.25, 0.75, 1, 1, 1], atol=0.004)
+    assert got[2, 6] == 100 and (got[1:4, [5, 7]] == 255).all() and got[3, 6] == 255
 
 
 def test_batch_equals_single_images_and_warp_arrays_are_accepted():

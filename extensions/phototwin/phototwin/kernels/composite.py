@@ -1,7 +1,7 @@
 """Composite rendered robots and objects into a photo by depth: shade, test against the photo's depth, blend soft edges.
 
 Two passes, one thread per image row (a launch on the CPU runs its threads one after another, so a thread per pixel costs
-more than the pixel itself). The first writes 8-bit foreground colours and a binary mask, the second touches only pixels
+more than the pixel itself). The first writes 8-bit foreground colours and a mask of ids, the second touches only pixels
 within one pixel of the mask; everything else stays the background, bit by bit.
 """
 
@@ -109,7 +109,7 @@ def shade_foreground_kernel(  # noqa: D103
                 else:
                     for c in range(3):
                         color_out[target + c] = albedo[source + c]
-                mask_out[row, x] = wp.uint8(1)
+                mask_out[row, x] = wp.uint8(1 + index % 255)
                 first = wp.min(first, x)
                 last = x
     span_out[row] = wp.vec2i(first, last)
@@ -137,35 +137,37 @@ def blend_edges_kernel(  # noqa: D103
     last = wp.min(wp.max(wp.max(span[above][1], span[row][1]), span[below][1]) + 1, width - 1)
     for x in range(first, last + 1):
         coverage = int(0)  # noqa: RUF046, UP018
-        total = wp.vec3(0.0, 0.0, 0.0)
+        own = int(0)  # noqa: RUF046, UP018
+        others = wp.vec3(0.0, 0.0, 0.0)
         center = mask[row, x]
         for dy in range(-1, 2):
             near_row = wp.clamp(row + dy, above, below)
             for dx in range(-1, 2):
                 near_x = wp.clamp(x + dx, 0, width - 1)
-                if mask[near_row, near_x] != wp.uint8(0):
+                near = mask[near_row, near_x]
+                if near != wp.uint8(0):
                     weight = (2 - wp.abs(dy)) * (2 - wp.abs(dx))
                     coverage += weight
-                    if center == wp.uint8(0):
+                    if near == center:
+                        own += weight
+                    else:
                         at = (near_row * width + near_x) * 3
-                        total += float(weight) * wp.vec3(
+                        others += float(weight) * wp.vec3(
                             decode_table[int(color[at])],
                             decode_table[int(color[at + 1])],
                             decode_table[int(color[at + 2])],
                         )
         target = (row * width + x) * 3
-        if coverage == 16:
+        if own == 16:
             for c in range(3):
                 image_out[target + c] = color[target + c]
         elif coverage > 0:
-            alpha = float(coverage) / 16.0
             source = (y * width + x) * 3
             for c in range(3):
-                front = total[c] / 16.0
-                if center != wp.uint8(0):
-                    front = alpha * decode_table[int(color[target + c])]
-                value = front + (1.0 - alpha) * decode_table[int(background[source + c])]
-                image_out[target + c] = encode(value, encode_table)
+                value = others[c] + float(16 - coverage) * decode_table[int(background[source + c])]
+                if own > 0:
+                    value += float(own) * decode_table[int(color[target + c])]
+                image_out[target + c] = encode(value / 16.0, encode_table)
 
 
 def composite(
@@ -183,8 +185,9 @@ def composite(
     """Photos with the rendered robot and objects in them, (N, H, W, 3) uint8.
 
     A pixel shows what was rendered where its id is a robot's or an object's and its depth is not behind the photo's
-    (``DEPTH_TOLERANCE_M`` and ``DEPTH_TOLERANCE_RELATIVE``). Edges are softened by the tent filter (1 2 1) x (1 2 1) of
-    the mask, blended in linear light, with foreground colour taken from foreground pixels only. Pixels with no foreground
+    (``DEPTH_TOLERANCE_M`` and ``DEPTH_TOLERANCE_RELATIVE``). Where two ids, or an id and the photo, meet, the edge is
+    softened by the tent filter (1 2 1) x (1 2 1) of their masks in linear light; a pixel counts with its own colour for all
+    neighbours of its id, so textures stay sharp, and colours of what is not foreground never show. Pixels with no foreground
     within one pixel are the background, bit by bit.
 
     Args:
