@@ -258,6 +258,17 @@ def test_boxes_part_what_touches():
     assert overlap(maps.masks[0], ids == 1) > 0.8 and overlap(maps.masks[1], ids == 2) > 0.8
 
 
+def test_a_box_finds_what_stands_on_a_tray():
+    tray, cup = (
+        Block((0, 0), (0.3, 0.3, 0.03), 0.4, (200, 200, 200)),
+        Block((0, 0), (0.06, 0.06, 0.08), 0.1, RED, z=0.03),
+    )
+    photo, ids = render(look_at(0.7, 45), [tray, cup])
+    assert len(perceive_rgbd(photo).masks) == 1  # one rigid group
+    maps = perceive_rgbd(replace(photo, hints=(ObjectHint("cup", box_px=box_of(ids == 2)),)))
+    assert overlap(maps.masks[0], ids == 2) > 0.9
+
+
 @pytest.mark.parametrize(
     ("hints", "says"),
     [

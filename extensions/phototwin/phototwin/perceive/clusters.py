@@ -370,6 +370,16 @@ def _hinted(cloud: Cloud, hint: ObjectHint, index: int, pieces: list[np.ndarray]
     return pieces[int(np.argmax(hits))].copy()
 
 
+def _base_m(cloud: Cloud, box: np.ndarray) -> float:
+    """Height of what surrounds the lower half of a box, where the foot is: 0 on the support, more on a tray [m]."""
+    import cv2
+
+    ring = (cv2.dilate(box.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0) & ~box & cloud.known
+    ring[: int(np.flatnonzero(box.any(1)).mean())] = False
+    base = float(np.percentile(cloud.height_m[ring], 30)) if ring.any() else 0.0
+    return base if base > RAISED_M else 0.0
+
+
 def _in_box(cloud: Cloud, hint: ObjectHint, index: int, pieces: list[np.ndarray]) -> np.ndarray:
     """What is raised inside the box: the pieces mostly inside it, else the part of the raised region it cuts out."""
     assert hint.box_px is not None
@@ -383,7 +393,7 @@ def _in_box(cloud: Cloud, hint: ObjectHint, index: int, pieces: list[np.ndarray]
     if inside:
         largest = max(inside, key=np.count_nonzero)
         return largest.copy()
-    cut = _pieces(cloud, cloud.raised & box)
+    cut = _pieces(cloud, cloud.raised & box & (cloud.height_m > _base_m(cloud, box) + cloud.threshold_m))
     if not cut:
         raise PerceptionError(
             f"Nothing stands on the support inside the box of hint {_label(hint, index)}: correct the box, or give a mask."
