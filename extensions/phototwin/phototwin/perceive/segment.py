@@ -31,8 +31,8 @@ from phototwin.scene import ObjectHint
 
 WORK_PX = 640
 """Longer side of the copy that is segmented: objects of interest are then 20 to 300 px wide."""
-REFINE_PX = 1280
-"""Longer side up to which masks are refined on the photo's own pixels."""
+REFINE_PX, REFINE_FROM = 1280, 1.3
+"""Longer side of the copy on which outlines are refined, and how much finer than the working copy it must be to matter."""
 SHADOW_SHARE = 0.45
 """Darker pixels of a region that are less far from the field than this share of the region's upper quartile are its shadow."""
 MIN_AREA, MAX_AREA = 0.0012, 0.25
@@ -49,6 +49,12 @@ MIN_SUPPORT = 0.12
 """Smallest support as a share of the photo."""
 MIN_ENCLOSED = 0.75
 """Share of a candidate's rim that must be near support."""
+LOWER_PART, MIN_LOWER_ENCLOSED, MIN_INSIDE = 0.6, 0.85, 0.7
+"""For what rises over the far edge: the share of its rows that is looked at, how enclosed they must be, and how much lies inside the hull."""
+LOBE = 0.2
+"""Beyond the hull a region is cut off where it is narrower than twice this share of its inner radius."""
+MAX_CONCAVE, TWO_CHROMA, TWO_SHARE = 0.88, 25.0, 0.12
+"""Two things in one region: it fills less than this of its hull, two chromas differ by this much, each has this share of it."""
 STEP_FLOOR, STEP_SIGMAS, MIN_OUTLINED = 10.0, 2.5, 0.7
 """An object's outline steps by this much [Lab units; deviations of the texture] along at least this share of it; glare and shade fade."""
 MAX_UNEXPLAINED = 0.2
@@ -123,20 +129,22 @@ def propose_objects(rgb: np.ndarray, field: SupportField) -> list[np.ndarray]:
         raise PerceptionError(f"No plain surface fills the lower middle of the photo: {ASK}.")
     inside = dilate(hull(field.mask), HULL_PX)
     lab = to_lab(rgb)
+    cores, ground = _closed_regions(field)
     found = []
-    for core in _closed_regions(field):
-        if _plausible(core, field):
-            mask = (
-                _refine_beyond(rgb, core, inside) if (core & ~erode(inside, 3)).any() else refine(field.residual, core)
-            )
-            mask = _carve(mask, field)
-            if _plausible(mask, field) and outlined(lab, mask, field) >= MIN_OUTLINED:
-                found.append(mask)
+    for core in cores:
+        if not _plausible(core, ground, inside):
+            continue
+        mask = _refine_beyond(rgb, core, inside) if (core & ~erode(inside, 3)).any() else refine(field.residual, core)
+        mask = _carve(mask, field)
+        if _plausible(mask, ground, inside) and outlined(lab, mask, field) >= MIN_OUTLINED:
+            found.append(mask)
     if not found:
         raise PerceptionError(f"Nothing stands out clearly from the surface in the photo: {ASK}.")
     if len(found) > MAX_OBJECTS:
         raise PerceptionError(f"{len(found)} regions differ from the surface, too many to be sure: {ASK}.")
-    explained = field.mask | dilate(np.any(found, axis=0), RIM_PX)
+    if any(_two_things(lab, mask) for mask in found):
+        raise PerceptionError(f"A region of two colours looks like two things that touch or hide each other: {ASK}.")
+    explained = ground | dilate(np.any(found, axis=0), RIM_PX)
     if (inside & ~explained).sum() > MAX_UNEXPLAINED * inside.sum():
         raise PerceptionError(
             f"The surface in the photo is not of one colour, so objects cannot be told from it: {ASK}."
@@ -152,11 +160,11 @@ def segment_hint(rgb: np.ndarray, field: SupportField, hint: ObjectHint) -> np.n
     """
     if hint.mask is not None:
         return hint.mask
-    closed = _closed_regions(field)
+    closed, ground = _closed_regions(field)
     if hint.box_px is not None:
         mask = _from_box(rgb, field, np.asarray(hint.box_px), closed)
     else:
-        mask = _from_point(rgb, field, np.asarray(hint.point_px), closed)
+        mask = _from_point(rgb, field, np.asarray(hint.point_px), closed, ground)
     if mask.sum() < MIN_HINTED_PX:
         given, better = ("box", "mask") if hint.box_px is not None else ("point", "box")
         raise PerceptionError(
@@ -165,11 +173,17 @@ def segment_hint(rgb: np.ndarray, field: SupportField, hint: ObjectHint) -> np.n
     return mask
 
 
-def _closed_regions(field: SupportField) -> list[np.ndarray]:
-    """Regions (H, W) bool within the support's hull that are not support, their shadows dropped: rough objects, and junk."""
+def _closed_regions(field: SupportField) -> tuple[list[np.ndarray], np.ndarray]:
+    """Regions (H, W) bool within the support's hull that are not support (rough objects, and junk), and the support with their shadows."""
     inside = dilate(hull(field.mask), HULL_PX)
-    rough = pieces(open_(inside & ~field.mask, 3), 0.5 * MIN_AREA * field.mask.size)
-    return [core for core in (_drop_shadow(piece, field) for piece in rough) if core.any()]
+    least = 0.5 * MIN_AREA * field.mask.size
+    cores: list[np.ndarray] = []
+    ground = field.mask.copy()
+    for piece in pieces(open_(inside & ~field.mask, 3), least):
+        shadow = _shadow(piece, field)
+        ground |= shadow
+        cores += pieces(open_(piece & ~shadow & (field.distance > 0.7), 2), least)
+    return cores, ground
 
 
 def _from_box(rgb: np.ndarray, field: SupportField, box_px: np.ndarray, closed: list[np.ndarray]) -> np.ndarray:
@@ -209,7 +223,9 @@ def _cut_box(rgb: np.ndarray, box: np.ndarray, guess: np.ndarray) -> np.ndarray:
     return _grab(rgb, label, *crop_around(box, 0.35)) if box.sum() >= MIN_HINTED_PX else np.zeros_like(box)
 
 
-def _from_point(rgb: np.ndarray, field: SupportField, point_px: np.ndarray, closed: list[np.ndarray]) -> np.ndarray:
+def _from_point(
+    rgb: np.ndarray, field: SupportField, point_px: np.ndarray, closed: list[np.ndarray], ground: np.ndarray
+) -> np.ndarray:
     """The closed region around a point; where the support does not enclose one, what has the point's colour."""
     import cv2
 
@@ -219,11 +235,8 @@ def _from_point(rgb: np.ndarray, field: SupportField, point_px: np.ndarray, clos
     lab = to_lab(cv2.medianBlur(rgb, 5))
     for core in closed:
         if core[y, x]:
-            tries = (
-                (refine(field.residual, core), refine(rgb, core), core)
-                if _plausible(core, field)
-                else (refine(rgb, core), core)
-            )
+            enclosed = _plausible(core, ground, field.mask)
+            tries = (refine(field.residual, core), refine(rgb, core), core) if enclosed else (refine(rgb, core), core)
             for mask in tries:
                 if mask[y, x] and _stands_out(lab, mask, field):
                     return _carve(mask, field)
@@ -286,7 +299,10 @@ def _refine_beyond(rgb: np.ndarray, mask: np.ndarray, inside: np.ndarray) -> np.
     label[erode(mask, max(2, round(0.35 * radius)))] = cv2.GC_FGD
     out = _grab(rgb, label, rows, columns)
     reaches_crop = (out & ~erode(around, 2)).any()
-    return out if not reaches_crop else np.zeros_like(mask)
+    if reaches_crop:
+        return np.zeros_like(mask)
+    thin = max(2, round(LOBE * radius))  # what hangs on outside by less is something behind, of a similar colour
+    return largest(out & (dilate(open_(out, thin), 2) | erode(inside, 3)))
 
 
 def outlined(lab: np.ndarray, mask: np.ndarray, field: SupportField) -> float:
@@ -302,36 +318,71 @@ def outlined(lab: np.ndarray, mask: np.ndarray, field: SupportField) -> float:
     return float((step > max(STEP_FLOOR, STEP_SIGMAS * float(np.hypot(*field.sigma)))).mean()) if outline.any() else 0.0
 
 
-def _plausible(mask: np.ndarray, field: SupportField) -> bool:
-    """Whether a region can be an object: its size, its shape, inside the photo, enclosed by the support, far from its colour."""
+def _plausible(mask: np.ndarray, ground: np.ndarray, inside: np.ndarray) -> bool:
+    """Whether a region can be an object: its size, its shape, inside the photo, standing on the ``ground`` (support and shadows).
+
+    What rises over the far edge of the support is judged by its lower part, if most of it is ``inside`` the support's hull.
+    """
     area = int(mask.sum())
     if not MIN_AREA * mask.size <= area <= MAX_AREA * mask.size or touches_border(mask):
         return False
     radius = inner_radius(mask)
     if radius < MIN_RADIUS_PX or area / radius**2 > MAX_SLENDER or area < MIN_SOLIDITY * hull(mask, 0).sum():
         return False
-    return enclosure(mask, field) >= MIN_ENCLOSED
+    if enclosure(mask, ground) >= MIN_ENCLOSED:
+        return True
+    rows = np.nonzero(mask.any(1))[0]
+    lower = np.arange(len(mask)) >= rows[0] + (1 - LOWER_PART) * len(rows)
+    return (mask & inside).sum() >= MIN_INSIDE * area and enclosure(mask, ground, lower) >= MIN_LOWER_ENCLOSED
 
 
-def enclosure(mask: np.ndarray, field: SupportField) -> float:
-    """Share of the directions around a region's rim in which support is met within ``RIM_PX``."""
-    near = dilate(field.mask, RIM_PX)
+def enclosure(mask: np.ndarray, ground: np.ndarray, rows: np.ndarray | None = None) -> float:
+    """Share of a region's rim (in some rows) near which there is ground within ``RIM_PX``."""
     rim = dilate(mask, 2) & ~mask
-    return float(near[rim].mean()) if rim.any() else 0.0
+    if rows is not None:
+        rim &= rows[:, None]
+    return float(dilate(ground, RIM_PX)[rim].mean()) if rim.any() else 0.0
+
+
+def _two_things(lab: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether a concave region consists of two connected parts of clearly different chroma."""
+    import cv2
+
+    if mask.sum() > MAX_CONCAVE * hull(mask, 0).sum():
+        return False
+    colors = np.ascontiguousarray(lab[mask][:, 1:])
+    cv2.setRNGSeed(0)
+    stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
+    _, which, centers = cv2.kmeans(colors, 2, None, stop, 2, cv2.KMEANS_PP_CENTERS)  # pyright: ignore
+    if np.linalg.norm(centers[0] - centers[1]) < TWO_CHROMA:
+        return False
+    for k in (0, 1):
+        part = np.zeros_like(mask)
+        part[mask] = which.ravel() == k
+        if part.sum() < TWO_SHARE * mask.sum() or largest(open_(part, 1)).sum() < 0.8 * part.sum():
+            return False
+    return True
 
 
 def _carve(mask: np.ndarray, field: SupportField) -> np.ndarray:
     """The mask without holes through which the support is seen (a mug's handle)."""
-    same = open_(mask & (field.distance < HOLE_DISTANCE), 3)
-    return mask & ~np.any([np.zeros_like(mask), *pieces(same, max(HOLE_SHARE * mask.sum(), MIN_HINTED_PX))], axis=0)
+    same = open_(mask & (field.distance < 1), 2)
+    for hole in pieces(same, max(HOLE_SHARE * mask.sum(), MIN_HINTED_PX)):
+        if np.median(field.distance[hole]) < HOLE_DISTANCE:
+            mask = mask & ~hole
+    return mask
+
+
+def _shadow(mask: np.ndarray, field: SupportField) -> np.ndarray:
+    """The pixels of a region that look like the shadow of the rest."""
+    distance = field.distance[mask]
+    limit = max(1.0, SHADOW_SHARE * float(np.percentile(distance, 75))) if distance.size else 1.0
+    return mask & (field.residual[..., 0] < 128) & (field.distance < limit)
 
 
 def _drop_shadow(mask: np.ndarray, field: SupportField) -> np.ndarray:
-    """The mask without the pixels that look like the shadow of the rest."""
-    distance = field.distance[mask]
-    limit = max(1.0, SHADOW_SHARE * float(np.percentile(distance, 75))) if distance.size else 1.0
-    shadow = (field.residual[..., 0] < 128) & (field.distance < limit)
-    return largest(open_(mask & ~shadow & (field.distance > 0.7), 2))
+    """The largest part of a region that is not its shadow."""
+    return largest(open_(mask & ~_shadow(mask, field) & (field.distance > 0.7), 2))
 
 
 def resize_hint(hint: ObjectHint, size: tuple[int, int], full: tuple[int, int]) -> ObjectHint:
@@ -348,12 +399,40 @@ def resize_hint(hint: ObjectHint, size: tuple[int, int], full: tuple[int, int]) 
 
 
 def _to_full(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A mask of the working copy on the photo's own pixels, with a smooth outline."""
+    """A mask of the working copy on the photo's own pixels; where those are finer, its outline is refined on them."""
     import cv2
 
     height, width = rgb.shape[:2]
+    fine = min(1.0, REFINE_PX / max(height, width))
+    ratio = round(width * fine) / mask.shape[1]
+    if ratio > REFINE_FROM:
+        size = (round(width * fine), round(height * fine))
+        mask = _refine_outline(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), _enlarge(mask, size), ratio)
+    return _enlarge(mask, (width, height))
+
+
+def _enlarge(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask at another size (width, height) with a smooth outline."""
+    import cv2
+
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.8)
-    return cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
+    return cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR) > 0.5
+
+
+def _refine_outline(rgb: np.ndarray, mask: np.ndarray, ratio: float) -> np.ndarray:
+    """The mask with its outline moved by GrabCut within the uncertainty of a copy ``ratio`` times coarser."""
+    import cv2
+
+    band = max(2, round(1.5 * ratio))
+    label = np.full(mask.shape, cv2.GC_PR_BGD, np.uint8)
+    label[mask] = cv2.GC_PR_FGD
+    label[~dilate(mask, band)] = cv2.GC_BGD
+    label[erode(mask, band)] = cv2.GC_FGD
+    if not mask.any():
+        return mask
+    hole = erode(largest(mask) & ~mask, 1)
+    out = _grab(rgb, label, *crop_around(mask, 0.25)) & ~hole
+    return out if (out & mask).sum() > 0.85 * (out | mask).sum() else mask
 
 
 def _disjoint(masks: list[np.ndarray]) -> np.ndarray:
