@@ -13,7 +13,7 @@ from phototwin.plan.instruction import Task
 from phototwin.robots import Robot
 from phototwin.scene import Scene, SceneObject
 
-LIFT_M = 0.18
+LIFT_M = 0.16
 RELEASE_M = 0.004
 """The held object is let go this far above where it shall stand."""
 GAPS_M = (0.03, 0.04)
