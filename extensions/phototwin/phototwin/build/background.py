@@ -136,26 +136,31 @@ def background_mesh(depth_m: np.ndarray, K_px: np.ndarray, T_world_camera: np.nd
     inverse = _to_border(_to_border(inverse, 0)[rows], 1)[:, columns]
     u[[0, -1]], v[[0, -1]] = (0.0, width), (0.0, height)
     z = 1.0 / inverse
-    rays = np.stack(
-        np.broadcast_arrays((u - K_px[0, 2]) / K_px[0, 0], ((v - K_px[1, 2]) / K_px[1, 1])[:, None], 1.0), -1
-    )
-    points_w = transform(T_world_camera, rays * z[..., None]).reshape(-1, 3)
+    pixels = np.stack(np.broadcast_arrays(u, v[:, None]), -1).reshape(-1, 2)
+    points_w = _unproject(K_px, T_world_camera, pixels, z.reshape(-1))
     index = np.arange(z.size).reshape(z.shape)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
     # Counter-clockwise seen from the camera, whose picture has y down.
     faces = np.concatenate([np.stack([a, d, c], -1).reshape(-1, 3), np.stack([a, c, b], -1).reshape(-1, 3)])
-    st_point = np.stack(np.broadcast_arrays(u / width, 1 - (v / height)[:, None]), -1).reshape(-1, 2)
-    st = st_point[faces]
+    corners = pixels[faces]
     torn = np.flatnonzero(_torn(faces, z, points_w))
-    # A torn triangle belongs to what is behind: its corners move back along their rays.
-    deepest = z.reshape(-1)[faces[torn]].max(1)
-    behind_w = transform(T_world_camera, rays.reshape(-1, 3)[faces[torn]] * deepest[:, None, None])
+    # A torn triangle belongs to what is behind: its corners move back along their rays, a little apart to leave no crack.
+    corners[torn] += 0.03 * (corners[torn] - corners[torn].mean(1, keepdims=True))
+    deepest = np.repeat(z.reshape(-1)[faces[torn]].max(1), 3)
+    behind_w = _unproject(K_px, T_world_camera, corners[torn].reshape(-1, 2), deepest)
     faces[torn] = len(points_w) + np.arange(3 * len(torn)).reshape(-1, 3)
-    points_w = np.concatenate([points_w, behind_w.reshape(-1, 3)])
+    points_w = np.concatenate([points_w, behind_w])
+    st = np.stack([corners[..., 0] / width, 1 - corners[..., 1] / height], -1)
     used, compact = np.unique(faces, return_inverse=True)
     return Mesh(
         points_w[used].astype(np.float32), compact.reshape(-1, 3).astype(np.int32), st.astype(np.float32), texture
     )
+
+
+def _unproject(K_px: np.ndarray, T_world_camera: np.ndarray, pixels: np.ndarray, depth_m: np.ndarray) -> np.ndarray:
+    """World points (N, 3) of pixel coordinates (N, 2) at depths (N,)."""
+    rays = (pixels - K_px[:2, 2]) / np.diag(K_px)[:2]
+    return transform(T_world_camera, np.concatenate([rays, np.ones((len(rays), 1))], 1) * depth_m[:, None])
 
 
 def _to_border(values: np.ndarray, axis: int) -> np.ndarray:

@@ -10,7 +10,7 @@ SHADOW_REACH = 0.9
 """Shadows are looked for within this many object sizes."""
 SHADOW_CORE, SHADOW_EDGE = 0.10, 0.04
 """How much darker (natural logarithm) than the surface a shadow's core is, and where its soft edge is taken to end."""
-SHADOW_FADE = 0.3
+SHADOW_FADE = 0.33
 """What is one object size away must be this much darker still: weak shade far from an object is grain or another board."""
 SHADOW_TINT = 0.12
 """A shadow darkens the three channels alike, within this plus a third of the darkening."""
@@ -18,8 +18,8 @@ SEARCH_PX = 320
 """Longest side of the picture in which the patch to copy is searched."""
 MIN_SOURCE = 0.985
 """Share of a patch that must come from known pixels."""
-MIN_HOLE_PX = 10
-"""Smaller holes are simply diffused."""
+MIN_HOLE_SHARE = 0.03
+"""Holes smaller than this share of the picture are not split further when no patch fits, but diffused."""
 
 
 def remove_objects(rgb: np.ndarray, masks: np.ndarray, support_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +75,7 @@ def find_shadow(rgb: np.ndarray, mask: np.ndarray, objects: np.ndarray, surface:
     away = cv2.distanceTransform((~mask[window]).astype(np.uint8), cv2.DIST_L2, 5) / size
     darker = free & tint & (tone < -np.maximum(1.3 * sigma, SHADOW_EDGE) - SHADOW_FADE * away)
     # Grain and cracks are dark too, but thin.
-    radius = max(1, round(0.015 * size))
+    radius = max(1, round(0.03 * size))
     darker &= _dilate(_erode(darker, radius), radius) | (away < 0.1)
     core = darker & (tone < -max(2.5 * sigma, SHADOW_CORE))
     label = cv2.connectedComponents((darker | objects[window]).astype(np.uint8))[1]
@@ -135,12 +135,13 @@ def _fill(out: np.ndarray, known: np.ndarray, part: np.ndarray, surface: np.ndar
 
     rows, columns = np.nonzero(part)
     tall, wide = np.ptp(rows) + 1, np.ptp(columns) + 1
-    if max(tall, wide) >= MIN_HOLE_PX:
+    if min(tall, wide) > 2:
         shift = _best_shift(out, known, part, surface)
         if shift is not None:
             _copy(out, known, part, shift)
             known |= part
             return
+    if max(tall, wide) > MIN_HOLE_SHARE * max(part.shape):
         half = np.zeros_like(part)
         if tall > wide:
             half[: rows.min() + tall // 2] = True
@@ -281,7 +282,7 @@ def _tone(difference: np.ndarray, rim: np.ndarray, blur: float) -> np.ndarray:
         sigma = np.maximum(1.48 * np.median(np.abs(error), axis=0), 1.0)
         weight = 1.0 / (1.0 + ((error / (2 * sigma)) ** 2).mean(1) ** 2)
     field = basis @ solution
-    left = np.clip(_masked_blur(difference - field, rim, blur), -sigma, sigma)
+    left = np.clip(_masked_blur(difference - field, rim, blur), -3 * sigma, 3 * sigma)
     return field + diffuse(left, rim)
 
 
