@@ -306,25 +306,23 @@ def _fill(cloud: Cloud, piece: np.ndarray) -> np.ndarray:
     """The piece with its own low floor (a plate's middle) and sensor holes, without what is seen through it."""
     import cv2
 
-    closed = np.pad(piece, 1)
-    count, labels = cv2.connectedComponents((~closed).astype(np.uint8), connectivity=4)
-    labels = labels[1:-1, 1:-1]
-    outside = set(np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((~piece).astype(np.uint8), connectivity=4)
     hull = cv2.convexHull(np.ascontiguousarray(cloud.points_w[piece & cloud.known][:, :2]))[:, 0]
-    out = piece.copy()
+    size, out = int(piece.sum()), piece.copy()
     for i in range(1, count):
-        if i in outside:
-            continue
-        hole = (labels == i) & ~piece
-        seen = hole & cloud.known
+        x, y, w, h, area = stats[i]
+        if x == 0 or y == 0 or x + w == piece.shape[1] or y + h == piece.shape[0]:
+            continue  # the outside
+        window = (slice(y, y + h), slice(x, x + w))
+        hole = labels[window] == i
+        seen = hole & cloud.known[window]
         if not seen.any():
-            out |= hole if hole.sum() < 0.02 * piece.sum() else False
+            out[window] |= hole & (area < 0.02 * size)
             continue
-        points = cloud.points_w[seen]
-        sample = points[:: max(1, len(points) // 200), :2]
-        within = np.mean([cv2.pointPolygonTest(hull, (float(x), float(y)), False) >= 0 for x, y in sample])
-        if within > 0.8 and np.median(cloud.height_m[seen]) > HOLE_HEIGHT_M:
-            out |= hole
+        sample = cloud.points_w[window][seen][:: max(1, int(seen.sum()) // 200), :2]
+        within = np.mean([cv2.pointPolygonTest(hull, (float(px), float(py)), False) >= 0 for px, py in sample])
+        if within > 0.8 and np.median(cloud.height_m[window][seen]) > HOLE_HEIGHT_M:
+            out[window] |= hole
     return out
 
 

@@ -30,7 +30,7 @@ def refine_mask(cloud: Cloud, mask: np.ndarray, others: np.ndarray) -> np.ndarra
     trimap, region = _trimap(cloud, mask, others)
     rows, columns = region
     crop = np.ascontiguousarray(cloud.rgb[rows, columns, ::-1])
-    labels = np.ascontiguousarray(trimap[rows, columns])
+    labels = trimap.copy()
     scale = min(1.0, np.sqrt(MAX_ROI_PX / labels.size))
     if scale < 1:
         size = (max(8, round(crop.shape[1] * scale)), max(8, round(crop.shape[0] * scale)))
@@ -45,37 +45,37 @@ def refine_mask(cloud: Cloud, mask: np.ndarray, others: np.ndarray) -> np.ndarra
         size = (columns.stop - columns.start, rows.stop - rows.start)
         cut = (cv2.resize(cut * 255, size, interpolation=cv2.INTER_LINEAR) > 127).astype(np.uint8)
     out = np.zeros_like(mask)
-    out[rows, columns] = _smooth(cut, mask[rows, columns], trimap[rows, columns])
+    out[rows, columns] = _smooth(cut, mask[rows, columns], trimap)
     agreement = (out & mask).sum() / max(1, (out | mask).sum())
     return out if agreement >= MIN_AGREEMENT else None
 
 
 def _trimap(cloud: Cloud, mask: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """GrabCut labels (H, W) uint8 and the region to cut."""
+    """GrabCut labels uint8 of the region to cut, and that region."""
     import cv2
 
-    shape = mask.shape
     depth = float(np.median(cloud.depth_m[mask & cloud.known]))
     band = max(3, round(cloud.K_px[0, 0] * BAND_M / depth))
     hidden = max(2, int(np.ceil(2 * cloud.K_px[1, 1] * float(np.median(cloud.threshold_m[mask])) / depth)))
-    grown = cv2.dilate(mask.astype(np.uint8), _disk(band)) > 0
     margin = 2 * band + hidden
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     region = (
-        slice(max(0, rows[0] - margin), min(shape[0], rows[-1] + 1 + margin)),
-        slice(max(0, columns[0] - margin), min(shape[1], columns[-1] + 1 + margin)),
+        slice(max(0, rows[0] - margin), min(mask.shape[0], rows[-1] + 1 + margin)),
+        slice(max(0, columns[0] - margin), min(mask.shape[1], columns[-1] + 1 + margin)),
     )
+    mask, others, known, height_m = mask[region], others[region], cloud.known[region], cloud.height_m[region]
     foot = mask.copy()  # the lowest millimetres of an object look like support: leave them open
     for shift in range(1, hidden + 1):
         foot[shift:] |= mask[:-shift]
     distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
-    flat = cloud.known & (cloud.height_m < SUPPORT_BELOW_M)
-    elsewhere = cloud.known & (cloud.height_m > cloud.threshold_m) & ~mask
+    flat = known & (height_m < SUPPORT_BELOW_M)
+    elsewhere = known & (height_m > cloud.threshold_m[region]) & ~mask
     sure_background = ((flat & ~foot) | elsewhere) & (distance > 3)
-    sure_background |= ~(grown | foot) | (others & ~mask)
+    sure_background |= ((distance > band) & ~foot) | (others & ~mask)
     # Depth fattens thin things: what is sure is their core, half as wide as they are, or all but the band's half.
     depth_in = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    inner = depth_in > np.minimum(band / 2, CORE_SHARE * cv2.dilate(depth_in, _disk(band)))
+    widest = cv2.dilate(depth_in, np.ones((2 * band + 1, 2 * band + 1), np.uint8))
+    inner = depth_in > np.minimum(band / 2, CORE_SHARE * widest)
     labels = np.where(mask, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[sure_background] = cv2.GC_BGD
     labels[inner] = cv2.GC_FGD

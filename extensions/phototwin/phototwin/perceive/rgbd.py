@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,15 +33,6 @@ class RgbdConfig:
     min_area_m2: float = 1.5e-4
     max_size_m: float = 0.7
     horizontal_fov_deg: float = 60.0
-
-
-@dataclass(frozen=True, eq=False)
-class _Notes:
-    """Sentences gathered on the way."""
-
-    intrinsics: str
-    gravity: str = ""
-    segmentation: list[str] = field(default_factory=list)
 
 
 def perceive_rgbd(photo: Photo, config: RgbdConfig | None = None, seed: int = 0) -> Maps:
@@ -151,7 +142,9 @@ def _refine(cloud: Cloud, masks: np.ndarray, exact: list[bool]) -> tuple[np.ndar
     for i, mask in enumerate(masks):  # where two refined masks overlap, the depth decides
         out[i] &= ~claimed | mask
     taken = np.zeros(out.shape[1:], dtype=bool)
-    for mask in out:
+    for i, mask in enumerate(out):
+        if mask.sum() < 0.3 * masks[i].sum():  # the others took what colour gave it: depth alone is better than a scrap
+            mask |= masks[i]
         mask &= ~taken
         taken |= mask
     return out, f"The outline of {kept} of them is by depth alone, colour would not agree." if kept else ""
@@ -166,8 +159,7 @@ def _support_mask(cloud: Cloud, masks: np.ndarray) -> np.ndarray:
     flat &= cloud.depth_m <= cloud.max_depth_m
     median_m = float(np.median(cloud.depth_m[objects & cloud.known])) if (objects & cloud.known).any() else 0.7
     gap = max(3, round(cloud.K_px[0, 0] * SUPPORT_GAP_M / median_m))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * gap + 1, 2 * gap + 1))
-    near = cv2.dilate(np.asarray(objects, dtype=np.uint8), kernel) > 0
+    near = cv2.distanceTransform((~objects).astype(np.uint8), cv2.DIST_L2, 3) <= gap
     labels = cv2.connectedComponents((flat | objects).astype(np.uint8), connectivity=4)[1]
     reached = np.unique(labels[near & flat])
     return flat & np.isin(labels, reached[reached > 0])
