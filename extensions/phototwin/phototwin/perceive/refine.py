@@ -14,6 +14,7 @@ MAX_ROI_PX = 120_000  # larger crops are cut at lower resolution: GrabCut's time
 BAND_M = 0.012  # depth edges of stereo sensors are off by about this much
 SUPPORT_BELOW_M = 0.002
 CORE_SHARE = 0.6  # of the local half-width, beyond which a pixel is surely the object's
+MAX_GROWTH = 3.0  # a sensor may lose both edges of a thin thing, not more
 MIN_AGREEMENT = 0.6  # overlap with the mask by depth under which colour is not believed
 
 
@@ -46,8 +47,8 @@ def refine_mask(cloud: Cloud, mask: np.ndarray, others: np.ndarray) -> np.ndarra
         cut = (cv2.resize(cut * 255, size, interpolation=cv2.INTER_LINEAR) > 127).astype(np.uint8)
     out = np.zeros_like(mask)
     out[rows, columns] = _smooth(cut, mask[rows, columns], trimap)
-    agreement = (out & mask).sum() / max(1, (out | mask).sum())
-    return out if agreement >= MIN_AGREEMENT else None
+    agreement = (out & mask).sum() / max(1, ((out | mask) & cloud.known).sum())  # gaps in depth speak neither way
+    return out if agreement >= MIN_AGREEMENT and out.sum() < MAX_GROWTH * mask.sum() else None
 
 
 def _trimap(cloud: Cloud, mask: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
