@@ -104,6 +104,8 @@ def fit_object(
     (verdict, best) = judged[0]
     words = ", ".join(f"{'hollow ' if c.hollow else ''}{c.shape} {v.score:.3f}" for v, c in judged)
     evidence = f"{len(view.points_w)} depth points and the silhouette" if len(view.points_w) else "the silhouette only"
+    if depth_m is not None and not len(view.points_w):
+        evidence += " (too few depth readings on it)"
     notes = f"Fitted by {evidence}; lower is better: {words}{'; ' + best.note if best.note else ''}."
     return _in_object_frame(best, verdict, notes)
 

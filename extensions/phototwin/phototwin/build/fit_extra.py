@@ -108,7 +108,8 @@ def _appendage(
     if np.percentile(out[:, 0] - wall, 95) < MIN_REACH_M or np.ptp(out[:, 1]) < MIN_REACH_M:
         return None
     options = []
-    arc = _arc(out, radii_m, levels_m)
+    lost = 2 * view.px_m if len(view.points_w) else 0.0  # readings at depth edges were dropped
+    arc = _arc(out, radii_m, levels_m, lost)
     wide = float(np.clip(1.2 * np.subtract(*np.percentile(across, [92, 8])), *WIDE_M))
     if arc is not None:
         path, thick = arc
@@ -134,7 +135,9 @@ def _appendage(
     return options[best] if scores[best] > plain + 0.003 else None
 
 
-def _arc(out: np.ndarray, radii_m: np.ndarray, levels_m: np.ndarray, bins: int = 9) -> tuple[np.ndarray, float] | None:
+def _arc(
+    out: np.ndarray, radii_m: np.ndarray, levels_m: np.ndarray, lost_m: float, bins: int = 9
+) -> tuple[np.ndarray, float] | None:
     """Middle line (P, 2) reach and height of a handle through points (N, 2), rooted in the wall, and its thickness [m]."""
     low, high = np.percentile(out[:, 1], [2, 98])
     middle = (low + high) / 2
@@ -154,7 +157,7 @@ def _arc(out: np.ndarray, radii_m: np.ndarray, levels_m: np.ndarray, bins: int =
         path.append(eye + (inner + outer) / 2 * np.array([np.cos(mid), np.sin(mid)]))
     if len(path) < 4:
         return None
-    thick = float(np.clip(1.15 * np.median(spread), *THICK_M))
+    thick = float(np.clip(1.1 * np.median(spread) + lost_m, *THICK_M))
     ends = []
     for first, second in ((path[0], path[1]), (path[-1], path[-2])):
         root_z = float(

@@ -12,7 +12,7 @@ from phototwin.build.fit_view import LOW_M, MIN_POINTS, View
 from phototwin.frames import make_T, pixel_rays, rotation_z, transform
 
 CELLS = 96  # of the outline's grid along its longer side
-STATIONS = 24
+STATIONS = 40
 MIN_HEIGHT_M = 0.004
 HEIGHT_SHARES = (0.08, 0.15, 0.22, 0.3, 0.4, 0.5)  # thickness over width that is tried without depth
 USUAL_SHARE = 0.3

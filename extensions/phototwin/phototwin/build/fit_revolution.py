@@ -9,6 +9,7 @@ from phototwin.build.fit_solids import (
     POINT_SIGMA_M,
     Candidate,
     first_guess,
+    rim_edge,
     solve,
     some_points,
 )
@@ -27,6 +28,7 @@ CAVITY_M, CAVITY_SHARE = (
     0.004,
     0.06,
 )  # points this far below the surface, also as a share of the radius, are in a cavity
+RIM_SHOWN = 0.6  # share of the near rim with an edge in the photo
 OUTSIDE_M = 0.007  # points further out than this are a handle or a spout
 INNER_COS = 0.25  # normals that face the axis more than this are on an inner wall
 WALL_M = 0.004  # of a vessel whose wall's two sides are not both seen
@@ -165,6 +167,8 @@ def _candidates(
     wall, floor, note = _cavity(view, p, points, normals, bool(extras))
     if wall is None:
         return out
+    if len(points):
+        radii = _with_foot(view, p, radii, levels, floor, points, normals)
     hollow = shapes.merge([shapes.vessel(radii, levels, wall, floor), *extras])
     out.append(
         Candidate(
@@ -179,6 +183,23 @@ def _candidates(
     return out
 
 
+def _with_foot(
+    view: View,
+    p: np.ndarray,
+    radii: np.ndarray,
+    levels: np.ndarray,
+    floor: float,
+    points: np.ndarray,
+    normals: np.ndarray,
+) -> np.ndarray:
+    """Radii with a foot as wide as the inner floor where no outer point was seen that low: a plate stands, on no tip."""
+    out = points[:, :2] - p[:2]
+    outside = np.einsum("ij,ij->i", normals[:, :2], out) > 0.3 * np.linalg.norm(out, axis=1)
+    if np.sum(outside & (points[:, 2] - view.base_z < max(floor, 0.25 * float(levels[-1])))) >= 5:
+        return radii
+    return np.where(levels < floor, np.maximum(radii, np.interp(floor, levels, radii)), radii)
+
+
 def _cavity(
     view: View, p: np.ndarray, points: np.ndarray, normals: np.ndarray, has_handle: bool
 ) -> tuple[float | None, float, str]:
@@ -189,7 +210,7 @@ def _cavity(
     floor = max(1.2 * wall, 0.03 * tall)
     if not len(points):
         flaring = mouth > 1.12 * float(radii[:3].mean())
-        if (flaring or has_handle) and _near_rim_shows(view, p) and tall < 4 * mouth:
+        if (flaring or has_handle) and (rim_edge(view, p[:2], mouth, tall) or 0.0) > RIM_SHOWN and tall < 4 * mouth:
             return wall, floor, "open because it has a rim and " + ("widens upward" if flaring else "a handle")
         return None, floor, ""
     rho = np.linalg.norm(points[:, :2] - p[:2], axis=1)
@@ -204,25 +225,3 @@ def _cavity(
     if inside.sum() < max(6, 0.02 * len(points)) or mouth < 0.35 * radii.max():
         return None, floor, ""
     return wall, floor, "points inside the rim"
-
-
-def _near_rim_shows(view: View, p: np.ndarray) -> bool:
-    """True where the photo has an edge along the near half of the rim: inside and outside look different there."""
-    from phototwin.build.fit_solids import _sample
-
-    if view.edge is None:
-        return False
-    toward = -view.ahead_w[:2]
-    near = CIRCLE[CIRCLE @ toward > 0.5]
-    ring = np.concatenate([p[-3] * near + p[:2], np.full((len(near), 1), view.base_z + p[-2])], -1)
-    pixels = view.project(ring)
-    if np.ptp(pixels[:, 1]) + np.ptp(pixels[:, 0]) < 6:
-        return False
-    way = np.gradient(pixels, axis=0)
-    normal = np.stack([-way[:, 1], way[:, 0]], -1)
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
-    best = np.zeros(len(near))
-    for shift in (-2, -1, 0, 1, 2):
-        gradient = _sample(view.edge, pixels + shift * normal)
-        best = np.maximum(best, np.abs(np.einsum("ij,ij->i", gradient, normal)))
-    return float(np.mean(best > 0.35)) > 0.6

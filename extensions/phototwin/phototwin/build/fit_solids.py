@@ -22,6 +22,7 @@ LEAN_SIGMA_RAD = 0.02  # things stand upright to about a degree
 LEAN_SHOWN_DEG = 1.0
 HEIGHT_STARTS = (0.5, 0.65, 0.8, 1.2)  # of the height that the contour alone prefers
 BOX_COST, CYLINDER_COST = 0.012, 0.006  # a ball has fewer freedoms and costs nothing
+MISSING_RIM_COST = 0.06  # of a cylinder whose top has no edge towards the camera
 MISSING_EDGE_COST = 0.2  # of a box whose inner edges the photo does not show
 ARC = 2 * np.pi * np.arange(36) / 36
 CIRCLE = np.stack([np.cos(ARC), np.sin(ARC)], -1)
@@ -266,7 +267,30 @@ def fit_cylinder(view: View) -> tuple[Candidate, np.ndarray]:
     radius, tall = np.exp(p[2:])
     T = make_T(np.eye(3), np.array([p[0], p[1], view.base_z]))
     solid = shapes.revolution(np.array([radius, radius]), np.array([0.0, tall]))
-    return Candidate("cylinder", False, T, solid, CYLINDER_COST), np.array([p[0], p[1], radius, tall])
+    cost = CYLINDER_COST
+    shown = None if len(points) else rim_edge(view, p[:2], float(radius), float(tall))
+    if shown is not None:
+        cost += MISSING_RIM_COST * max(0.0, 1 - shown / 0.8)
+    return Candidate("cylinder", False, T, solid, cost), np.array([p[0], p[1], radius, tall])
+
+
+def rim_edge(view: View, center: np.ndarray, radius: float, tall: float) -> float | None:
+    """Share of a round top's near rim along which the photo has an edge; None where colour or the rim cannot be seen."""
+    if view.edge is None:
+        return None
+    near = CIRCLE[CIRCLE @ -view.ahead_w[:2] > 0.5]
+    near = near[np.argsort(near @ np.array([-view.ahead_w[1], view.ahead_w[0]]))]
+    pixels = view.project(np.concatenate([radius * near + center, np.full((len(near), 1), view.base_z + tall)], -1))
+    if np.ptp(pixels, axis=0).sum() < 6 or view.camera_w[2] < view.base_z + tall:
+        return None
+    way = np.gradient(pixels, axis=0)
+    normal = np.stack([-way[:, 1], way[:, 0]], -1)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
+    best = np.zeros(len(near))
+    for shift in (-2, -1, 0, 1, 2):
+        gradient = _sample(view.edge, pixels + shift * normal)
+        best = np.maximum(best, np.abs(np.einsum("ij,ij->i", gradient, normal)))
+    return float(np.mean(best > 0.35))
 
 
 def fit_sphere(view: View) -> Candidate:

@@ -15,6 +15,7 @@ LOW_M = 0.004  # points this close to the support belong to it
 JUMP_SHARE = 0.02  # depth steps over 2 % of the distance are edges: readings there are mixtures
 NORMAL_NEIGHBOURS = 30
 MIN_POINTS = 60
+WEAK_EDGE = 24.0  # 3 grey levels a pixel (a Sobel filter sums 8 of them): less is shading, not an edge
 SILHOUETTE_PX = 400  # smaller crops are drawn finer, so that the overlap of a 30 px cube means something
 
 
@@ -266,7 +267,7 @@ def _edges(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
     chosen = np.take_along_axis(gradient, best[..., None, None], axis=2)[:, :, 0]
     inner = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), dtype=np.uint8)) > 0
     inside = strength.max(axis=-1)[inner if inner.sum() > 30 else mask]
-    return chosen / max(float(np.percentile(inside, 92)), 12.0)
+    return chosen / max(float(np.percentile(inside, 92)), WEAK_EDGE)
 
 
 def polygon_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:

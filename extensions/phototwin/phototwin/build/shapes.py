@@ -15,7 +15,8 @@ from phototwin.scene import ConvexPiece
 
 ROUND_SEGMENTS = 48  # of a mesh: 0.2 % of the radius from a true circle
 PIECE_VERTICES = 64  # PhysX cooks a convex hull with at most 64 vertices on a GPU
-WALL_WEDGES = 16  # convex wedges around a hollow vessel's wall
+WALL_WEDGES = (16, 14, 12)  # convex wedges around a vessel's wall of one, two, three bands: 36 pieces at most
+BAND_SLACK = 0.3  # a band of wall may bend by this share of its thickness
 CONVEX_SLACK = 1.04  # neighbouring slices become one piece while its hull is at most 4 % larger than they are
 
 
@@ -310,9 +311,9 @@ def _disc_piece(profile: np.ndarray) -> ConvexPiece:
 
 
 def _wall_bands(outer: np.ndarray, tolerance_m: float) -> list[int]:
-    """Indices that cut a wall's profile (N, 2) into at most four bands that are straight within the tolerance."""
+    """Indices that cut a wall's profile (N, 2) into at most three bands that are straight within the tolerance."""
     cuts = [0, len(outer) - 1]
-    while len(cuts) < 5:
+    while len(cuts) < 4:
         worst, where = tolerance_m, -1
         for i, j in itertools.pairwise(cuts):
             chord = np.interp(outer[i : j + 1, 1], outer[[i, j], 1], outer[[i, j], 0])
@@ -327,17 +328,18 @@ def _wall_bands(outer: np.ndarray, tolerance_m: float) -> list[int]:
 
 def _wall_pieces(outer: np.ndarray, inner_m: np.ndarray) -> tuple[ConvexPiece, ...]:
     """Wedges of a vessel's wall: outer profile (N, 2) radius and height, inner radius (N,)."""
-    step = 2 * np.pi / WALL_WEDGES
+    thickness = float(np.median(outer[:, 0] - inner_m))
+    cuts = _wall_bands(outer, BAND_SLACK * thickness)
+    wedges = WALL_WEDGES[len(cuts) - 2]
+    step = 2 * np.pi / wedges
     widen_outer = np.sqrt((step / 2) / np.sin(step / 2))  # chords enclose the area of the arcs
     widen_inner = np.sqrt(step / np.sin(step))
-    thickness = float(np.median(outer[:, 0] - inner_m))
-    cuts = _wall_bands(outer, 0.35 * thickness)
     pieces = []
     for i, j in itertools.pairwise(cuts):
         r_out = outer[[i, j], 0] * widen_outer
         r_in = np.minimum(inner_m[[i, j]] * widen_inner, r_out - 0.3 * (outer[[i, j], 0] - inner_m[[i, j]]))
         height = outer[[i, j], 1]
-        for wedge in range(WALL_WEDGES):
+        for wedge in range(wedges):
             corners = []
             for radius, share in ((r_out, (0.0, 0.5, 1.0)), (r_in, (0.0, 1.0))):
                 for part in share:
