@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
+from phototwin.console import run_script
+from phototwin.errors import InputError
 from phototwin.frames import make_T, pixel_rays, rotation_z, transform
 from phototwin.images import save_depth, save_ids, save_rgb
 
 SAMPLE = Path(__file__).resolve().parents[1] / "usd_assets/sample"
 WOOD_PX_PER_M = 1200.0  # finer than the photo's finest millimetre per pixel
 PLANK_M = 0.145
+GLOSS = {"box": 0.25, "bowl": 0.2, "mug": 0.09, "table": 0.28, "wall": 0.6}  # GGX roughness: paint, glaze, oil, plaster
+HANDLE_RADIUS_M = 0.0055
+FLOOR_M = 0.006  # thickness of the bottom of bowl and mug
 MAX_BOUNCES = 7  # light between wall, table and objects has died out by then
 
 
@@ -42,7 +46,7 @@ class Args:
     """
 
     out: Path = SAMPLE
-    samples: int = 512
+    samples: int = 400
     seed: int = 7
 
 
@@ -59,7 +63,7 @@ def describe(seed: int) -> dict[str, Any]:
     }
     objects = [
         _object("green cube", "box", [0.045, 0.045, 0.045], [0.55, 0.09], 28.0, [0.035, 0.24, 0.055], edge_m=0.002),
-        _object("yellow cube", "box", [0.05, 0.05, 0.05], [0.60, -0.08], -17.0, [0.66, 0.42, 0.025], edge_m=0.002),
+        _object("yellow cube", "box", [0.05, 0.05, 0.05], [0.60, -0.08], -17.0, [0.68, 0.57, 0.035], edge_m=0.002),
         _object("red box", "box", [0.06, 0.04, 0.10], [0.76, 0.20], 62.0, [0.42, 0.022, 0.02], edge_m=0.001),
         _object("white bowl", "bowl", [0.14, 0.14, 0.055], [0.76, -0.23], 0.0, [0.66, 0.65, 0.62], wall_m=0.004),
         _object("blue mug", "mug", [0.102, 0.074, 0.09], [0.82, -0.01], -118.0, [0.02, 0.075, 0.30], wall_m=0.004),
@@ -75,7 +79,7 @@ def describe(seed: int) -> dict[str, Any]:
         "wall": {"x_w": 2.0, "color": [0.60, 0.58, 0.54]},
         "lights": lights,
         "ambient": [0.06, 0.063, 0.07],
-        "exposure": 1.75,
+        "exposure": 2.1,
         "noise": {"shot": 0.0016, "read": 0.0025},
         "objects": objects,
     }
@@ -158,36 +162,38 @@ def _grid_faces(rows: int, columns: int) -> np.ndarray:
 
 def object_mesh(item: dict[str, Any]) -> list[Surface]:
     """The surfaces of one described object in its own frame (origin at the centre of its bounding box)."""
-    x, y, z = item["size_m"]
     if item["shape"] == "box":
         return [rounded_box(item["size_m"], item["edge_m"])]
-    wall, radius = item["wall_m"], y / 2
-    lip = np.linspace(np.pi / 2 * 2, 0, 9)[:, None]
-    lip = wall / 2 * np.concatenate([-np.cos(lip), np.sin(lip)], 1)  # a half circle from the outside over the rim
-    t = np.linspace(0, 1, 40)
-    if item["shape"] == "bowl":
-        outer = np.stack([0.5 * radius + 0.5 * radius * np.sin(t * np.pi / 2) ** 0.9, (z - wall / 2) * t**1.6], -1)
-        floor = 0.005
-    else:
-        outer = np.stack([radius * (1 - 0.06 * (1 - t) ** 6), (z - wall / 2) * t], -1)
-        floor = 0.006
-    inner = outer[::-1] - [wall, 0.0]
-    inner = inner[inner[:, 1] > floor]
-    rim = np.array([radius - wall / 2, z - wall / 2]) + lip * [-1.0, 1.0]
-    bottom = np.stack([np.linspace(0, outer[0, 0], 8)[:-1], np.zeros(7)], -1)
-    inside = np.stack([np.linspace(inner[-1, 0], 0, 8), np.full(8, floor)], -1)
-    profile = np.concatenate([bottom, outer[:-1], rim, inner[1:], inside]) - [0.0, z / 2]
+    length, width, height = item["size_m"]
     # The body sits at one end of the bounding box when a handle takes the rest of it.
-    center = np.array([-(x - y) / 2, 0.0, 0.0])
-    points, normals, uv, faces = lathe(profile)
+    center = np.array([-(length - width) / 2, 0.0, 0.0])
+    profile = vessel_profile(item["shape"], width / 2, height, item["wall_m"])
+    points, normals, uv, faces = lathe(profile - [0.0, height / 2])
     parts = [(points + center, normals, uv, faces)]
-    if x > y:
-        grip = 0.0055
+    if length > width:
         angle = np.linspace(-np.pi / 2, np.pi / 2, 40)
-        reach, rise = x - y - grip + 0.004, 0.03
-        path = np.stack([radius - 0.004 + reach * np.cos(angle) ** 0.8, 0 * angle, rise * np.sin(angle)], -1)
-        parts.append(tube(path + center, grip))
+        inside = item["wall_m"]  # the ends of the handle are hidden in the wall
+        reach = length - width - HANDLE_RADIUS_M + inside
+        path = np.stack([width / 2 - inside + reach * np.cos(angle) ** 0.8, 0 * angle, height / 3 * np.sin(angle)], -1)
+        parts.append(tube(path + center, HANDLE_RADIUS_M))
     return parts
+
+
+def vessel_profile(shape: str, radius: float, height: float, wall: float) -> np.ndarray:
+    """Radius and height (P, 2) [m] of a bowl or mug that stands on z = 0: bottom, outside, rim, inside, floor."""
+    t = np.linspace(0, 1, 40)
+    shoulder = height - wall / 2  # where the round rim begins
+    if shape == "bowl":
+        outer = np.stack([0.5 * radius + 0.5 * radius * np.sin(t * np.pi / 2) ** 0.9, shoulder * t**1.6], -1)
+    else:
+        outer = np.stack([radius * (1 - 0.06 * (1 - t) ** 6), shoulder * t], -1)
+    inner = outer[::-1] - [wall, 0.0]
+    inner = inner[inner[:, 1] > FLOOR_M]
+    lip = np.linspace(0, np.pi, 9)
+    rim = np.array([radius - wall / 2, shoulder]) + wall / 2 * np.stack([np.cos(lip), np.sin(lip)], -1)
+    bottom = np.stack([np.linspace(0, outer[0, 0], 8)[:-1], np.zeros(7)], -1)
+    floor = np.stack([np.linspace(inner[-1, 0], 0, 8), np.full(8, FLOOR_M)], -1)
+    return np.concatenate([bottom, outer[:-1], rim, inner[1:], floor])
 
 
 # ---------------------------------------------------------------- textures: (H, W, 3) linear RGB
@@ -242,42 +248,24 @@ def paint_texture(color: list[float], seed: int, key: str, side_m: float, label:
 
 def load_mitsuba() -> Any:
     """Mitsuba with the variant that runs everywhere: scalar, without LLVM or a GPU."""
-    import mitsuba as mi
-
+    try:
+        import mitsuba as mi
+    except ImportError as error:
+        raise InputError(
+            "Mitsuba is not installed: run this with ./isaaclab.sh -p, or install phototwin[truth]."
+        ) from error
     mi.set_variant("scalar_rgb")
     mi.set_log_level(mi.LogLevel.Error)
     return mi
 
 
 def build(truth: dict[str, Any], width: int, samples: int) -> Any:
-    """The Mitsuba scene of a description, ``width`` pixels wide; the shapes' ids are the object keys, "table" and "wall"."""
+    """The Mitsuba scene of a description, ``width`` pixels wide; ids of shapes start with the object's key, "table" or "wall"."""
     mi = load_mitsuba()
-    camera, table, wall = truth["camera"], truth["table"], truth["wall"]
-    height = round(camera["height"] * width / camera["width"])
-    K, T = np.array(camera["K_px"]), np.array(camera["T_world_camera"])
-    # Mitsuba's camera looks along +Z with +X to the left and +Y up: half a turn about Z from OpenCV's.
-    to_world = mi.ScalarTransform4f((T @ np.diag([-1.0, -1.0, 1.0, 1.0])).tolist())
     value: dict[str, Any] = {
         "type": "scene",
         "integrator": {"type": "path", "max_depth": MAX_BOUNCES},
-        "sensor": {
-            "type": "perspective",
-            "fov_axis": "x",
-            "fov": float(np.rad2deg(2 * np.arctan(camera["width"] / 2 / K[0, 0]))),
-            "principal_point_offset_x": -(K[0, 2] / camera["width"] - 0.5),
-            "principal_point_offset_y": -(K[1, 2] / camera["height"] - 0.5),
-            "near_clip": 0.01,
-            "far_clip": 100.0,
-            "to_world": to_world,
-            "film": {
-                "type": "hdrfilm",
-                "width": width,
-                "height": height,
-                "pixel_format": "rgb",
-                "rfilter": {"type": "gaussian"},
-            },
-            "sampler": {"type": "independent", "sample_count": samples, "seed": truth["seed"]},
-        },
+        "sensor": _sensor(mi, truth["camera"], width, samples),
         "ambient": {"type": "constant", "radiance": {"type": "rgb", "value": truth["ambient"]}},
     }
     for light in truth["lights"]:
@@ -288,22 +276,48 @@ def build(truth: dict[str, Any], width: int, samples: int) -> Any:
             "to_world": frame @ mi.ScalarTransform4f().scale([half[0], half[1], 1.0]),
             "emitter": {"type": "area", "radiance": {"type": "rgb", "value": light["radiance"]}},
         }
-    table_size = table["size_m"]
-    wood = wood_texture(table_size[0], table_size[1], truth["seed"])
-    T_table = make_T(rotation_z(np.deg2rad(table["yaw_deg"])), np.array([*table["center_w"], -table_size[2] / 2]))
-    value["table"] = _shape(mi, "table", rounded_box(table_size, table["edge_m"]), T_table, wood, table_size[:2], 0.28)
-    corner = np.array([[0, -3, -1], [0, 3, -1], [0, 3, 2], [0, -3, 2]], dtype=float)
-    flat = (corner, np.tile([-1.0, 0.0, 0.0], (4, 1)), corner[:, 1:], np.array([[0, 2, 1], [0, 3, 2]]))
-    plaster = paint_texture(wall["color"], truth["seed"], "wall", 0.08)
-    value["wall"] = _shape(mi, "wall", flat, make_T(np.eye(3), np.array([wall["x_w"], 0, 0])), plaster, [0.7, 0.7], 0.6)
+    value |= _room(mi, truth)
     for item in truth["objects"]:
         side = 0.1 if item["shape"] == "box" else 1.0
         paint = paint_texture(item["color"], truth["seed"], item["key"], 0.05, label=item["key"] == "red_box")
-        gloss = {"box": 0.25, "bowl": 0.2, "mug": 0.09}[item["shape"]]
         for i, part in enumerate(object_mesh(item)):
             name = f"{item['key']}-{i}"
-            value[name] = _shape(mi, name, part, np.array(item["T_world_object"]), paint, [side, side], gloss)
+            T = np.array(item["T_world_object"])
+            value[name] = _shape(mi, name, part, T, paint, [side, side], GLOSS[item["shape"]])
     return mi.load_dict(value)
+
+
+def _sensor(mi: Any, camera: dict[str, Any], width: int, samples: int) -> dict[str, Any]:
+    """The described camera; its principal point is the middle of the image."""
+    T = np.array(camera["T_world_camera"])
+    film = {"type": "hdrfilm", "width": width, "height": round(camera["height"] * width / camera["width"])}
+    return {
+        "type": "perspective",
+        "fov_axis": "x",
+        "fov": float(np.rad2deg(2 * np.arctan(camera["width"] / 2 / camera["K_px"][0][0]))),
+        "near_clip": 0.01,
+        "far_clip": 100.0,
+        # Mitsuba's camera looks along +Z with +X to the left and +Y up: half a turn about Z from OpenCV's.
+        "to_world": mi.ScalarTransform4f((T @ np.diag([-1.0, -1.0, 1.0, 1.0])).tolist()),
+        "film": {**film, "pixel_format": "rgb", "rfilter": {"type": "gaussian"}},
+        "sampler": {"type": "independent", "sample_count": samples},
+    }
+
+
+def _room(mi: Any, truth: dict[str, Any]) -> dict[str, Any]:
+    """Table and wall."""
+    table, wall = truth["table"], truth["wall"]
+    size = table["size_m"]
+    wood = wood_texture(size[0], size[1], truth["seed"])
+    T_table = make_T(rotation_z(np.deg2rad(table["yaw_deg"])), np.array([*table["center_w"], -size[2] / 2]))
+    T_wall = make_T(np.eye(3), np.array([wall["x_w"], 0.0, 0.0]))
+    corners = np.array([[0, -3, -1], [0, 3, -1], [0, 3, 2], [0, -3, 2]], dtype=float)
+    flat = (corners, np.tile([-1.0, 0.0, 0.0], (4, 1)), corners[:, 1:], np.array([[0, 2, 1], [0, 3, 2]]))
+    plaster = paint_texture(wall["color"], truth["seed"], "wall", 0.08)
+    return {
+        "table": _shape(mi, "table", rounded_box(size, table["edge_m"]), T_table, wood, size[:2], GLOSS["table"]),
+        "wall": _shape(mi, "wall", flat, T_wall, plaster, [0.7, 0.7], GLOSS["wall"]),
+    }
 
 
 def _shape(
@@ -373,8 +387,8 @@ def trace(truth: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return depth, ids
 
 
-def write_sample(args: Args) -> None:
-    """Write photo, depth, masks, camera and truth into ``args.out``."""
+def main(args: Args) -> int:
+    """Write photo, depth, masks, camera and truth; returns the exit status."""
     truth = describe(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     depth, ids = trace(truth)
@@ -388,7 +402,8 @@ def write_sample(args: Args) -> None:
     (args.out / "camera.json").write_text(json.dumps(camera, indent=1) + "\n")
     (args.out / "truth.json").write_text(json.dumps(truth | {"samples": args.samples}, indent=1) + "\n")
     print(f"Wrote {args.out}: photo.png, depth.png, masks.png, camera.json, truth.json")
+    return 0
 
 
 if __name__ == "__main__":
-    write_sample(tyro.cli(Args, description=__doc__))
+    run_script(Args, main)

@@ -114,7 +114,7 @@ def test_a_robot_can_work_on_it(truth, images):
 
 def test_colours_are_those_of_the_names(truth, images):
     rgb, _, ids = images
-    hues = {"red": (340, 20), "yellow": (30, 65), "green": (90, 160), "blue": (200, 250)}
+    hues = {"red": (340, 20), "yellow": (44, 65), "green": (90, 160), "blue": (200, 250)}
     hsv = np.asarray(Image.fromarray(rgb).convert("HSV")).astype(float) * [360 / 255, 1 / 255, 1 / 255]
     for i, item in enumerate(truth["objects"]):
         hue, saturation, value = np.median(hsv[ids == i + 1], axis=0)
@@ -123,7 +123,7 @@ def test_colours_are_those_of_the_names(truth, images):
             assert saturation < 0.25 and value > 0.55
             continue
         low, high = hues[word]
-        assert saturation > 0.5
+        assert saturation > 0.4
         assert low <= hue <= high if low < high else hue >= low or hue <= high, (item["name"], hue)
     assert rgb[ids == 0].std() > 10 and (rgb == 255).all(-1).mean() < 0.01  # texture, and no burnt-out area
 
@@ -147,9 +147,21 @@ def test_meshes_are_closed_and_fill_their_boxes(truth, maker):
         assert np.allclose(high - low, item["size_m"], atol=0.0015), (item["name"], high - low)
 
 
+@pytest.mark.parametrize("shape", ["bowl", "mug"])
+def test_vessel_profiles_do_not_cross_themselves(maker, shape):
+    """Out, up, over the rim, down and back to the axis: heights rise to one maximum, radii never jump."""
+    profile = maker.vessel_profile(shape, 0.05, 0.06, 0.004)
+    top = profile[:, 1].argmax()
+    assert (np.diff(profile[: top + 1, 1]) >= -1e-12).all() and (np.diff(profile[top:, 1]) <= 1e-12).all()
+    assert profile[0, 0] == profile[-1, 0] == 0 and np.isclose(profile[:, 1].max(), 0.06)
+    assert np.abs(np.diff(profile[15:-10], axis=0)).max() < 0.005
+    before, after = profile[top - 4 : top], profile[top + 1 : top + 5][::-1]
+    assert (before[:, 0] > after[:, 0]).all()
+
+
 def test_a_small_render_of_the_truth_is_the_photo(truth, images, maker):
     pytest.importorskip("mitsuba")
-    small = maker.render(truth, 64, 24)
+    small = maker.render(truth, 64, 16)
     photo = images[0].astype(float) / 255
     linear = np.where(photo <= 0.04045, photo / 12.92, ((photo + 0.055) / 1.055) ** 2.4)
     height, width = small.shape[:2]
