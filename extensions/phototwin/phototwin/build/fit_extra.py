@@ -13,6 +13,8 @@ from phototwin.frames import invert, transform
 OUTSIDE_M = 0.007
 MIN_EXTRA_POINTS = 12
 MIN_REACH_M = 0.010  # less is the body's own irregularity
+FACING = 0.35  # sine of the angle below which a plane counts as seen edge-on
+REACH_SLACK_M = 0.012  # how far a handle may go on past its last depth readings
 SAME_SIDE_RAD = 0.6  # parts closer in direction are one handle, seen in pieces
 WIDE_M = (0.006, 0.022)  # a handle's width across its plane
 THICK_M = (0.005, 0.018)
@@ -29,12 +31,12 @@ def fit_appendages(
         rho = np.linalg.norm(local[:, :2], axis=1)
         local = local[rho > np.interp(local[:, 2], levels_m, radii_m) + OUTSIDE_M]
     else:
-        local = _points_from_silhouette(view, T_world_fit, missing)
+        local = _points_from_silhouette(view, T_world_fit, missing, view.ahead_w)
     solids, words = [], []
     for group in _groups(local, radii_m, levels_m):
         if len(group) < MIN_EXTRA_POINTS:
             continue
-        made = _appendage(view, T_world_fit, group, radii_m, levels_m)
+        made = _appendage(view, T_world_fit, group, radii_m, levels_m, missing)
         if made is not None:
             solids.append(made[0])
             words.append(made[1])
@@ -47,8 +49,10 @@ def _grown(mask: np.ndarray) -> np.ndarray:
     return cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), dtype=np.uint8)) > 0
 
 
-def _points_from_silhouette(view: View, T_world_fit: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Pixels beside the body, lifted to the vertical plane through the axis that faces the camera, fit frame (N, 3)."""
+def _points_from_silhouette(
+    view: View, T_world_fit: np.ndarray, missing: np.ndarray, normal_w: np.ndarray
+) -> np.ndarray:
+    """Pixels beside the body, lifted to the vertical plane through the axis with that normal, fit frame (N, 3)."""
     import cv2
 
     count, labels, stats, _ = cv2.connectedComponentsWithStats(missing.astype(np.uint8), connectivity=8)
@@ -61,10 +65,11 @@ def _points_from_silhouette(view: View, T_world_fit: np.ndarray, missing: np.nda
         return np.zeros((0, 3))
     K, R = view.K_px, view.T_camera_world[:3, :3]
     rays = np.stack([(u + 0.5 - K[0, 2]) / K[0, 0], (v + 0.5 - K[1, 2]) / K[1, 1], np.ones(len(u))], -1) @ R
+    slant = rays @ normal_w
+    if np.abs(slant).min() < FACING * float(np.linalg.norm(rays, axis=1).max()) or np.ptp(np.sign(slant)) > 0:
+        return np.zeros((0, 3))  # the plane is seen edge-on
     origin = T_world_fit[:3, 3]
-    facing = view.ahead_w
-    reach = np.dot(origin - view.camera_w, facing) / np.maximum(rays @ facing, 1e-6)
-    points = view.camera_w + rays * reach[:, None] - origin
+    points = view.camera_w + rays * (np.dot(origin - view.camera_w, normal_w) / slant)[:, None] - origin
     return points[points[:, 2] > 0]
 
 
@@ -97,8 +102,14 @@ def _groups(points: np.ndarray, radii_m: np.ndarray, levels_m: np.ndarray) -> li
 
 
 def _appendage(
-    view: View, T_world_fit: np.ndarray, group: np.ndarray, radii_m: np.ndarray, levels_m: np.ndarray
+    view: View,
+    T_world_fit: np.ndarray,
+    group: np.ndarray,
+    radii_m: np.ndarray,
+    levels_m: np.ndarray,
+    missing: np.ndarray,
 ) -> tuple[shapes.Solid, str] | None:
+    """The better of a bent rod and a lump through points (N, 3), or None where neither helps the silhouette."""
     direction = np.median(group[:, :2] / np.linalg.norm(group[:, :2], axis=1, keepdims=True), axis=0)
     direction /= np.linalg.norm(direction)
     side = np.array([-direction[1], direction[0], 0.0])
@@ -108,8 +119,7 @@ def _appendage(
     if np.percentile(out[:, 0] - wall, 95) < MIN_REACH_M or np.ptp(out[:, 1]) < MIN_REACH_M:
         return None
     options = []
-    lost = 2 * view.px_m if len(view.points_w) else 0.0  # readings at depth edges were dropped
-    arc = _arc(out, radii_m, levels_m, lost)
+    arc = _arc(_outline_in_plane(view, T_world_fit, missing, direction, out), radii_m, levels_m)
     wide = float(np.clip(1.2 * np.subtract(*np.percentile(across, [92, 8])), *WIDE_M))
     if arc is not None:
         path, thick = arc
@@ -135,9 +145,21 @@ def _appendage(
     return options[best] if scores[best] > plain + 0.003 else None
 
 
-def _arc(
-    out: np.ndarray, radii_m: np.ndarray, levels_m: np.ndarray, lost_m: float, bins: int = 9
-) -> tuple[np.ndarray, float] | None:
+def _outline_in_plane(
+    view: View, T_world_fit: np.ndarray, missing: np.ndarray, direction: np.ndarray, out: np.ndarray
+) -> np.ndarray:
+    """Reach and height (N, 2) of the mask's pixels beside the body on the measured side: they have no gaps as depth has."""
+    side_w = np.array([-direction[1], direction[0], 0.0])
+    lifted = _points_from_silhouette(view, T_world_fit, missing, side_w)
+    if not len(lifted):
+        return out
+    flat = np.stack([lifted[:, :2] @ direction, lifted[:, 2]], -1)
+    low, high = out.min(axis=0) - REACH_SLACK_M, out.max(axis=0) + REACH_SLACK_M
+    flat = flat[((flat > low) & (flat < high)).all(axis=1)]
+    return flat if len(flat) >= MIN_EXTRA_POINTS else out
+
+
+def _arc(out: np.ndarray, radii_m: np.ndarray, levels_m: np.ndarray, bins: int = 9) -> tuple[np.ndarray, float] | None:
     """Middle line (P, 2) reach and height of a handle through points (N, 2), rooted in the wall, and its thickness [m]."""
     low, high = np.percentile(out[:, 1], [2, 98])
     middle = (low + high) / 2
@@ -157,7 +179,7 @@ def _arc(
         path.append(eye + (inner + outer) / 2 * np.array([np.cos(mid), np.sin(mid)]))
     if len(path) < 4:
         return None
-    thick = float(np.clip(1.1 * np.median(spread) + lost_m, *THICK_M))
+    thick = float(np.clip(1.15 * np.median(spread), *THICK_M))
     ends = []
     for first, second in ((path[0], path[1]), (path[-1], path[-2])):
         root_z = float(

@@ -144,8 +144,9 @@ def _loft(
         yaw += np.pi / 2
         local = (cells_w - center) @ rotation_z(yaw)[:2, :2]
     x0, x1 = local[:, 0].min() - cell_m / 2, local[:, 0].max() + cell_m / 2
-    half = max((x1 - x0) / STATIONS / 2, 0.75 * cell_m)
-    x = np.linspace(x0, x1, STATIONS + 1)
+    count = int(np.clip((x1 - x0) / (2 * max(cell_m, view.px_m)), 8, STATIONS))  # finer would copy the mask's pixels
+    half = max((x1 - x0) / count / 2, 0.75 * cell_m)
+    x = np.linspace(x0, x1, count + 1)
     along = ((at_w - center) @ rotation_z(yaw)[:2, :2])[:, 0]
     left, right, tall = (np.full(len(x), np.nan) for _ in range(3))
     for k, station in enumerate(x):
