@@ -132,7 +132,7 @@ def test_isaac_lab_lerobot_and_robomimic_read_it(whole):
     obs_utils.initialize_obs_utils_with_obs_specs({"obs": {"low_dim": ["joint_pos", "tcp_pose"], "rgb": ["rgb"]}})
     dataset = SequenceDataset(
         str(demos / "episodes.hdf5"), obs_keys=("joint_pos", "tcp_pose", "rgb"), dataset_keys=("actions",),
-        hdf5_cache_mode=None, hdf5_load_next_obs=False, seq_length=4,
+        hdf5_cache_mode=None, load_next_obs=False, seq_length=4,
     )  # fmt: skip
     assert dataset[0]["obs"]["rgb"].shape == (4, 64, 64, 3)
     frames = LeRobotDataset("phototwin", root=demos / "lerobot", video_backend="pyav")

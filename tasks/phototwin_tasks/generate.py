@@ -24,7 +24,7 @@ from phototwin.scene import load_scene
 
 if TYPE_CHECKING:
     from phototwin_tasks.rollout import Compositor
-    from phototwin_tasks.twin_env import TwinEnv, TwinEnvCfg
+    from phototwin_tasks.twin_env import TwinEnv
 
 PHYSICS = ("ovphysx", "newton_mjwarp", "isaacsim_physx")
 RENDERERS = ("newton_warp", "ovrtx", "isaacsim_rtx")

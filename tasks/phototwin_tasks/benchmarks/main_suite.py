@@ -12,6 +12,7 @@ from pathlib import Path
 
 from phototwin.pipeline import SAMPLE
 from phototwin_tasks.benchmarks import REPOSITORY, Measure
+from phototwin_tasks.benchmarks.read_back import measure_read_back
 
 ENGINES = ("ovphysx", "newton_mjwarp")
 TIMEOUT_S = 1500
@@ -61,6 +62,8 @@ def measure(data: Path | None, quick: bool) -> Iterator[Measure]:
                 twin = out / "twin" if twin is None and (out / "twin").is_dir() else twin
                 if twin is None:
                     break
+                if engine == ENGINES[0] and "error" not in facts:
+                    yield from measure_read_back(scene.name, twin, out / "demos", Path(folder))
 
 
 def source_arguments(scene: MainScene, data: Path | None, scratch: Path) -> list[str]:
