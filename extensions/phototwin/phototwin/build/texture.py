@@ -22,6 +22,10 @@ DEPTH_TOLERANCE = 0.02
 RIM_SHARE = 0.08
 """Where the fit reaches beyond the mask by less than this share of its size, the nearest pixel inside is taken."""
 NEIGHBOURS = 12
+NORMAL_WEIGHT = 0.3
+"""Two points that face opposite ways are as unlike as two that are this much, doubled, of the object's size apart."""
+SEAM_SHARE = 0.1
+"""Guessed colours fade into seen ones over this share of the object's size."""
 CELLS_PER_SIDE = 64
 """Unseen texels are coloured in cells this fine along the object's longest side."""
 
@@ -223,37 +227,40 @@ def _draw_flat(uv: np.ndarray, width: int, height: int) -> Raster:
 
 def _look_up(view: View, points_o: np.ndarray, normals_o: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Photo colours (N, 3) of surface points, and where they are really seen (N,)."""
-    points_c = transform(view.T_camera_object, points_o)
-    normals_c = normals_o @ view.T_camera_object[:3, :3].T
-    cosine = -(points_c * normals_c).sum(1) / np.maximum(np.linalg.norm(points_c, axis=1), 1e-9)
-    in_front = points_c[:, 2] > 1e-3
-    pixels = project(view.K_px, np.where(in_front[:, None], points_c, [0.0, 0.0, 1.0]))
+    colors, seen = np.zeros((len(points_o), 3), np.float32), np.zeros(len(points_o), bool)
+    eye_o = invert(view.T_camera_object)[:3, 3]
+    towards = eye_o - points_o
+    cosine = np.einsum("ij,ij->i", towards, normals_o)
+    facing = np.flatnonzero(cosine > MIN_COSINE * np.sqrt(np.einsum("ij,ij->i", towards, towards)))
+    points_c = transform(view.T_camera_object, points_o[facing])
+    ahead = points_c[:, 2] > 1e-3
+    facing, points_c = facing[ahead], points_c[ahead]
+    pixels = project(view.K_px, points_c)
     height, width = view.depth_m.shape
-    inside = in_front & (pixels >= 0).all(1) & (pixels[:, 0] < width) & (pixels[:, 1] < height)
+    inside = (pixels >= 0).all(1) & (pixels[:, 0] < width) & (pixels[:, 1] < height)
     column, row = np.where(inside[:, None], pixels, 0).astype(int).T
-    behind = points_c[:, 2] - view.depth_m[row, column]
     clean_row, clean_column = view.clean[:, row, column]
-    seen = inside & (cosine > MIN_COSINE) & (clean_row >= 0)
-    seen &= (view.depth_m[row, column] > 0) & (np.abs(behind) < view.tolerance_m)
+    behind = np.abs(points_c[:, 2] - view.depth_m[row, column])
+    ok = inside & (clean_row >= 0) & (view.depth_m[row, column] > 0) & (behind < view.tolerance_m)
     aside = np.stack([clean_column - column, clean_row - row], -1)
-    colors = np.zeros((len(points_o), 3), np.float32)
-    colors[seen] = _sample(view.rgb, pixels[seen] + aside[seen])
+    colors[facing[ok]] = _sample(view.rgb, pixels[ok] + aside[ok])
+    seen[facing[ok]] = True
     return colors, seen
 
 
 def _symmetries(shape: str, T_camera_object: np.ndarray) -> list[np.ndarray]:
     """Linear maps (3, 3) of the object onto itself, most plausible first."""
     mirror_x, mirror_y, mirror_z = np.diag([-1.0, 1, 1]), np.diag([1.0, -1, 1]), np.diag([1.0, 1, -1])
-    maps = []
     if shape in ("cylinder", "sphere", "revolution"):
         # Behind the axis is what is before it: no seam where the seen part ends.
         away = np.array([*T_camera_object[2, :2], 0.0])
         away = away / np.linalg.norm(away) if np.linalg.norm(away) > 1e-6 else np.array([1.0, 0, 0])
-        maps.append(np.eye(3) - 2 * np.outer(away, away))
+        behind = np.eye(3) - 2 * np.outer(away, away)
+        return [behind, mirror_z, behind @ mirror_z] if shape == "cylinder" else [behind]
     if shape == "extrusion":  # its ends differ: a spoon's bowl is not its handle
         return [mirror_y, mirror_z]
     # Half a turn keeps print readable, a mirror image does not.
-    return [*maps, mirror_x @ mirror_y, mirror_y, mirror_x, mirror_x @ mirror_z, mirror_y @ mirror_z, mirror_z]
+    return [mirror_x @ mirror_y, mirror_y, mirror_x, mirror_x @ mirror_z, mirror_y @ mirror_z, mirror_z]
 
 
 def _complete(
@@ -270,24 +277,31 @@ def _complete(
         clean = (view.clean == np.indices(view.depth_m.shape)).all(0)
         pixels = view.rgb[clean]
         return np.broadcast_to(np.median(pixels, axis=0) if len(pixels) else 128.0, colors.shape).astype(np.float32)
+    # Points are alike where they are near and face the same way: the inside of a cup is not its outside.
+    place = np.concatenate([points_o / size, NORMAL_WEIGHT * normals_o], 1)
     if not known.all():
-        colors[~known] = _from_neighbours(points_o[known], colors[known], points_o[~known], size)
+        colors[~known] = _from_neighbours(place[known], colors[known], place[~known])[0]
+    if not seen.all():
+        # What was guessed gives way to what was seen, so that no seam shows where the guess begins.
+        alike, distance = _from_neighbours(place[seen], colors[seen], place[~seen])
+        share = np.clip(1 - distance / SEAM_SHARE, 0, 1)[:, None]
+        colors[~seen] += share * (alike - colors[~seen])
     return colors
 
 
-def _from_neighbours(known_o: np.ndarray, colors: np.ndarray, wanted_o: np.ndarray, size: float) -> np.ndarray:
-    """Colours (M, 3) by inverse distance over the nearest known points, computed once per small cell."""
+def _from_neighbours(known: np.ndarray, colors: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (M, 3) by inverse distance over the nearest known places (N, 6), once per small cell, and the nearest's distance (M,)."""
     from scipy.spatial import cKDTree
 
-    thin = slice(None, None, max(1, len(known_o) // 20000))
-    cells, member = np.unique(np.floor(wanted_o / size * CELLS_PER_SIDE), axis=0, return_inverse=True)
-    centres = (cells + 0.5) * size / CELLS_PER_SIDE
-    count = min(NEIGHBOURS, len(known_o[thin]))
-    distance, index = cKDTree(known_o[thin]).query(centres, k=count)
-    weight = 1.0 / (distance.reshape(len(cells), count) + 0.25 * size / CELLS_PER_SIDE)
-    near = colors[thin][index.reshape(len(cells), count)]
-    mean = (near * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
-    return mean[member.reshape(-1)].astype(np.float32)
+    thin = slice(None, None, max(1, len(known) // 20000))
+    key = np.floor(wanted * CELLS_PER_SIDE).astype(np.int64) + 512
+    _, first, member = np.unique(key @ (1 << 10 * np.arange(6)), return_index=True, return_inverse=True)
+    count = min(NEIGHBOURS, len(known[thin]))
+    distance, index = cKDTree(known[thin]).query(wanted[first], k=count)
+    distance, index = distance.reshape(len(first), count), index.reshape(len(first), count)
+    weight = 1.0 / (distance + 0.25 / CELLS_PER_SIDE)
+    mean = (colors[thin][index] * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
+    return mean[member.reshape(-1)].astype(np.float32), distance[:, 0][member.reshape(-1)].astype(np.float32)
 
 
 def _spread(texture: np.ndarray, where: np.ndarray) -> np.ndarray:
