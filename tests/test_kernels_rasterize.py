@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import warp as wp
+
 from phototwin.frames import pixel_rays
 from phototwin.kernels.rasterize import NEAR_M, rasterize
 
@@ -73,6 +74,19 @@ def test_a_fine_grid_leaves_no_gap(shift_z):
     assert (raster.face >= 0).all()
     hits = (points_c[faces[raster.face]] * raster.bary[..., None]).sum(2)
     np.testing.assert_allclose(hits, pixel_rays(K_PX, WIDTH, HEIGHT) * raster.depth_m[..., None], atol=3e-4 * shift_z)
+
+
+def test_rays_through_vertices_are_not_lost():
+    """A grid whose vertices project exactly to pixel centres, at uneven depths."""
+    v, u = np.mgrid[0:HEIGHT:3, 0:WIDTH:3] + 0.5
+    z = np.random.default_rng(0).uniform(1, 1.02, u.shape)
+    points_c = np.stack([(u - K_PX[0, 2]) / K_PX[0, 0] * z, (v - K_PX[1, 2]) / K_PX[1, 1] * z, z], -1).reshape(-1, 3)
+    index = np.arange(u.size).reshape(u.shape)
+    a, b, c, d = (i.reshape(-1) for i in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]))
+    faces = np.concatenate([np.stack([a, d, c], 1), np.stack([a, c, b], 1)])
+    raster = rasterize(points_c, faces, K_PX, WIDTH, HEIGHT)
+    assert (raster.face[1 : HEIGHT - 3, 1 : WIDTH - 3] >= 0).all()
+    assert raster.bary.min() >= 0
 
 
 def test_pixel_centres_decide():

@@ -14,6 +14,8 @@ import warp as wp
 NEAR_M = 0.005
 """What is closer to the camera than this is cut away [m]."""
 NO_HIT = 0xFFFFFFFFFFFFFFFF
+EDGE_SLACK = wp.constant(1.0e-5)
+"""A ray this close (in barycentric weight) beside an edge counts as on it: rounding must not lose rays that pass through a vertex."""
 GPU_SPAN = 8
 """Pixels per resolving thread on CUDA; on the CPU a thread takes a whole row, launches being serial there."""
 
@@ -44,14 +46,14 @@ def edge_plane(points_c: wp.array(dtype=wp.vec3), a: int, b: int) -> wp.vec3:
 
 @wp.func
 def bary_of_ray(ray: wp.vec3, n0: wp.vec3, n1: wp.vec3, n2: wp.vec3) -> wp.vec3:
-    """Barycentric weights where the ray meets the triangle whose edge planes are given; negative weights or all 0: it does not.
+    """Barycentric weights where the ray meets the triangle whose edge planes are given; a negative weight: it does not.
 
     Source: Olano and Greer (1997), rasterisation in homogeneous coordinates, which needs no clipping.
     """
     w = wp.vec3(wp.dot(n0, ray), wp.dot(n1, ray), wp.dot(n2, ray))
     total = w[0] + w[1] + w[2]
     if total == 0.0:
-        return wp.vec3(0.0, 0.0, 0.0)
+        return wp.vec3(-1.0, -1.0, -1.0)
     return w / total
 
 
@@ -111,7 +113,7 @@ def draw_triangles_kernel(
                 (float(x) + 0.5 - intrinsics[2]) / intrinsics[0], (float(y) + 0.5 - intrinsics[3]) / intrinsics[1], 1.0
             )
             w = bary_of_ray(ray, n0, n1, n2)
-            if w[0] >= 0.0 and w[1] >= 0.0 and w[2] >= 0.0:
+            if wp.min(w) >= -EDGE_SLACK:
                 z = w[0] * p0[2] + w[1] * p1[2] + w[2] * p2[2]
                 if z >= near:
                     # Bits of positive floats sort like the floats: one atomic keeps nearest depth and its face.
@@ -150,9 +152,11 @@ def resolve_pixels_kernel(
             )
             depth_out[y, x] = wp.cast(wp.uint32(key >> wp.uint64(32)), wp.float32)
             face_out[y, x] = face
-            bary_out[y, x] = bary_of_ray(
+            w = bary_of_ray(
                 ray, edge_plane(points_c, i1, i2), edge_plane(points_c, i2, i0), edge_plane(points_c, i0, i1)
             )
+            w = wp.max(w, wp.vec3(0.0, 0.0, 0.0))
+            bary_out[y, x] = w / (w[0] + w[1] + w[2])
 
 
 def rasterize(
