@@ -57,6 +57,12 @@ MAX_CONCAVE, TWO_CHROMA, TWO_SHARE = 0.88, 25.0, 0.12
 """Two things in one region: it fills less than this of its hull, two chromas differ by this much, each has this share of it."""
 STEP_FLOOR, STEP_SIGMAS, MIN_OUTLINED = 10.0, 2.5, 0.7
 """An object's outline steps by this much [Lab units; deviations of the texture] along at least this share of it; glare and shade fade."""
+MIN_OUTLINED_BEYOND = 0.9
+"""The same for what is not wholly surrounded by the support, so a part of something larger (a gripper) is not taken."""
+GLARE_SLENDER = 12.0
+"""Area / inscribed radius^2 from which something brighter and paler than the surface is a reflection (a white plate has 3)."""
+STRICT, MIN_AGREEMENT, MAX_SWELL = 1.2, 0.8, 2.5
+"""Factor of the second reading; share of each object that one of its regions must cover, and how much larger that may be."""
 MAX_UNEXPLAINED = 0.2
 """Share of the support's convex hull that may be neither support nor object: more, and the surface is not one surface."""
 HULL_PX = 5
@@ -116,7 +122,20 @@ def segment_photo(rgb: np.ndarray, hints: tuple[ObjectHint, ...] = ()) -> Segmen
     order = sorted(range(len(full)), key=lambda i: float(np.nonzero(full[i])[1].mean()))
     stack = _disjoint([full[i] for i in order])
     support = cv2.resize(field.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    if (
+        support.mean() < MIN_SUPPORT
+    ):  # only with hints: the user's word holds, the surface is then what is around the objects
+        support = np.any([_around(mask) for mask in stack], axis=0)
+        note += "; the support has no one colour, the objects' surroundings stand for it"
     return Segmentation(support & ~stack.any(0), stack, tuple(names[i] for i in order), note)
+
+
+def _around(mask: np.ndarray) -> np.ndarray:
+    """Bounding box of a mask, widened by half its size."""
+    out = np.zeros_like(mask)
+    if mask.any():
+        out[crop_around(mask, 0.5)] = True
+    return out
 
 
 def propose_objects(rgb: np.ndarray, field: SupportField) -> list[np.ndarray]:
@@ -136,12 +155,19 @@ def propose_objects(rgb: np.ndarray, field: SupportField) -> list[np.ndarray]:
             continue
         mask = _refine_beyond(rgb, core, inside) if (core & ~erode(inside, 3)).any() else refine(field.residual, core)
         mask = _carve(mask, field)
-        if _plausible(mask, ground, inside) and outlined(lab, mask, field) >= MIN_OUTLINED:
+        needed = (
+            MIN_OUTLINED
+            if enclosure(mask, field.mask) >= MIN_ENCLOSED and not (mask & ~inside).any()
+            else MIN_OUTLINED_BEYOND
+        )
+        if _plausible(mask, ground, inside) and outlined(lab, mask, field) >= needed and not _is_glare(lab, mask):
             found.append(mask)
     if not found:
         raise PerceptionError(f"Nothing stands out clearly from the surface in the photo: {ASK}.")
     if len(found) > MAX_OBJECTS:
         raise PerceptionError(f"{len(found)} regions differ from the surface, too many to be sure: {ASK}.")
+    if not _agree(found, _closed_regions(fit_support(rgb, STRICT))[0]):
+        raise PerceptionError(f"What is surface and what is object depends on the threshold in this photo: {ASK}.")
     if any(_two_things(lab, mask) for mask in found):
         raise PerceptionError(f"A region of two colours looks like two things that touch or hide each other: {ASK}.")
     explained = ground | dilate(np.any(found, axis=0), RIM_PX)
@@ -239,7 +265,7 @@ def _from_point(
             tries = (refine(field.residual, core), refine(rgb, core), core) if enclosed else (refine(rgb, core), core)
             for mask in tries:
                 if mask[y, x] and _stands_out(lab, mask, field):
-                    return _carve(mask, field)
+                    return next((part for part in _two_things(lab, mask) if part[y, x]), _carve(mask, field))
     alike = np.linalg.norm(lab - np.median(lab[spot], axis=0), axis=-1) < ALIKE_LAB
     guess = piece_at(open_(alike & ~field.mask, 1) | spot, y, x)
     label = np.full(spot.shape, cv2.GC_PR_BGD, np.uint8)
@@ -344,24 +370,45 @@ def enclosure(mask: np.ndarray, ground: np.ndarray, rows: np.ndarray | None = No
     return float(dilate(ground, RIM_PX)[rim].mean()) if rim.any() else 0.0
 
 
-def _two_things(lab: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether a concave region consists of two connected parts of clearly different chroma."""
+def _is_glare(lab: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether a slender region is brighter and paler than what surrounds it: a lamp or window mirrored in the surface."""
+    around = dilate(mask, RIM_PX) & ~dilate(mask, 3)
+    inner, outer = np.median(lab[mask], axis=0), np.median(lab[around], axis=0)
+    paler = np.linalg.norm(inner[1:]) <= np.linalg.norm(outer[1:])
+    return bool(mask.sum() > GLARE_SLENDER * inner_radius(mask) ** 2 and inner[0] > outer[0] and paler)
+
+
+def _agree(found: list[np.ndarray], strict: list[np.ndarray]) -> bool:
+    """Whether a second, stricter reading of the support has a region over each object that is not much larger (shadow and blur join it)."""
+    return all(
+        any(
+            (mask & core).sum() >= MIN_AGREEMENT * mask.sum() and core.sum() <= MAX_SWELL * mask.sum()
+            for core in strict
+        )
+        for mask in found
+    )
+
+
+def _two_things(lab: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
+    """The two connected parts of clearly different chroma that a concave region consists of; empty where it does not."""
     import cv2
 
     if mask.sum() > MAX_CONCAVE * hull(mask, 0).sum():
-        return False
+        return []
     colors = np.ascontiguousarray(lab[mask][:, 1:])
     cv2.setRNGSeed(0)
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 20, 0.5)
     _, which, centers = cv2.kmeans(colors, 2, None, stop, 2, cv2.KMEANS_PP_CENTERS)  # pyright: ignore
     if np.linalg.norm(centers[0] - centers[1]) < TWO_CHROMA:
-        return False
+        return []
+    parts = []
     for k in (0, 1):
         part = np.zeros_like(mask)
         part[mask] = which.ravel() == k
         if part.sum() < TWO_SHARE * mask.sum() or largest(open_(part, 1)).sum() < 0.8 * part.sum():
-            return False
-    return True
+            return []
+        parts.append(largest(open_(part, 1)))
+    return parts
 
 
 def _carve(mask: np.ndarray, field: SupportField) -> np.ndarray:

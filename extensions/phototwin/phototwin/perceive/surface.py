@@ -44,16 +44,21 @@ class SupportField:
     sigma: np.ndarray
 
 
-def fit_support(rgb: np.ndarray) -> SupportField:
-    """The support's colour field, from the dominant colour of the lower middle of a working copy (H, W, 3) uint8."""
+def fit_support(rgb: np.ndarray, strictness: float = 1.0) -> SupportField:
+    """The support's colour field, from the dominant colour of the lower middle of a working copy (H, W, 3) uint8.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        strictness: Factor on distances and gradients: above 1 less is support; what holds at 1 and above is well founded.
+    """
     import cv2
 
     lab = to_lab(cv2.medianBlur(rgb, 5))
     half = np.ascontiguousarray(lab[::2, ::2])
-    field, sigma, mask = _grow(half)
+    field, sigma, mask = _grow(half, strictness)
     size = (rgb.shape[1], rgb.shape[0])
     field = cv2.resize(field, size, interpolation=cv2.INTER_LINEAR)
-    distance = _distance(lab, field, sigma).astype(np.float32)
+    distance = strictness * _distance(lab, field, sigma).astype(np.float32)
     near = dilate(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0, 2)
     return SupportField(distance, _residual(to_lab(rgb), field), close(open_(near & (distance < 1), 1), 2), sigma)
 
@@ -65,7 +70,7 @@ def to_lab(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
 
 
-def _grow(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _grow(lab: np.ndarray, strictness: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Field (H, W, 3), deviations (2,) and mask (H, W) of the surface in the lower middle of a Lab picture."""
     import cv2
 
@@ -81,13 +86,13 @@ def _grow(lab: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         field = _fit_field(lab, basis[..., :terms], mask, sigma)
         sigma = _spread(lab, field, mask)
         mask = main_piece(_distance(lab, field, sigma) < 1, window)
-    calm = ~_edges(lab, mask)
+    calm = ~_edges(lab, mask, strictness)
     planks = cv2.GaussianBlur(lab, (0, 0), 2.0)
     for _ in range(GROW_ROUNDS):
         before = mask
         field = _local_plane(lab, mask, GROW_PX)
         sigma = _spread(lab, field, mask)
-        near = (_distance(lab, field, sigma) < 1) & calm
+        near = (strictness * _distance(lab, field, sigma) < 1) & calm
         mask = _join_across_grooves(
             main_piece(near, window), calm & (_plain_distance(planks, field, sigma) < GROOVE_STEP)
         )
@@ -207,7 +212,7 @@ def _local_plane(values: np.ndarray, mask: np.ndarray, radius_px: float) -> np.n
     return cv2.resize(plane, values.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _edges(lab: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _edges(lab: np.ndarray, mask: np.ndarray, strictness: float) -> np.ndarray:
     """Pixels (H, W) bool whose colour gradient is beyond what the surface's own texture shows."""
     import cv2
 
@@ -217,7 +222,7 @@ def _edges(lab: np.ndarray, mask: np.ndarray) -> np.ndarray:
     )
     inside = gradient[erode(mask, 2)]
     texture = np.percentile(inside, 90) if inside.size else 0.0
-    return gradient > max(EDGE_FLOOR, EDGE_FACTOR * texture)
+    return strictness * gradient > max(EDGE_FLOOR, EDGE_FACTOR * texture)
 
 
 def _join_across_grooves(mask: np.ndarray, same: np.ndarray) -> np.ndarray:
