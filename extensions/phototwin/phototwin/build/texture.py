@@ -38,6 +38,8 @@ class View:
         rgb: (H, W, 3) uint8.
         clean: (2, H, W) int, row and column of the nearest pixel that shows nothing but this object, -1 where none is near.
         depth_m: Depth of the fitted object alone, (H, W) float32, 0 = not there [m].
+        nearest_m: Its least depth within ``around_px`` of each pixel, (H, W) float32 [m].
+        around_px: How far an edge may be from where the fit has it [px].
         K_px: Intrinsics (3, 3).
         T_camera_object: Pose of the object, (4, 4).
         tolerance_m: Distance behind ``depth_m`` at which a point still counts as seen [m].
@@ -46,6 +48,8 @@ class View:
     rgb: np.ndarray
     clean: np.ndarray
     depth_m: np.ndarray
+    nearest_m: np.ndarray
+    around_px: int
     K_px: np.ndarray
     T_camera_object: np.ndarray
     tolerance_m: float
@@ -88,7 +92,11 @@ def bake_texture(
     texels_o = np.einsum("nc,ncd->nd", atlas.bary[where].astype(np.float64), points_o[faces[hit]])
     size = float(np.ptp(points_o, axis=0).max())
     shown = rasterize(points_c, faces, K_px, rgb.shape[1], rgb.shape[0])
-    view = View(rgb, _nearest_clean(mask), shown.depth_m, K_px, T_camera_object, DEPTH_TOLERANCE * size)
+    around_px = _rim_px(mask) + 1
+    nearest = _nearest_around(shown.depth_m, around_px)
+    view = View(
+        rgb, _nearest_clean(mask), shown.depth_m, nearest, around_px, K_px, T_camera_object, DEPTH_TOLERANCE * size
+    )
     colors = _complete(view, texels_o, normals_o[hit], _symmetries(shape, T_camera_object), size)
     texture = np.zeros((height, width, 3), np.uint8)
     texture[where] = np.clip(np.round(colors), 0, 255)
@@ -136,13 +144,24 @@ def _clean_pixels(mask: np.ndarray) -> np.ndarray:
     """The mask without its rim, whose pixels mix the object with what is behind it."""
     import cv2
 
-    # Two pixels, more on large objects whose masks are rougher, less where nothing would be left.
-    radius = round(float(np.clip(0.01 * np.sqrt(mask.sum()), 2, 5)))
-    for r in range(radius, 0, -1):
+    for r in range(_rim_px(mask), 0, -1):  # thinner where nothing would be left
         inner = cv2.erode(mask.astype(np.uint8), np.ones((2 * r + 1, 2 * r + 1), np.uint8), borderValue=0) > 0
         if inner.sum() > 0.4 * mask.sum():
             return inner
     return mask
+
+
+def _rim_px(mask: np.ndarray) -> int:
+    """How many pixels at an edge are not to be trusted: two, more on large objects, whose masks and fits are rougher."""
+    return round(float(np.clip(0.01 * np.sqrt(mask.sum()), 2, 5)))
+
+
+def _nearest_around(depth_m: np.ndarray, radius: int) -> np.ndarray:
+    """The least depth in a square about each pixel, (H, W), inf where nothing is near."""
+    import cv2
+
+    depth = np.where(depth_m > 0, depth_m, np.inf).astype(np.float32)
+    return cv2.erode(depth, np.ones((2 * radius + 1, 2 * radius + 1), np.uint8))
 
 
 def _nearest_clean(mask: np.ndarray) -> np.ndarray:
@@ -230,8 +249,8 @@ def _look_up(view: View, points_o: np.ndarray, normals_o: np.ndarray) -> tuple[n
     colors, seen = np.zeros((len(points_o), 3), np.float32), np.zeros(len(points_o), bool)
     eye_o = invert(view.T_camera_object)[:3, 3]
     towards = eye_o - points_o
-    cosine = np.einsum("ij,ij->i", towards, normals_o)
-    facing = np.flatnonzero(cosine > MIN_COSINE * np.sqrt(np.einsum("ij,ij->i", towards, towards)))
+    cosine = np.einsum("ij,ij->i", towards, normals_o) / np.sqrt(np.einsum("ij,ij->i", towards, towards))
+    facing = np.flatnonzero(cosine > MIN_COSINE)
     points_c = transform(view.T_camera_object, points_o[facing])
     ahead = points_c[:, 2] > 1e-3
     facing, points_c = facing[ahead], points_c[ahead]
@@ -242,6 +261,9 @@ def _look_up(view: View, points_o: np.ndarray, normals_o: np.ndarray) -> tuple[n
     clean_row, clean_column = view.clean[:, row, column]
     behind = np.abs(points_c[:, 2] - view.depth_m[row, column])
     ok = inside & (clean_row >= 0) & (view.depth_m[row, column] > 0) & (behind < view.tolerance_m)
+    # Just behind an edge of the object itself the photo may still show what is in front; a slope explains some depth.
+    slope = view.around_px * points_c[:, 2] / view.K_px[0, 0] / cosine[facing]
+    ok &= points_c[:, 2] - view.nearest_m[row, column] < 3 * view.tolerance_m + slope
     aside = np.stack([clean_column - column, clean_row - row], -1)
     colors[facing[ok]] = _sample(view.rgb, pixels[ok] + aside[ok])
     seen[facing[ok]] = True
