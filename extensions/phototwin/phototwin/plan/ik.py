@@ -1,7 +1,7 @@
-"""Inverse kinematics of an arm on pinocchio: tool poses and whole paths to joint positions, and where its links are.
+"""Inverse kinematics of an arm by pink on pinocchio: tool poses and whole paths to joint positions, and where its links are.
 
-The step is damped least squares with pinocchio's Jacobian. Joints at a limit drop out of it, and what a redundant arm
-leaves free pulls towards the rest posture, so that the posture depends on the pose and not on how it was reached.
+Every step is pink's quadratic program: the tool task, joint limits as constraints, and a weak pull towards the rest posture
+in what a redundant arm leaves free, so that the posture depends on the pose and not on how it was reached.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ POSITION_TOLERANCE_M = 2e-4
 ANGLE_TOLERANCE_RAD = 2e-3
 LIMIT_MARGIN_RAD = 0.02
 """Kept from the joint limits, so that a drive that overshoots does not hit a stop."""
-DAMPING = 1e-6
-DAMPING_PER_ERROR = 1e-2
-"""Damping grows with the square of the error. Source: Sugihara (2011), Solvability-unconcerned inverse kinematics."""
+ORIENTATION_COST = 0.3
+"""Weight of a radian against a metre in the tool task."""
+REST_COST = 1e-3
+"""Weight of the rest posture: its pull must not be seen at the tool."""
 REST_GAIN = 0.05
-"""Share of the way to the rest posture per step, in the free direction of a redundant arm."""
-REST_SHARE = 0.2
-"""Share of the iterations in which the rest posture pulls; the others only converge."""
-MAX_STEP_RAD = 0.5
-"""Longest step of one iteration: the linearisation holds no further."""
+"""Share of the way to the rest posture per step."""
+DAMPING = 1e-2
+"""Levenberg-Marquardt damping of the tool task; pink scales it with the squared error."""
+SOLVER = "daqp"
 PATH_ITERATIONS = 15
 POSE_ITERATIONS = 50
 EXTRA_SEEDS = 8
@@ -44,6 +44,8 @@ class Arm:
         model: pinocchio model of the arm joints.
         data: Its scratch memory, so an ``Arm`` belongs to one thread.
         tool: Frame id of the tool frame.
+        configuration: pink's view of model and data.
+        tool_task, rest_task: pink's tasks.
         lower: Lower joint limits, margin included, (J,) [rad].
         upper: Upper joint limits, margin included, (J,) [rad].
         velocity: Joint speed limits, (J,) [rad/s].
@@ -55,6 +57,9 @@ class Arm:
     model: Any
     data: Any
     tool: int
+    configuration: Any
+    tool_task: Any
+    rest_task: Any
     lower: np.ndarray
     upper: np.ndarray
     velocity: np.ndarray
@@ -75,6 +80,8 @@ def load_arm(robot: Robot) -> Arm:
     Raises:
         PlanError: The URDF lacks a joint or link that the robot names.
     """
+    import pink
+
     from phototwin.stage.robots import robot_urdf
 
     pin = _pinocchio()
@@ -94,15 +101,24 @@ def load_arm(robot: Robot) -> Arm:
     hand = model.frames[model.getFrameId(robot.tcp_body)]
     offset = pin.SE3(np.eye(3), np.array([0.0, 0.0, robot.tcp_offset_m]))
     tool = model.addFrame(pin.Frame("tool", hand.parentJoint, hand.placement * offset, pin.FrameType.OP_FRAME))
+    model.lowerPositionLimit = model.lowerPositionLimit + LIMIT_MARGIN_RAD
+    model.upperPositionLimit = model.upperPositionLimit - LIMIT_MARGIN_RAD
+    data = model.createData()
+    home = np.array(robot.home_rad)
+    rest = pink.PostureTask(cost=REST_COST, gain=REST_GAIN)
+    rest.set_target(home)
     return Arm(
         robot=robot,
         model=model,
-        data=model.createData(),
+        data=data,
         tool=tool,
-        lower=model.lowerPositionLimit + LIMIT_MARGIN_RAD,
-        upper=model.upperPositionLimit - LIMIT_MARGIN_RAD,
+        configuration=pink.Configuration(model, data, home),
+        tool_task=pink.FrameTask("tool", 1.0, ORIENTATION_COST, lm_damping=DAMPING),
+        rest_task=rest,
+        lower=model.lowerPositionLimit.copy(),
+        upper=model.upperPositionLimit.copy(),
         velocity=model.velocityLimit.copy(),
-        home=np.array(robot.home_rad),
+        home=home,
         links=_link_points(bodies),
     )
 
@@ -248,45 +264,18 @@ def why_unreached(arm: Arm, T_base_tool: np.ndarray, q: np.ndarray) -> str:
 
 
 def _descend(arm: Arm, T_base_tool: np.ndarray, q: np.ndarray, iterations: int) -> tuple[np.ndarray, float, float]:
-    """Damped least squares from ``q``; ends when the pose is reached or progress is."""
-    pin = _pinocchio()
-    model, data, tool = arm.model, arm.data, arm.tool
-    target_inverse = pin.SE3(np.asarray(T_base_tool, dtype=np.float64)).inverse()
-    q = np.clip(q, arm.lower, arm.upper)
-    pull_until = REST_SHARE * iterations
+    """Pink's steps from ``q`` until the pose is reached or the iterations are used up."""
+    import pink
+
+    arm.configuration.update(np.clip(q, arm.lower, arm.upper))
+    arm.tool_task.set_target(_pinocchio().SE3(np.asarray(T_base_tool, dtype=np.float64)))
     position = angle = np.inf
     for i in range(iterations + 1):
-        pin.computeJointJacobians(model, data, q)
-        pin.updateFramePlacement(model, data, tool)
-        J = pin.getFrameJacobian(model, data, tool, pin.ReferenceFrame.LOCAL)
-        away = target_inverse * data.oMf[tool]
-        error = pin.log6(away).vector
+        error = arm.tool_task.compute_error(arm.configuration)
         position, angle = float(np.sqrt(error[:3] @ error[:3])), float(np.sqrt(error[3:] @ error[3:]))
         # Well inside the tolerance, so that neighbouring samples agree and the path stays smooth.
         if (position < 0.25 * POSITION_TOLERANCE_M and angle < 0.25 * ANGLE_TOLERANCE_RAD) or i == iterations:
             break
-        # d log6(target^-1 * tool) = Jlog6 J dq; near the target Jlog6 is the identity, far away it matters.
-        if position > 0.02 or angle > 0.1:
-            J = pin.Jlog6(away) @ J
-        q = _step(arm, q, J, error, REST_GAIN if i < pull_until else 0.0)
-    return q, position, angle
-
-
-def _step(arm: Arm, q: np.ndarray, J: np.ndarray, error: np.ndarray, rest_gain: float) -> np.ndarray:
-    """One step that stays within the limits; joints that would leave them are frozen and the rest solved again."""
-    free = np.ones(len(q), dtype=bool)
-    pull = rest_gain * (arm.home - q)
-    damping = (DAMPING + DAMPING_PER_ERROR * (error @ error)) * np.eye(6)
-    ahead = q
-    for _ in range(3):
-        Jf = J * free
-        step = -Jf.T @ np.linalg.solve(Jf @ Jf.T + damping, error + Jf @ pull) + pull * free
-        largest = np.abs(step).max()
-        if largest > MAX_STEP_RAD:
-            step *= MAX_STEP_RAD / largest
-        ahead = q + step
-        blocked = free & ((ahead < arm.lower) | (ahead > arm.upper))
-        if not blocked.any():
-            return ahead
-        free &= ~blocked
-    return np.clip(ahead, arm.lower, arm.upper)
+        step = pink.solve_ik(arm.configuration, (arm.tool_task, arm.rest_task), dt=1.0, solver=SOLVER)
+        arm.configuration.integrate_inplace(step, 1.0)
+    return np.clip(arm.configuration.q, arm.lower, arm.upper), position, angle
