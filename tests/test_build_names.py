@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from phototwin.build.names import Look, color_names, color_of, make_key, name_objects, shape_word
-from phototwin.build.physics import MAX_MASS_KG, MIN_MASS_KG, estimate_physics, material_of, mesh_volume
+from phototwin.build.physics import MAX_MASS_KG, MIN_MASS_KG, estimate_physics, material_of
 from phototwin.build.scale import Anchor, find_scale, match_name, parse_anchor
 from phototwin.errors import InputError
 
@@ -94,11 +94,7 @@ def test_user_names_win_and_keys_stay_unique():
     assert name_objects([], ()) == ()
 
 
-def test_volume_of_a_box_and_mass_from_words():
-    import trimesh
-
-    box = trimesh.creation.box((0.1, 0.2, 0.3))
-    assert mesh_volume(box.vertices + 5, box.faces) == pytest.approx(0.006)
+def test_mass_from_words():
     assert estimate_physics("soda can", False, 4e-4)[0] == pytest.approx(0.4)
     assert material_of("orange mug", True).density > 2000 > material_of("orange", False).density
     assert estimate_physics("thing", False, 0.0)[0] == MIN_MASS_KG

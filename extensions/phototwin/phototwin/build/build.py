@@ -11,9 +11,10 @@ import numpy as np
 from phototwin.build.background import background_depth, background_mesh, object_depth, support_polygon
 from phototwin.build.inpaint import remove_objects
 from phototwin.build.names import Look, color_of, make_key, name_objects
-from phototwin.build.physics import estimate_physics, mesh_volume
+from phototwin.build.physics import estimate_physics
 from phototwin.build.scale import find_scale, parse_anchor
 from phototwin.build.settle import settle_objects
+from phototwin.build.shapes import mesh_volume
 from phototwin.build.texture import bake_texture
 from phototwin.errors import PerceptionError
 from phototwin.frames import transform

@@ -45,15 +45,6 @@ MATERIAL_BY_WORD = {
 DEFAULT_SOLID, DEFAULT_HOLLOW = Material(600.0), CERAMIC
 
 
-def mesh_volume(points: np.ndarray, faces: np.ndarray) -> float:
-    """Volume enclosed by a closed mesh [m^3], positive where the faces wind counter-clockwise seen from outside.
-
-    Source: divergence theorem, the sum of signed tetrahedra to the origin.
-    """
-    a, b, c = np.moveaxis(np.asarray(points, dtype=np.float64)[faces], 1, 0)
-    return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6.0)
-
-
 def material_of(name: str, hollow: bool) -> Material:
     """What a thing of that name is most likely made of."""
     for word in reversed(re.findall(r"[a-z]+", name.lower())):
