@@ -33,8 +33,9 @@ WORK_PX = 640
 """Longer side of the copy that is segmented: objects of interest are then 20 to 300 px wide."""
 REFINE_PX, REFINE_FROM = 1280, 1.3
 """Longer side of the copy on which outlines are refined, and how much finer than the working copy it must be to matter."""
-SHADOW_SHARE = 0.45
-"""Darker pixels of a region that are less far from the field than this share of the region's upper quartile are its shadow."""
+SHADOW_SHARE, SHADOW_OFF_HUE = 0.45, 5.0
+"""Darker pixels of a region are its shadow if they are less far from the field than this share of the region's upper quartile
+and their hue is the field's, within so many deviations; an object's face that lies in the dark has its own hue."""
 MIN_AREA, MAX_AREA = 0.0012, 0.25
 """Size of an object as a share of the photo."""
 MIN_RADIUS_PX = 5.0
@@ -424,7 +425,7 @@ def _shadow(mask: np.ndarray, field: SupportField) -> np.ndarray:
     """The pixels of a region that look like the shadow of the rest."""
     distance = field.distance[mask]
     limit = max(1.0, SHADOW_SHARE * float(np.percentile(distance, 75))) if distance.size else 1.0
-    return mask & (field.residual[..., 0] < 128) & (field.distance < limit)
+    return mask & (field.residual[..., 0] < 128) & (field.distance < limit) & (field.off_hue < SHADOW_OFF_HUE)
 
 
 def _drop_shadow(mask: np.ndarray, field: SupportField) -> np.ndarray:

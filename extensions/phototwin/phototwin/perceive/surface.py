@@ -23,6 +23,8 @@ EDGE_FLOOR, EDGE_FACTOR = 5.0, 2.0
 """A gradient [Lab units per px] that ends a surface: above the floor and this many times the 90th percentile of its texture."""
 SHADOW_WEIGHT = 0.35
 """How much of a darkening counts when the chroma stays: cast shadows are common, objects in the table's very colour rare."""
+GREY_CHROMA = 6.0
+"""Below this chroma the hue of a surface means nothing."""
 SHADOW_FLOOR = 0.55
 """Darkest shadow as a ratio of (L + 16): (0.55)^3 = 17 % of the light remains; what is darker is an object."""
 
@@ -34,12 +36,14 @@ class SupportField:
     Attributes:
         distance: (H, W) float32; above 1 the pixel is not support, shadows discounted.
         residual: (H, W, 3) uint8 colour difference to the field, 128 = none, shadows discounted.
+        off_hue: (H, W) float32 chroma beside the field's hue, in deviations: near 0 in a shadow, even a glossy surface's, whose chroma grows.
         mask: (H, W) bool, connected pixels of the support.
         sigma: Deviations of its texture in lightness and chroma, (2,) [Lab units].
     """
 
     distance: np.ndarray
     residual: np.ndarray
+    off_hue: np.ndarray
     mask: np.ndarray
     sigma: np.ndarray
 
@@ -60,7 +64,10 @@ def fit_support(rgb: np.ndarray, strictness: float = 1.0) -> SupportField:
     field = cv2.resize(field, size, interpolation=cv2.INTER_LINEAR)
     distance = strictness * _distance(lab, field, sigma).astype(np.float32)
     near = dilate(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0, 2)
-    return SupportField(distance, _residual(to_lab(rgb), field), close(open_(near & (distance < 1), 1), 2), sigma)
+    off_hue = _off_hue(lab, field) / sigma[1]
+    return SupportField(
+        distance, _residual(to_lab(rgb), field), off_hue, close(open_(near & (distance < 1), 1), 2), sigma
+    )
 
 
 def to_lab(rgb: np.ndarray) -> np.ndarray:
@@ -128,6 +135,15 @@ def _shadow_free(lab: np.ndarray, field: np.ndarray) -> tuple[np.ndarray, np.nda
 def _residual(lab: np.ndarray, field: np.ndarray) -> np.ndarray:
     light, chroma = _shadow_free(lab, field)
     return np.clip(np.concatenate([light[..., None], chroma], -1) * 1.5 + 128, 0, 255).astype(np.uint8)
+
+
+def _off_hue(lab: np.ndarray, field: np.ndarray) -> np.ndarray:
+    """Chroma (H, W) of colours across the direction of the field's chroma; the whole difference where the field is grey or the hue opposite."""
+    color, base = lab[..., 1:], field[..., 1:]
+    length = np.linalg.norm(base, axis=-1)
+    across = np.abs(color[..., 0] * base[..., 1] - color[..., 1] * base[..., 0]) / np.maximum(length, 1e-6)
+    opposite = (color * base).sum(-1) < 0
+    return np.where((length < GREY_CHROMA) | opposite, np.linalg.norm(color - base, axis=-1), across).astype(np.float32)
 
 
 def _mode(lab: np.ndarray, window: np.ndarray) -> np.ndarray:
