@@ -118,10 +118,10 @@ def test_isaac_lab_lerobot_and_robomimic_read_it(whole):
     import os
 
     os.environ["HF_HUB_OFFLINE"] = "1"
+    import robomimic.utils.obs_utils as obs_utils
     from isaaclab.utils.datasets import HDF5DatasetFileHandler
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
     from robomimic.utils.dataset import SequenceDataset
-    import robomimic.utils.obs_utils as obs_utils
 
     demos = whole[0] / "demos"
     handler = HDF5DatasetFileHandler()

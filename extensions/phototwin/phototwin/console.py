@@ -7,17 +7,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 from phototwin.errors import TwinError
 from phototwin.progress import Progress
 
-ArgsT = TypeVar("ArgsT")
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
-def run_script(args_type: type[ArgsT], main: Callable[[ArgsT], int]) -> None:
+def run_script[ArgsT](args_type: type[ArgsT], main: Callable[[ArgsT], int]) -> None:
     """Parse the command line into ``args_type``, run ``main`` and exit with its status; a TwinError becomes one line and status 2."""
     import tyro
 
