@@ -1,4 +1,5 @@
 import dataclasses
+import resource
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -225,6 +226,18 @@ def test_missing_image_is_refused(scene, tmp_path):
     with pytest.raises(InputError, match=r"no_such\.png"):
         author_stage(dataclasses.replace(scene, photo="no_such.png"), tmp_path)
     assert not (tmp_path / "twin.usda").exists()
+
+
+def test_full_disk_is_one_sentence(scene, tmp_path):
+    shutil.copytree(scene.folder, tmp_path / "twin", ignore=shutil.ignore_patterns("meshes", "*.usd*"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # the nearest to a full disk that needs no rights
+    try:
+        with pytest.raises(OutputError, match="File too large") as info:
+            author_stage(dataclasses.replace(scene, folder=tmp_path / "twin"), tmp_path / "twin")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(info.value) and not (tmp_path / "twin/twin.usda").exists()
 
 
 def test_folder_that_cannot_be_made_is_refused(scene, tmp_path):

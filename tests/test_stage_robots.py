@@ -1,8 +1,10 @@
 import dataclasses
 import math
+import shutil
 import subprocess
 import sys
 from importlib import metadata
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,6 +157,9 @@ def test_failures_are_one_sentence_and_leave_nothing(tmp_path, monkeypatch):
     assert list((tmp_path / "robots").iterdir()) == []
     with pytest.raises(OutputError, match="PHOTOTWIN_CACHE"):
         robot_usd(PANDA, broken)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
+    with pytest.raises(OutputError, match="No space left"):
+        robot_usd(PANDA, tmp_path)
 
 
 def test_missing_package_is_named(monkeypatch):

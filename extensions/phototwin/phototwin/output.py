@@ -14,6 +14,12 @@ from phototwin.errors import OutputError
 LEAST_FREE_BYTES = 200 * 2**20
 """Less than this and a run is not even started: a small dataset of ten demonstrations takes about 100 MB."""
 
+REFUSALS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
+    *(errno.EFBIG, errno.EIO, errno.ENAMETOOLONG),
+)
+"""What a folder or its disk says when it will not be written to for another reason than being full."""
+
 
 @contextlib.contextmanager
 def claim_folder(folder: Path) -> Iterator[None]:
@@ -56,7 +62,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise OutputError(
                 f"The disk of '{folder}' is full: free some space, then run the same command with --resume."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in REFUSALS:
             raise OutputError(f"'{folder}' cannot be written ({error.strerror}): give another --out.") from error
         raise
 

@@ -8,11 +8,13 @@ meshes/background.usdc     what is behind, textured, without collision
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import math
 import os
 import posixpath
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +98,36 @@ def _save(file: Path, author: Callable[[Any], None]) -> None:
 
     partial = file.with_name(f".{file.stem}.partial{file.suffix}")
     partial.unlink(missing_ok=True)
-    stage = Usd.Stage.CreateNew(str(partial))
-    UsdGeom.SetStageMetersPerUnit(stage, UsdGeom.LinearUnits.meters)
-    UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.z)
-    UsdPhysics.SetStageKilogramsPerUnit(stage, UsdPhysics.MassUnits.kilograms)
-    author(stage)
-    stage.Save()
-    del stage
+    with _usd_write_errors():
+        stage = Usd.Stage.CreateNew(str(partial))
+        UsdGeom.SetStageMetersPerUnit(stage, UsdGeom.LinearUnits.meters)
+        UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.z)
+        UsdPhysics.SetStageKilogramsPerUnit(stage, UsdPhysics.MassUnits.kilograms)
+        author(stage)
+        stage.Save()
+        del stage
     os.replace(partial, file)
     layer = Sdf.Layer.Find(str(file))
     if layer:  # somebody in this process has the older one open
         layer.Reload(force=True)
+
+
+@contextlib.contextmanager
+def _usd_write_errors() -> Iterator[None]:
+    """Turn what USD says about a disk that refuses a file into the ``OSError`` it hides.
+
+    Raises:
+        OSError: The disk is full or otherwise refuses.
+    """
+    from pxr import Tf
+
+    try:
+        yield
+    except Tf.ErrorException as error:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO):
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number)) from error
+        raise
 
 
 def _define_root(stage: Any, name: str, role: str, kind: str) -> Any:

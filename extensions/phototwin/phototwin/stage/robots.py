@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -27,6 +28,9 @@ CONVERTER_PACKAGE = "urdf-usd-converter"
 FINGER_STATIC_FRICTION = 1.2
 """Rubber pads on dry plastic, wood or glazed ceramics: engineering tables give 0.8 to 1.3."""
 FINGER_DYNAMIC_FRICTION = 1.0
+
+LEAST_FREE_BYTES = 64 * 2**20
+"""Converting takes a few times the 3 MB of the result."""
 
 
 def robot_urdf(robot: Robot) -> tuple[Path, Path]:
@@ -75,6 +79,8 @@ def robot_usd(robot: Robot, cache: Path | None = None) -> Path:
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:  # the converter itself blames the URDF
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         aside = Path(tempfile.mkdtemp(prefix=f".{robot.name}-", dir=folder))
     except OSError as error:
         raise OutputError(
