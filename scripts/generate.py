@@ -32,7 +32,7 @@ class Args:
         seed: Seed of every random choice.
         resolution: Width and height of the frames [px].
         physics: ovphysx, newton_mjwarp or isaacsim_physx.
-        renderer: newton_warp, ovrtx or isaacsim_rtx.
+        renderer: warp_raster (ours: draws only what moves), newton_warp, ovrtx or isaacsim_rtx.
         device: cpu or cuda:0.
         out: Folder of the run; out/<name of the photo> when not given.
         resume: Go on with an interrupted run of the same settings.
@@ -51,7 +51,7 @@ class Args:
     seed: int = 0
     resolution: tuple[int, int] = (224, 224)
     physics: str = "ovphysx"
-    renderer: str = "newton_warp"
+    renderer: str = "warp_raster"
     device: str = "cpu"
     out: Path | None = None
     resume: bool = False

@@ -89,6 +89,31 @@ def _check_camera(env):
         assert abs(np.median(depth[i][seen]) - centre_c[2]) < cube.size_m.max()
 
 
+def test_our_rasteriser_sees_what_newton_s_renderer_sees(twin):
+    from phototwin.blend.moving import ROBOT_ID, draw_moving, make_moving_parts
+    from phototwin.stage.robots import robot_usd
+    from phototwin.stage.visuals import read_visuals
+    from phototwin_tasks.rollout import camera_buffers, owner_poses
+
+    with open_env(twin, "PhotoTwin-Lift-Panda", "ovphysx", resolution=(160, 120), with_camera=True) as env:
+        env.reset()
+        action = home(env)
+        action[:, 1] += 0.6  # the arm leans into the picture
+        for _ in range(15):
+            env.step(action)
+        theirs, robot_ids, object_ids = camera_buffers(env)
+        moving = make_moving_parts(env.twin, read_visuals(robot_usd(env.robot)))
+        ours = {k: v.numpy() for k, v in draw_moving(moving, owner_poses(env), env.crop.camera).items()}
+        their_ids = theirs["ids"].cpu().numpy()[..., 0]
+        their_depth = theirs["depth"].cpu().numpy()[..., 0]
+        for wanted, label in zip((*robot_ids, *object_ids), (ROBOT_ID, *moving.object_ids), strict=True):
+            a, b = their_ids == wanted, ours["ids"] == label
+            if a.sum() > 100:
+                assert (a & b).sum() / (a | b).sum() > 0.95
+                assert np.median(np.abs(their_depth - ours["depth"])[a & b]) < 1e-3
+        assert (their_ids == robot_ids[0]).sum() > 300
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_lift_succeeds_only_high_still_and_in_the_gripper(twin, engine):
     from phototwin_tasks.mdp.observations import tool_pose

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from phototwin_tasks.rollout import Compositor
     from phototwin_tasks.twin_env import TwinEnv
 
+OWN_RENDERER = "warp_raster"
 PHYSICS = ("ovphysx", "newton_mjwarp", "isaacsim_physx")
-RENDERERS = ("newton_warp", "ovrtx", "isaacsim_rtx")
+RENDERERS = (OWN_RENDERER, "newton_warp", "ovrtx", "isaacsim_rtx")
 LEAST_SIDE_PX, MOST_SIDE_PX = 32, 4096
 SPARE = 1.2
 """Attempts of the first batch for every demonstration wanted."""
@@ -62,7 +63,7 @@ class GenerateConfig:
     seed: int = 0
     resolution: tuple[int, int] = (224, 224)
     physics: str = "ovphysx"
-    renderer: str = "newton_warp"
+    renderer: str = OWN_RENDERER
     device: str = "cpu"
 
 
@@ -189,8 +190,11 @@ def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, 
 
     from phototwin.blend.blend import match_exposure
     from phototwin.blend.crop import resample_area, resample_nearest
+    from phototwin.blend.moving import make_moving_parts
     from phototwin.frames import support_depth
     from phototwin.images import load_depth, load_rgb
+    from phototwin.stage.robots import robot_usd
+    from phototwin.stage.visuals import read_visuals
     from phototwin_tasks.rollout import Compositor
     from phototwin_tasks.twin_env import TwinEnv
 
@@ -202,7 +206,7 @@ def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, 
     # An episode ends when its plan does: nothing may reset an environment in between.
     cfg.terminations.success = cfg.terminations.object_fell = cfg.terminations.time_out = None
     cfg.twin, cfg.instruction, cfg.seed = str(twin), task.text, config.seed
-    cfg.resolution, cfg.with_camera = config.resolution, True
+    cfg.resolution, cfg.with_camera = config.resolution, config.renderer != OWN_RENDERER
     cfg.scene.num_envs, cfg.sim.device = config.num_envs, config.device
     resolve_presets(cfg, (config.physics, config.renderer))
     env = TwinEnv(cast("Any", cfg))
@@ -213,7 +217,11 @@ def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, 
     depth = resample_nearest(load_depth(scene.path(scene.background_depth)), env.crop.box_px, config.resolution)
     view = env.crop.camera
     on_support = np.abs(depth - support_depth(view.K_px, view.T_world_camera, view.width, view.height)) < SUPPORT_BAND_M
-    compositor = Compositor(background, depth, match_exposure(background, on_support))
+    moving = None
+    if config.renderer == OWN_RENDERER:
+        shrink = float(env.crop.box_px[2] - env.crop.box_px[0]) / view.width
+        moving = make_moving_parts(scene, read_visuals(robot_usd(env.robot)), shrink)
+    compositor = Compositor(background, depth, match_exposure(background, on_support), moving)
     return env, lambda e: success.func(e, **success.params), compositor
 
 

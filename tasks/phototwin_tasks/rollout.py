@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from phototwin.blend.blend import Light, composite_frames
+from phototwin.blend.moving import ROBOT_ID, MovingParts, draw_moving
 from phototwin.episode import Episode
 from phototwin.errors import PlanError
-from phototwin.frames import make_T, matrix_from_quat_xyzw, quat_xyzw_from_matrix
+from phototwin.frames import matrix_from_quat_xyzw, quat_xyzw_from_matrix
 from phototwin.plan.grasp import Grasps
 from phototwin.plan.waypoints import JointPlan, plan_attempt
 from phototwin_tasks.mdp.observations import lowest_point, object_pose, object_velocity, tool_pose
@@ -34,11 +35,13 @@ class Compositor:
         background: (H, W, 3) uint8, the view of the photo without its objects.
         background_depth_m: (H, W) float32 [m].
         light: Light that the robot is shaded with.
+        moving: What our own rasteriser draws; None where the environment's camera renders.
     """
 
     background: np.ndarray
     background_depth_m: np.ndarray
     light: Light
+    moving: MovingParts | None = None
 
 
 @dataclass
@@ -114,7 +117,7 @@ def _action(plan: JointPlan, row: int) -> np.ndarray:
 
 
 def _plan(env: TwinEnv, index: int, attempt: int, grasps: Grasps) -> _Record:
-    poses = {item.key: _matrix(object_pose(env, item.key)[index]) for item in env.twin.objects}
+    poses = {item.key: _matrices(object_pose(env, item.key)[index]) for item in env.twin.objects}
     seed = int(np.random.SeedSequence([env.run_seed, attempt]).generate_state(1)[0])
     joints = _arm_positions(env)[index]
     try:
@@ -130,11 +133,6 @@ def _arm_positions(env: TwinEnv) -> np.ndarray:
     robot = env.scene["robot"]
     columns = [robot.joint_names.index(name) for name in env.robot.arm_joints]
     return robot.data.joint_pos.torch[:, columns].cpu().numpy().astype(np.float64)
-
-
-def _matrix(pose: torch.Tensor) -> np.ndarray:
-    value = pose.cpu().numpy().astype(np.float64)
-    return make_T(matrix_from_quat_xyzw(value[3:]), value[:3])
 
 
 def _states(env: TwinEnv) -> dict[str, np.ndarray]:
@@ -168,29 +166,50 @@ def _observe(
 
 def render(env: TwinEnv, compositor: Compositor) -> np.ndarray:
     """Frames (N, H, W, 3) uint8 of every environment as it stands."""
+    if compositor.moving is None:
+        buffers, robot_ids, object_ids = camera_buffers(env)
+    else:
+        buffers = draw_moving(compositor.moving, owner_poses(env), env.crop.camera)
+        robot_ids, object_ids = (ROBOT_ID,), compositor.moving.object_ids
+    return composite_frames(
+        buffers, compositor.background, compositor.background_depth_m, compositor.light, robot_ids, object_ids
+    )
+
+
+def owner_poses(env: TwinEnv) -> dict[str, np.ndarray]:
+    """Poses (N, 4, 4) of the robot's bodies and of the objects by name, in the frame of their environment."""
+    robot = env.scene["robot"]
+    position = robot.data.body_pos_w.torch - env.scene.env_origins[:, None]
+    bodies = _matrices(torch.cat([position, robot.data.body_quat_w.torch], -1))
+    poses = {name: bodies[:, i] for i, name in enumerate(robot.body_names)}
+    return poses | {item.key: _matrices(object_pose(env, item.key)) for item in env.twin.objects}
+
+
+def _matrices(pose: torch.Tensor) -> np.ndarray:
+    """Transforms (..., 4, 4) of poses (..., 7)."""
+    value = pose.cpu().numpy().astype(np.float64)
+    T = np.zeros((*value.shape[:-1], 4, 4))
+    T[..., :3, :3], T[..., :3, 3], T[..., 3, 3] = matrix_from_quat_xyzw(value[..., 3:]), value[..., :3], 1.0
+    return T
+
+
+def camera_buffers(env: TwinEnv) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]:
+    """What the environment's own camera renders, and the ids of robot and objects in it."""
     data = env.scene["camera"].data
     output = data.output
-    labels = data.info["semantic_segmentation"]["idToLabels"]
-    by_class: dict[str, list[int]] = {}
-    for index, label in labels.items():
-        name = label.get("class", "") if isinstance(label, dict) else str(label)
-        by_class.setdefault(name, []).append(int(index))
-    keys = {item.key for item in env.twin.objects}
+    ids: dict[str, int] = {}
+    for index, label in data.info["semantic_segmentation"]["idToLabels"].items():
+        ids[label.get("class", "") if isinstance(label, dict) else str(label)] = int(index)
     color = "albedo" if "albedo" in output else "rgb"
-    return composite_frames(
-        {
-            "albedo": output[color].torch,
-            "depth": output["depth"].torch,
-            # Finished colour needs no shading of ours.
-            "normals": output["normals"].torch if color == "albedo" else None,
-            "ids": output["semantic_segmentation"].torch,
-        },
-        compositor.background,
-        compositor.background_depth_m,
-        compositor.light,
-        robot_ids=tuple(by_class.get("robot", ())),
-        object_ids=tuple(index for key in keys for index in by_class.get(key, ())),
-    )
+    buffers = {
+        "albedo": output[color].torch,
+        "depth": output["depth"].torch,
+        # Finished colour needs no shading of ours.
+        "normals": output["normals"].torch if color == "albedo" else None,
+        "ids": output["semantic_segmentation"].torch,
+    }
+    objects = tuple(ids[item.key] for item in env.twin.objects if item.key in ids)
+    return buffers, (ids["robot"],) if "robot" in ids else (), objects
 
 
 def _judge(env: TwinEnv, records: list[_Record], ended: list[int], success: Callable[[TwinEnv], torch.Tensor]) -> None:

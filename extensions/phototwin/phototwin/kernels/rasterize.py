@@ -16,6 +16,8 @@ NEAR_M = 0.005
 NO_HIT = 0xFFFFFFFFFFFFFFFF
 EDGE_SLACK = wp.constant(1.0e-5)
 """A ray this close (in barycentric weight) beside an edge counts as on it: rounding must not lose rays that pass through a vertex."""
+BOUNDS_SLACK_PX = wp.constant(0.01)
+"""Rounding of a projection must not lose the pixel whose centre it hits [px]."""
 GPU_SPAN = 8
 """Pixels per resolving thread on CUDA; on the CPU a thread takes a whole row, launches being serial there."""
 
@@ -99,11 +101,14 @@ def draw_triangles_kernel(
     bounds = grow_bounds_clipped(bounds, p0, p1, near, intrinsics)
     bounds = grow_bounds_clipped(bounds, p1, p2, near, intrinsics)
     bounds = grow_bounds_clipped(bounds, p2, p0, near, intrinsics)
-    # Clamped as floats first: a far value would overflow the integer. One pixel of margin absorbs rounding.
-    x0 = int(wp.clamp(bounds[0] - 1.5, 0.0, float(width)))
-    y0 = int(wp.clamp(bounds[1] - 1.5, 0.0, float(height)))
-    x1 = int(wp.clamp(bounds[2] + 1.5, 0.0, float(width)))
-    y1 = int(wp.clamp(bounds[3] + 1.5, 0.0, float(height)))
+    # Only pixels whose centre is inside the bounds: most triangles of a detailed mesh are smaller than a pixel and have none.
+    # Clamped as floats first, because a far value would overflow the integer.
+    x0 = int(wp.ceil(wp.clamp(bounds[0] - 0.5 - BOUNDS_SLACK_PX, 0.0, float(width))))
+    y0 = int(wp.ceil(wp.clamp(bounds[1] - 0.5 - BOUNDS_SLACK_PX, 0.0, float(height))))
+    x1 = int(wp.floor(wp.clamp(bounds[2] + 0.5 + BOUNDS_SLACK_PX, 0.0, float(width))))
+    y1 = int(wp.floor(wp.clamp(bounds[3] + 0.5 + BOUNDS_SLACK_PX, 0.0, float(height))))
+    if x0 >= x1 or y0 >= y1:
+        return
     n0 = edge_plane(points_c, i1, i2)
     n1 = edge_plane(points_c, i2, i0)
     n2 = edge_plane(points_c, i0, i1)
