@@ -50,6 +50,7 @@ ACCEPTED = [
 REFUSED = [
     ("", "empty"),
     ("pick up the banana", "green cube, yellow cube, red box, white bowl, can, blue mug"),
+    ("pick up the elephant", "Nothing in the photo is called 'the elephant'"),
     ("pick up the purple cube", "Nothing in the photo is called"),
     ("pick up the cube", "green cube or the yellow cube"),
     ("pick up it", "Say which"),
@@ -82,6 +83,21 @@ def test_refused_with_a_reason(text, part):
     with pytest.raises(InstructionError) as caught:
         parse_instruction(text, SCENE)
     assert part in str(caught.value)
+
+
+def test_nouns_that_only_the_shape_allows_are_noted():
+    things = (
+        make("white cylinder", "cylinder", size=(0.064, 0.064, 0.122)),
+        make("red cylinder", "cylinder", size=(0.08, 0.08, 0.078)),
+        make("green block", "extrusion", size=(0.101, 0.079, 0.02)),
+    )
+    task = parse_instruction("put the can on the sponge", things)
+    assert (task.object, task.target) == ("white_cylinder", "green_block")
+    assert "'can' was taken for" not in task.text and task.note.count("because of its shape") == 2
+    assert parse_instruction("pick up the apple", things).object == "red_cylinder"
+    assert parse_instruction("pick up the white cylinder", things).note == ""
+    with pytest.raises(InstructionError, match="white cylinder or the red cylinder"):
+        parse_instruction("pick up the cylinder", things)
 
 
 def test_every_object_is_found_by_its_own_name():

@@ -8,21 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NEUTRAL_CHROMA = (5.0, 0.13)
-"""Lab chroma below which a colour looks grey to people: this much, plus this share of its lightness (dark colours have little)."""
-DARK_L, LIGHT_L = 22.0, 68.0
+from phototwin.nouns import DARK_L, LIGHT_L, color_names
+
 LIGHT_TRUST = 0.6
 """How much of the tint of the photo's bright parts is taken for the light's, in the exponent; the rest may be their own."""
 MAX_TINT = 1.25
-HUES = ((14, "red"), (41, "orange"), (72, "yellow"), (165, "green"), (195, "teal"), (258, "blue"), (300, "purple"))
-"""Upper end of each colour's HSV hue [deg]; above the last it is pink, then red again."""
-PINK_END = 345.0
-BROWN_VALUE = 0.62
-"""Orange darker than this (HSV value) is called brown."""
-PALE_SATURATION, DULL_SATURATION = 0.45, 0.58
-"""Below the one a warm colour is called beige or pink; orange below the other is that of wood."""
 HANDLE_RATIO = 1.12
 """A round vessel this much longer than wide has a handle."""
+CAN_TALL, CAN_WIDE_M = (1.2, 2.6), (0.05, 0.1)
+"""Height over width, and width, of the cylinders that are called cans."""
+CAN_FILL = 0.72
+"""Volume as a share of the bounding box, at least: pi / 4 for a cylinder, less for what has a neck."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,24 +51,6 @@ def light_of(rgb: np.ndarray) -> np.ndarray:
     tint = np.clip(bright / max(bright.mean(), 1e-6), 1 / MAX_TINT, MAX_TINT) ** LIGHT_TRUST
     # Dim photos make everything darker; but a dark table must not make grey things white.
     return np.clip(bright.max() * 1.25, 0.75, 1.0) * tint
-
-
-def color_names(rgb: np.ndarray, light: np.ndarray | None = None) -> np.ndarray:
-    """Names (N,) of sRGB colours (N, 3) uint8 under a light that makes white look like ``light`` (3,)."""
-    import cv2
-
-    pixels = np.asarray(rgb, dtype=np.float32)[None] / 255.0
-    pixels = np.clip(pixels / (1.0 if light is None else light.astype(np.float32)), 0, 1).astype(np.float32)
-    hue, saturation, value = np.moveaxis(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)[0], -1, 0)
-    lightness, a, b = np.moveaxis(cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)[0], -1, 0)
-    neutral = (np.hypot(a, b) < NEUTRAL_CHROMA[0] + NEUTRAL_CHROMA[1] * lightness) | (lightness < DARK_L / 8)
-    words = np.select([hue < end for end, _ in HUES] + [hue < PINK_END], [w for _, w in HUES] + ["pink"], "red")
-    dull, dark = saturation < PALE_SATURATION, value < BROWN_VALUE
-    wood = (words == "orange") & (dark | (saturation < DULL_SATURATION))
-    words = np.where((words == "red") & dull, np.where(dark, "brown", "pink"), words)
-    words = np.where((words == "orange") & dull & ~dark, "beige", np.where(wood, "brown", words))
-    greys = np.select([lightness < DARK_L, lightness > LIGHT_L], ["black", "white"], "gray")
-    return np.where(neutral, greys, words)
 
 
 def color_of(rgb: np.ndarray, mask: np.ndarray) -> tuple[str, np.ndarray]:
@@ -125,7 +103,13 @@ def shape_word(shape: str, hollow: bool, size_m: np.ndarray, fill: float) -> str
         return "plate" if width > 0.12 else "disk"
     if shape == "revolution" and 0.7 < height / width < 1.4 and fill < 0.62:
         return "ball"
+    if not handle and fill > CAN_FILL and _within(height / width, CAN_TALL) and _within(width, CAN_WIDE_M):
+        return "can"
     return "bottle" if shape == "revolution" and height > 2 * width else "cylinder"
+
+
+def _within(value: float, limits: tuple[float, float]) -> bool:
+    return limits[0] <= value <= limits[1]
 
 
 def _flat_word(length: float, width: float, height: float, fill: float) -> str:

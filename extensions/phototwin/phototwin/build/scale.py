@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from phototwin.errors import InputError
+from phototwin.nouns import Thing, find_thing, noun_of
 
 CAMERA_HEIGHT = "camera height"
 MAX_LENGTH_M = 10.0
-TYPICAL_LENGTH_M = {
-    **dict.fromkeys(("mug", "cup", "apple", "orange", "lemon", "tomato", "peach"), 0.085),
-    **dict.fromkeys(("can", "tin", "sponge"), 0.12),
-    **dict.fromkeys(("bowl",), 0.15),
-    **dict.fromkeys(("plate", "banana", "spoon", "fork", "knife", "stick", "box", "pitcher"), 0.2),
-    **dict.fromkeys(("bottle",), 0.22),
-    **dict.fromkeys(("cube",), 0.045),
-    **dict.fromkeys(("block", "ball"), 0.07),
-}
-"""Longest side of everyday things [m]. Rough: half of all things are within a third of it."""
 DEFAULT_LENGTH_M = 0.08
 
 
@@ -48,22 +38,22 @@ def parse_anchor(text: str) -> Anchor:
     return Anchor(" ".join(name.split()), length)
 
 
-def match_name(wanted: str, names: tuple[str, ...]) -> int:
-    """Index of the one object whose name shares most words with ``wanted``.
+def match_name(wanted: str, names: tuple[str, ...]) -> tuple[int, str]:
+    """Index of the one object that ``wanted`` means, and a note where a word of it was taken loosely.
+
+    Only names are compared, because sizes are not known yet: the form in a name ("cylinder") stands for the proportions.
 
     Raises:
-        InputError: None does, or several do equally.
+        InputError: It means none, or several.
     """
-    words = set(re.findall(r"\w+", wanted.lower()))
-    # Shared words first; where they tie, the name with the fewest other words.
-    scores = [(len(words & (own := set(re.findall(r"\w+", n.lower())))), -len(own - words)) for n in names]
-    best = max(scores, default=(0, 0))
-    if best[0] == 0:
+    found = find_thing(wanted, [Thing(name) for name in names])
+    if not found.indices:
         raise InputError(f"The anchor names '{wanted}', but the photo shows: {', '.join(names) or 'no object'}.")
-    if scores.count(best) > 1:
-        found = ", ".join(n for n, s in zip(names, scores, strict=True) if s == best)
-        raise InputError(f"The anchor '{wanted}' could mean any of: {found}. Name one of them.")
-    return scores.index(best)
+    index, *others = found.indices
+    if others:
+        several = ", ".join(names[i] for i in found.indices)
+        raise InputError(f"The anchor '{wanted}' could mean any of: {several}. Name one of them.")
+    return index, found.note
 
 
 def find_scale(
@@ -87,10 +77,11 @@ def find_scale(
     Raises:
         InputError: An anchor names nothing in the photo, or several things.
     """
-    factors, words = [], []
+    factors, words, remarks = [], [], ""
     for anchor in anchors:
         is_camera = anchor.name.lower().replace("_", " ") == CAMERA_HEIGHT
-        index = -1 if is_camera else match_name(anchor.name, names)
+        index, note = (-1, "") if is_camera else match_name(anchor.name, names)
+        remarks += f" {note}" if note else ""
         factors.append(anchor.length_m / (camera_height_m if is_camera else longest_m[index]))
         what = CAMERA_HEIGHT if is_camera else f"longest side of the {names[index]}"
         words.append(f"{what} = {anchor.length_m:g} m")
@@ -100,20 +91,18 @@ def find_scale(
     if metric and has_depth:
         return (
             1.0,
-            f"Lengths come from the depth image; the anchor ({stated}) differs from it by {100 * (factor - 1):+.0f} %.",
+            f"Lengths come from the depth image; the anchor ({stated}) differs from it by {100 * (factor - 1):+.0f} %.{remarks}",
         )
     spread = f", which disagree by {100 * (max(factors) / min(factors) - 1):.0f} %" if len(factors) > 1 else ""
     instead = f" It rescales the given camera pose by {factor:.3f}." if metric else ""
-    return factor, f"Lengths come from the anchor: {stated}{spread}.{instead}"
+    return factor, f"Lengths come from the anchor: {stated}{spread}.{instead}{remarks}"
 
 
 def _prior_scale(names: tuple[str, ...], longest_m: np.ndarray) -> tuple[float, str]:
     """The factor that brings the objects, in the median, to the size such things usually have."""
     if not names:
         return 1.0, "Nothing states a length and there is no object: the camera height is an assumption."
-    typical = [
-        next((TYPICAL_LENGTH_M[w] for w in n.lower().split()[::-1] if w in TYPICAL_LENGTH_M), None) for n in names
-    ]
+    typical = [noun.typical_m if (noun := noun_of(name)) else None for name in names]
     known = [i for i, value in enumerate(typical) if value is not None] or list(range(len(names)))
     factor = float(np.median([(typical[i] or DEFAULT_LENGTH_M) / longest_m[i] for i in known]))
     assumed = ", ".join(f"{names[i]} {typical[i] or DEFAULT_LENGTH_M:g} m" for i in known)

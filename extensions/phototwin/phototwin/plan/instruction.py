@@ -5,11 +5,13 @@ The grammar is small and it refuses what it does not know, naming what it does: 
 
 from __future__ import annotations
 
-import colorsys
 import re
 from dataclasses import dataclass
 
+import numpy as np
+
 from phototwin.errors import InstructionError
+from phototwin.nouns import Thing, color_names, find_thing, vocabulary, words_of
 from phototwin.scene import SceneObject
 
 LIFT_VERBS = ("pick up", "pick", "lift up", "lift", "grab", "take", "raise", "grasp")
@@ -26,22 +28,7 @@ RELATIONS = {
     "near": "next to",
     "to": "next to",
 }
-SYNONYMS = (
-    frozenset({"cube", "block", "box", "brick"}),
-    frozenset({"box", "carton", "packet", "package"}),
-    frozenset({"mug", "cup"}),
-    frozenset({"can", "cylinder", "tin"}),
-    frozenset({"ball", "sphere"}),
-    frozenset({"bowl", "basin"}),
-    frozenset({"plate", "dish", "saucer"}),
-    frozenset({"grey", "gray"}),
-    frozenset({"violet", "purple"}),
-)
-COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "white", "grey", "black")
-ANYTHING = frozenset({"one", "thing", "object", "item", "it"})
 MANY = frozenset({"all", "both", "every", "each", "everything", "them", "these", "those"})
-FILLERS = frozenset({"the", "a", "an", "this", "that", "your", "my"})
-SHAPE_WORDS = {"box": ("box",), "cylinder": ("cylinder",), "sphere": ("sphere",), "revolution": (), "extrusion": ()}
 POLITE_START = (
     r"^(?:(?:please|now|ok|okay|hey|robot|kindly|(?:can|could|would|will) you|i want you to|try to|go and),?\s+)+"
 )
@@ -64,6 +51,7 @@ class Task:
         relation: None (lift), "on", "in" or "next to".
         target: Key of the object it is placed in relation to, or None.
         text: The instruction as it was given.
+        note: Which of its words were taken loosely, and for what; empty where it names things by their names.
     """
 
     family: str
@@ -71,6 +59,7 @@ class Task:
     relation: str | None
     target: str | None
     text: str
+    note: str = ""
 
 
 def parse_instruction(text: str, objects: tuple[SceneObject, ...]) -> Task:
@@ -138,7 +127,8 @@ def _parse_lift(text: str, rest: str, objects: tuple[SceneObject, ...]) -> Task:
     phrase = re.sub(r"\s+up$", "", re.sub(OFF_THE_SUPPORT, "", rest))
     if not phrase:
         raise InstructionError(f"'{text}' does not say what to pick up. {_inventory(objects)}")
-    return Task("lift", find_object(phrase, objects).key, None, None, text)
+    moved, note = find_object(phrase, objects)
+    return Task("lift", moved.key, None, None, text, note)
 
 
 def _parse_place(text: str, rest: str, objects: tuple[SceneObject, ...]) -> Task:
@@ -150,29 +140,26 @@ def _parse_place(text: str, rest: str, objects: tuple[SceneObject, ...]) -> Task
     phrase, target_phrase = re.sub(r"\s+down$", "", rest[: split.start()]), rest[split.end() :].strip()
     if not phrase:
         raise InstructionError(f"'{text}' does not say what to put there. {_inventory(objects)}")
-    moved = find_object(phrase, objects)
+    moved, note = find_object(phrase, objects)
     if not target_phrase:
         raise InstructionError(f"'{text}' does not say {split[1]} what. {_inventory(objects)}")
-    target, relation = find_object(target_phrase, objects), RELATIONS[split[1]]
+    (target, target_note), relation = find_object(target_phrase, objects), RELATIONS[split[1]]
     if moved.key == target.key:
         raise InstructionError(f"'{text}' would put the {moved.name} {relation} itself: name two different things.")
     if relation == "in" and not target.hollow:
         hollow = ", ".join(item.name for item in objects if item.hollow) or "nothing here"
         raise InstructionError(f"The {target.name} is not hollow, so nothing goes in it. Hollow: {hollow}.")
-    return Task("place", moved.key, relation, target.key, text)
+    return Task("place", moved.key, relation, target.key, text, f"{note} {target_note}".strip())
 
 
-def find_object(phrase: str, objects: tuple[SceneObject, ...]) -> SceneObject:
-    """The one object that a noun phrase ("the green cube", "the red one") means.
-
-    Every word must fit. A word of the object's name counts more than a synonym, so "box" means the "red box" where there
-    is also a "green cube".
+def find_object(phrase: str, objects: tuple[SceneObject, ...]) -> tuple[SceneObject, str]:
+    """The one object that a noun phrase ("the green cube", "the can") means, and a note where it was taken loosely.
 
     Raises:
         InstructionError: No object fits, several do, or the phrase asks for many.
     """
-    words = [word for word in re.findall(r"[a-z0-9]+", phrase) if word not in FILLERS]
-    known = {word for item in objects for word in _words(item)} | {word for group in SYNONYMS for word in group}
+    words = words_of(phrase)
+    known = vocabulary() | {word for item in objects for word in words_of(item.name)}
     for word in words:
         plural = word not in known and (word.removesuffix("s") in known or word.removesuffix("es") in known)
         if plural or word in MANY or word == "and":
@@ -181,53 +168,19 @@ def find_object(phrase: str, objects: tuple[SceneObject, ...]) -> SceneObject:
             )
     if not words:
         raise InstructionError(f"'{phrase}' names nothing. {_inventory(objects)}")
-    scores = {item.key: _score(words, item) for item in objects}
-    best = max(scores.values(), default=0)
-    found = [item for item in objects if scores[item.key] == best and best > 0]
-    if not found:
+    found = find_thing(phrase, [_thing(item) for item in objects])
+    if not found.indices:
         raise InstructionError(f"Nothing in the photo is called '{phrase}'. {_inventory(objects)}")
-    if len(found) > 1:
-        names = " or the ".join(item.name for item in found)
+    index, *others = found.indices
+    if others:
+        names = " or the ".join(objects[i].name for i in found.indices)
         raise InstructionError(f"'{phrase}' could be several things: the {names}? Say which.")
-    return found[0]
+    return objects[index], found.note
 
 
-def _score(words: list[str], item: SceneObject) -> int:
-    """How well the words fit: 0 where one does not, else 3 for each word of the name, 2 a synonym or shape, 1 anything."""
-    total = 0
-    names = _words(item)
-    for word in words:
-        if word in names:
-            total += 3
-        elif any(word in group and group & names for group in SYNONYMS) or word in SHAPE_WORDS.get(item.shape, ()):
-            total += 2
-        elif word in ANYTHING or (word in ("container", "vessel") and item.hollow):
-            total += 1
-        elif word in COLOURS and not names & set(COLOURS) and word == _colour_name(item):
-            total += 2
-        else:
-            return 0
-    return total
-
-
-def _words(item: SceneObject) -> set[str]:
-    return set(re.findall(r"[a-z0-9]+", item.name.lower()))
-
-
-def _colour_name(item: SceneObject) -> str:
-    """A plain word for the object's typical colour; used only where its name has none."""
-    hue, saturation, value = colorsys.rgb_to_hsv(*(float(c) for c in item.color_rgb))
-    if value < 0.2:
-        return "black"
-    if saturation < 0.2:
-        return "white" if value > 0.75 else "grey"
-    degrees = hue * 360.0
-    if 15 <= degrees < 45 and value < 0.6:
-        return "brown"
-    for upper, name in ((15, "red"), (45, "orange"), (70, "yellow"), (165, "green"), (200, "cyan"), (260, "blue")):
-        if degrees < upper:
-            return name
-    return "purple" if degrees < 310 else "pink" if degrees < 340 else "red"
+def _thing(item: SceneObject) -> Thing:
+    color = str(color_names(255.0 * np.asarray(item.color_rgb)[None])[0])
+    return Thing(item.name, item.shape, item.hollow, item.size_m, color)
 
 
 def _inventory(objects: tuple[SceneObject, ...]) -> str:
