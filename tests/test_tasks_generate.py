@@ -129,6 +129,7 @@ def test_isaac_lab_lerobot_and_robomimic_read_it(whole):
     assert handler.get_num_episodes() == 3
     episode = handler.load_episode("demo_0", "cpu")
     assert episode.data["actions"].shape[1] == 8
+    handler.close()  # HDF5 opens a file in one mode at a time
     obs_utils.initialize_obs_utils_with_obs_specs({"obs": {"low_dim": ["joint_pos", "tcp_pose"], "rgb": ["rgb"]}})
     dataset = SequenceDataset(
         str(demos / "episodes.hdf5"), obs_keys=("joint_pos", "tcp_pose", "rgb"), dataset_keys=("actions",),

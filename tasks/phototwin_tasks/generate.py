@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -104,7 +105,7 @@ def generate_demos(twin: Path, folder: Path, config: GenerateConfig, resume: boo
     config = complete_config(config)
     demos = folder / "demos"
     task = _task(twin, config)
-    with disk_errors(folder):
+    with disk_errors(folder), contextlib.ExitStack() as stack:
         _check_run(demos, twin, config, resume)
         store = EpisodeStore(demos)
         store.unpack()
@@ -113,6 +114,7 @@ def generate_demos(twin: Path, folder: Path, config: GenerateConfig, resume: boo
         try:
             with timer.stage("start the simulator"):
                 env, success, compositor = _make_env(twin, task, config)
+            stack.callback(env.close)  # a process has one simulation at a time
             with timer.stage("plan grasps"):
                 item = env.twin.object(task.object)
                 grasps = propose_grasps(item, env.robot, (), item.T_world_object, config.seed)
@@ -288,6 +290,8 @@ def _notes(env: TwinEnv, config: GenerateConfig, grasps: int) -> dict[str, str]:
     }
     if config.physics == "ovphysx":
         notes["licence"] = "ovphysx and ovstage are closed source under NVIDIA's licences; newton_mjwarp is open"
+    if env.task.note:
+        notes["instruction"] = env.task.note
     if env.crop.note:
         notes["frames"] = env.crop.note
     return notes
