@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -185,11 +186,20 @@ def test_unknown_option_is_named(tmp_path):
         (["--renderer", "crayon"], ["renderer", "newton_warp"]),
         (["--num-demos", "0"], ["--num-demos"]),
         (["--resolution", "1", "1"], ["--resolution"]),
+        (["--device", "abacus"], ["device", "cuda:0"]),
+        (["--device", "cuda:99"], ["cuda:99", "--device cpu"]),
     ],
-    ids=["robot", "physics", "renderer", "number", "resolution"],
+    ids=["robot", "physics", "renderer", "number", "resolution", "device", "missing device"],
 )
 def test_impossible_settings_are_refused_before_the_photo_is_read(tmp_path, arguments, words):
     refused(run(tmp_path, *arguments, script="generate"), *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--physics isaacsim_physx", "--renderer isaacsim_rtx"])
+@pytest.mark.skipif(find_spec("isaacsim") is not None, reason="Isaac Sim is here")
+def test_what_is_not_installed_is_refused_before_the_photo_is_read(tmp_path, option):
+    refused(run(tmp_path, *option.split(), script="generate"), option, "Isaac Sim")
     assert not (tmp_path / "run").exists()
 
 

@@ -22,6 +22,7 @@ from phototwin.plan.instruction import Task, default_instruction, parse_instruct
 from phototwin.progress import StageTimer
 from phototwin.robots import get_robot
 from phototwin.scene import load_scene
+from phototwin_tasks.machine import check_machine
 
 if TYPE_CHECKING:
     from phototwin_tasks.rollout import Compositor
@@ -156,6 +157,7 @@ def complete_config(config: GenerateConfig) -> GenerateConfig:
         raise InputError(
             f"--resolution is {config.resolution}; each side must be between {LEAST_SIDE_PX} and {MOST_SIDE_PX}."
         )
+    check_machine(config.physics, config.renderer, config.device)
     return replace(config, num_envs=config.num_envs or min(MOST_ENVS, math.ceil(config.num_demos * SPARE)))
 
 
