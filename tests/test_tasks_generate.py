@@ -150,3 +150,16 @@ def test_a_task_that_cannot_be_done_is_refused(twin, tmp_path):
         generate(twin, tmp_path / "other", physics="bullet")
     with pytest.raises(InputError, match="Unknown robot"):
         generate(twin, tmp_path / "third", robot="terminator")
+
+
+def test_a_run_that_began_nothing_may_be_begun_again_with_other_settings(twin, tmp_path):
+    from phototwin_tasks.generate import GenerateConfig, _check_run
+
+    for instruction in ("pick up the green cube", "pick up the red can"):
+        _check_run(tmp_path / "demos", twin, GenerateConfig(instruction), resume=False)
+    (tmp_path / "demos/episodes").mkdir()
+    (tmp_path / "demos/episodes/attempt_000000.hdf5").touch()
+    with pytest.raises(OutputError, match="--resume"):
+        _check_run(tmp_path / "demos", twin, GenerateConfig("pick up the red can"), resume=False)
+    with pytest.raises(InputError, match=r"red can.*green cube"):
+        _check_run(tmp_path / "demos", twin, GenerateConfig("pick up the green cube"), resume=True)

@@ -170,11 +170,13 @@ def _check_run(demos: Path, twin: Path, config: GenerateConfig, resume: bool) ->
     """Refuse to mix runs: one folder holds one config; only the number of demonstrations may grow."""
     file = demos / "run.json"
     value = json.loads(json.dumps(asdict(config) | {"twin": twin_hash(twin)}))
-    if demos.exists() and any(demos.iterdir()) and not resume:
+    # A run that ended before its first attempt, say out of reach, has begun nothing.
+    begun = (demos / "episodes.hdf5").exists() or any((demos / "episodes").glob("*.hdf5"))
+    if begun and not resume:
         raise OutputError(
             f"'{demos}' holds demonstrations already: add --resume to go on with them, or give another --out."
         )
-    if file.exists():
+    if begun and file.exists():
         before = json.loads(file.read_text())
         changed = [key for key in value if key != "num_demos" and before.get(key) != value[key]]
         if changed:
