@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from synthetic import look_at
 
-from phototwin.build.background import background_depth, background_mesh, inside_polygon, object_depth, support_polygon
+from phototwin.build.background import background_depth, background_mesh, object_depth, support_polygon
 from phototwin.build.inpaint import diffuse, find_shadow, remove_objects
 from phototwin.build.texture import shade_raster
 from phototwin.frames import invert, pixel_rays, project, support_depth, transform
 from phototwin.kernels.rasterize import rasterize
+from phototwin.scene import depth_inside
 
 WIDTH, HEIGHT = 240, 180
 K_PX = np.array([[200.0, 0, 121.0], [0, 202.0, 88.0], [0, 0, 1]])
@@ -18,12 +19,16 @@ TABLE = np.array([[0.2, -0.35], [0.8, -0.35], [0.8, 0.3], [0.2, 0.3]])
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def inside(polygon, points):
+    return depth_inside(polygon, points) >= -1e-9
+
+
 def table_mask():
     """Pixels that see the table, and the world point of each pixel's ray on z = 0."""
     depth = support_depth(K_PX, T_WORLD_CAMERA, WIDTH, HEIGHT)
     on_plane = np.isfinite(depth)
     hits = transform(T_WORLD_CAMERA, pixel_rays(K_PX, WIDTH, HEIGHT) * np.where(on_plane, depth, 0)[..., None])
-    return on_plane & inside_polygon(TABLE, hits[..., :2]), hits
+    return on_plane & inside(TABLE, hits[..., :2]), hits
 
 
 def disc(hits, x, y, radius):
@@ -42,9 +47,9 @@ def test_the_outline_is_the_table_and_holds_the_objects():
     foot = np.array([[0.78, 0.28], [0.84, 0.28], [0.84, 0.33], [0.78, 0.33]])
     polygon = support_polygon(mask, K_PX, T_WORLD_CAMERA, [foot])
     assert area(polygon) > 0  # counter-clockwise
-    assert inside_polygon(polygon, foot).all() and inside_polygon(polygon, foot + 0.02).all()
+    assert inside(polygon, foot).all() and inside(polygon, foot + 0.02).all()
     without = support_polygon(mask, K_PX, T_WORLD_CAMERA, [foot - foot.mean(0) + np.array([0.5, 0.0])])
-    seen = hits[inside_polygon(TABLE, hits[..., :2]) & mask][:, :2].astype(np.float32)
+    seen = hits[inside(TABLE, hits[..., :2]) & mask][:, :2].astype(np.float32)
     assert area(without) == pytest.approx(cv2.contourArea(cv2.convexHull(seen)), rel=0.02)
 
 
@@ -54,7 +59,7 @@ def test_support_far_beyond_reach_is_cut_and_an_empty_mask_still_gives_ground():
     foot = np.array([[0.7, -0.03], [0.76, -0.03], [0.76, 0.03], [0.7, 0.03]])
     polygon = support_polygon(mask, K_PX, far, [foot])
     assert np.linalg.norm(polygon - foot.mean(0), axis=1).max() < 2.2
-    assert inside_polygon(support_polygon(mask & False, K_PX, far, [foot]), foot).all()
+    assert inside(support_polygon(mask & False, K_PX, far, [foot]), foot).all()
     assert area(support_polygon(mask & False, K_PX, far, [])) > 1
 
 
@@ -104,7 +109,7 @@ def test_the_mesh_gives_depth_and_picture_back_without_holes():
     towards = ((T_WORLD_CAMERA[:3, 3] - corners.mean(1)) * normal).sum(1)
     assert (towards > -1e-12).all()
     table = mesh.points[np.abs(mesh.points[:, 2]) < 1e-4]
-    assert inside_polygon(TABLE * [1.03, 1.03], table[:, :2]).mean() > 0.95
+    assert inside(TABLE * [1.03, 1.03], table[:, :2]).mean() > 0.95
 
 
 def test_object_depth_is_the_nearest_of_all():

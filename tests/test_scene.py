@@ -104,3 +104,11 @@ def test_depth_images_keep_millimetres(tmp_path):
     depth = np.array([[0.0, 0.5, np.inf], [1.2345, -1.0, 70.0]])
     images.save_depth(tmp_path / "d.png", depth)
     assert np.allclose(images.load_depth(tmp_path / "d.png"), [[0, 0.5, 0], [1.234, 0, 0]], atol=6e-4)
+
+
+def test_depth_inside_is_the_distance_to_the_nearest_edge():
+    from phototwin.scene import depth_inside
+
+    square = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 1.0], [0.0, 1.0]])
+    points = np.array([[[1.0, 0.5], [0.25, 0.5]], [[1.0, 1.0], [1.0, -0.3]]])
+    np.testing.assert_allclose(depth_inside(square, points), [[0.5, 0.25], [0.0, -0.3]], atol=1e-12)

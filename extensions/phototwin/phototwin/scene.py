@@ -180,6 +180,14 @@ class Support:
     friction: float = 0.8
 
 
+def depth_inside(polygon_w: np.ndarray, points_w: np.ndarray) -> np.ndarray:
+    """How deep points (..., 2) lie inside a convex, counter-clockwise polygon (K, 2): distance to the nearest edge line, negative outside [m]."""
+    edges = np.roll(polygon_w, -1, axis=0) - polygon_w
+    lengths = np.maximum(np.linalg.norm(edges, axis=1, keepdims=True), 1e-12)
+    inwards = np.stack([-edges[:, 1], edges[:, 0]], -1) / lengths
+    return ((points_w[..., None, :] - polygon_w) * inwards).sum(-1).min(-1)
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """The metric twin of one photo. Images are paths relative to ``folder``.

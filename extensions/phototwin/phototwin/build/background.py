@@ -6,7 +6,7 @@ import numpy as np
 
 from phototwin.build.inpaint import diffuse
 from phototwin.frames import invert, pixel_rays, support_depth, transform
-from phototwin.scene import Mesh
+from phototwin.scene import Mesh, depth_inside
 
 MAX_REACH_M = 2.0
 """Support farther than this from every object is left out: no arm reaches it."""
@@ -92,7 +92,7 @@ def background_depth(
     rays_w = pixel_rays(K_px, width, height) @ T_world_camera[:3, :3].T
     on_plane = np.isfinite(plane)
     hits_w = T_world_camera[:3, 3] + rays_w * np.where(on_plane, plane, 0)[..., None]
-    on_support = on_plane & inside_polygon(polygon_w, hits_w[..., :2])
+    on_support = on_plane & (depth_inside(polygon_w, hits_w[..., :2]) >= -1e-9)
     if depth_m is None:
         room = _room_depth(T_world_camera, rays_w, _far_edge(T_world_camera, polygon_w))
         return np.where(on_support, plane, room).astype(np.float32)
@@ -183,15 +183,6 @@ def _scraps(clutter: np.ndarray, removed: np.ndarray) -> np.ndarray:
     small &= np.isin(np.arange(count), beside) | (stats[:, cv2.CC_STAT_AREA] < 10)
     small[0] = False
     return small[label]
-
-
-def inside_polygon(polygon: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """True (...) where points (..., 2) lie in a convex, counter-clockwise polygon (K, 2), its edge included."""
-    inside = np.ones(points.shape[:-1], bool)
-    for start, end in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        edge, offset = end - start, points - start
-        inside &= edge[0] * offset[..., 1] - edge[1] * offset[..., 0] >= -1e-12
-    return inside
 
 
 def _torn(faces: np.ndarray, z: np.ndarray, points_w: np.ndarray) -> np.ndarray:

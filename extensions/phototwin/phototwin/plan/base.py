@@ -11,9 +11,9 @@ from phototwin.frames import invert, make_T, project, rotation_z, transform
 from phototwin.plan.grasp import Grasps, obstacle_points, propose_grasps
 from phototwin.plan.ik import Arm, link_points, reached, solve_pose
 from phototwin.plan.instruction import Task
-from phototwin.plan.places import LIFT_M, inside_polygon
+from phototwin.plan.places import LIFT_M
 from phototwin.robots import Robot
-from phototwin.scene import Camera, Scene
+from phototwin.scene import Camera, Scene, depth_inside
 
 DISTANCES_M = (0.50, 0.55, 0.45, 0.60, 0.40, 0.65, 0.35)
 AZIMUTHS = 24
@@ -100,8 +100,9 @@ def _candidates(scene: Scene, robot: Robot, arm: Arm, centre: np.ndarray) -> lis
             hidden, _ = _looks(scene.camera, rest_w, view)
             hidden_at_work, seen = _looks(scene.camera, work_w, view)
             crowded = max(0.0, 1.0 - away / CAMERA_COMFORT_M)
-            outside = not inside_polygon(scene.support.polygon_w, foot)
-            cost = 4.0 * hidden + hidden_at_work - seen + crowded + 0.3 * outside + 0.05 * order
+            margin = float(depth_inside(scene.support.polygon_w, foot)) / robot.base_radius_m
+            overhang = np.clip(0.5 - 0.5 * margin, 0.0, 1.0)
+            cost = 4.0 * hidden + hidden_at_work - seen + crowded + overhang + 0.05 * order
             ranked.append((cost, order, float(azimuth), T_world_base))
     return [T for *_, T in sorted(ranked, key=lambda entry: entry[:3])]
 

@@ -11,7 +11,7 @@ from phototwin.frames import make_T, rotation_z, transform
 from phototwin.plan.grasp import SURFACE_POINTS, sample_surface
 from phototwin.plan.instruction import Task
 from phototwin.robots import Robot
-from phototwin.scene import Scene, SceneObject
+from phototwin.scene import Scene, SceneObject, depth_inside
 
 LIFT_M = 0.18
 """A long thing held at one end hangs lower at the other: with 16 cm a bowl held at its rim missed 10 cm of clearance."""
@@ -119,16 +119,10 @@ def _beside(
         radius = float(np.hypot(*outline.T).max())
         if min((np.hypot(*(points - place).T).min() for points in others), default=np.inf) < radius + NEIGHBOUR_ROOM_M:
             continue
-        outside = not inside_polygon(scene.support.polygon_w, place)
+        outside = bool(depth_inside(scene.support.polygon_w, place) < 0)
         way, far = np.linalg.norm(place - T_now[:2, 3]), np.linalg.norm(place - T_world_base[:2, 3])
         cost = float(way + 0.5 * far + 10.0 * outside + 0.02 * abs(turn))
         places.append((cost, make_T(R, np.array([*place, height]))))
     if not places:
         raise PlanError(f"There is no free side next to the {target.name} for the {item.name}: make room.")
     return [T for _, T in sorted(places, key=lambda pair: pair[0])]
-
-
-def inside_polygon(polygon: np.ndarray, point: np.ndarray) -> bool:
-    """Whether a point (2,) lies in a convex counter-clockwise polygon (K, 2)."""
-    edge, to_point = np.roll(polygon, -1, 0) - polygon, point - polygon
-    return bool((edge[:, 0] * to_point[:, 1] - edge[:, 1] * to_point[:, 0] >= 0).all())

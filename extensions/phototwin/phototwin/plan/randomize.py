@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phototwin.frames import invert, make_T, project, rotation_z, transform
-from phototwin.scene import Camera, Scene, SceneObject
+from phototwin.scene import Camera, Scene, SceneObject, depth_inside
 
 TRIES = 100
 CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
@@ -83,7 +83,7 @@ def _stands_well(
     if distance < min(config.base_clearance_m + radius, own_distance):
         return False
     polygon = scene.support.polygon_w
-    if _depth_inside(polygon, T[:2, 3]) < min(radius, _depth_inside(polygon, item.T_world_object[:2, 3])):
+    if depth_inside(polygon, T[:2, 3]) < min(radius, depth_inside(polygon, item.T_world_object[:2, 3])):
         return False
     return _in_view(view, item, T) or not _in_view(view, item, item.T_world_object)
 
@@ -97,15 +97,6 @@ def _apart(scene: Scene, poses: dict[str, np.ndarray], config: RandomizeConfig) 
             if np.linalg.norm(poses[a.key][:2, 3] - poses[b.key][:2, 3]) < least:
                 return False
     return True
-
-
-def _depth_inside(polygon_w: np.ndarray, point: np.ndarray) -> float:
-    """Signed distance of a point from the nearest edge of a convex counter-clockwise polygon, positive inside [m]."""
-    edges = np.roll(polygon_w, -1, axis=0) - polygon_w
-    normals = np.stack([-edges[:, 1], edges[:, 0]], -1) / np.maximum(
-        np.linalg.norm(edges, axis=1, keepdims=True), 1e-12
-    )
-    return float(((point - polygon_w) * normals).sum(-1).min())
 
 
 def _in_view(view: Camera, item: SceneObject, T: np.ndarray) -> bool:
