@@ -1,5 +1,6 @@
 """The LeRobot dataset is read back by LeRobot's own class; what is not finished leaves nothing."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from test_data import make_episode
 
-from phototwin.data.lerobot import IMAGE_KEY, LerobotProcess, _EndedEarlyError, _from_lines, write_lerobot
+from phototwin.data.lerobot import FACTS_FILE, IMAGE_KEY, LerobotProcess, _EndedEarlyError, _from_lines, write_lerobot
 from phototwin.data.store import EpisodeStore
 from phototwin.errors import InputError, OutputError
 
@@ -48,6 +49,10 @@ def check(folder, episodes):
     assert dataset.meta.features["action"]["names"] == list(episodes[0].action_names)
     mean = dataset.meta.stats[IMAGE_KEY]["mean"].ravel() * 255
     assert np.abs(mean - np.concatenate([e.rgb[:1] for e in episodes]).mean((0, 1, 2))).max() < 40
+    facts = json.loads((folder / FACTS_FILE).read_text())
+    assert [(f["attempt"], f["success"], f["K_px"]) for f in facts] == [
+        (e.attempt, e.success, e.K_px.tolist()) for e in episodes
+    ]
 
 
 @pytest.mark.parametrize("size", [(48, 32), (33, 21)])

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from phototwin.errors import OutputError
-from phototwin.output import claim_folder, disk_errors, written_aside
+from phototwin.errors import InputError, OutputError
+from phototwin.output import LOG_FILE, claim_folder, disk_errors, written_aside
 
 
 def test_second_owner_is_refused(tmp_path):
@@ -16,7 +16,7 @@ def test_second_owner_is_refused(tmp_path):
 
 
 def test_owner_in_another_process_is_refused(tmp_path):
-    code = "import sys\nfrom pathlib import Path\nfrom phototwin.output import claim_folder\nwith claim_folder(Path(sys.argv[1])): pass"
+    code = "import sys\nfrom pathlib import Path\nfrom phototwin.output import LOG_FILE, claim_folder\nwith claim_folder(Path(sys.argv[1])): pass"
     with claim_folder(tmp_path / "run"):
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True)
     assert done.returncode != 0 and "in use" in done.stderr
@@ -26,6 +26,21 @@ def test_freed_after_use(tmp_path):
     for _ in range(2):
         with claim_folder(tmp_path / "run"):
             pass
+
+
+def test_a_refused_run_leaves_no_folder_of_its_own_but_one_that_was_there_stays(tmp_path):
+    for existed in (False, True):
+        folder = tmp_path / f"run{existed}"
+        if existed:
+            folder.mkdir()
+        with pytest.raises(InputError), claim_folder(folder):
+            (folder / LOG_FILE).write_text("noise")
+            raise InputError("no photo")
+        assert folder.exists() == existed
+    with pytest.raises(InputError), claim_folder(tmp_path / "begun"):
+        (tmp_path / "begun/twin").mkdir()
+        raise InputError("no such object")
+    assert (tmp_path / "begun/twin").is_dir()
 
 
 def test_a_file_in_the_way(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from phototwin.console import logged_to, progress_on
 from phototwin.data.store import read_demos
 from phototwin.errors import InputError, OutputError
-from phototwin.output import claim_folder
+from phototwin.output import LOG_FILE, claim_folder
 from phototwin.pipeline import SAMPLE, photo_to_twin
 from phototwin.progress import StageTimer
 from phototwin.view.preview import write_preview
@@ -82,7 +82,7 @@ def run_main_job(source: Source, config: GenerateConfig, out: Path | None, resum
     config = complete_config(config)
     source = complete_source(source)
     folder = run_folder(source, out)
-    with claim_folder(folder), logged_to(folder / "log.txt") as terminal, progress_on(terminal) as progress:
+    with claim_folder(folder), logged_to(folder / LOG_FILE) as terminal, progress_on(terminal) as progress:
         timer = StageTimer(progress)
         twin = source.twin or make_twin(source, folder, config.seed, resume, timer)
         made = generate_demos(twin, folder, config, resume, timer)
@@ -102,7 +102,7 @@ def run_reconstruction(source: Source, seed: int, out: Path | None, resume: bool
     """
     source = complete_source(source)
     folder = run_folder(source, out)
-    with claim_folder(folder), logged_to(folder / "log.txt") as terminal, progress_on(terminal) as progress:
+    with claim_folder(folder), logged_to(folder / LOG_FILE) as terminal, progress_on(terminal) as progress:
         timer = StageTimer(progress)
         twin = make_twin(source, folder, seed, resume, timer)
         write_report(folder, twin, (), ReportFacts(timer.seconds, {"seed": str(seed)}, versions=versions()))

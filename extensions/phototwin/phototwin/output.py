@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from phototwin.errors import OutputError
+from phototwin.errors import OutputError, TwinError
 
+LOG_FILE = "log.txt"
+"""Where a run sends what libraries print."""
 LEAST_FREE_BYTES = 200 * 2**20
 """Less than this and a run is not even started: a small dataset of ten demonstrations takes about 100 MB."""
 
@@ -25,9 +28,12 @@ REFUSALS = (
 def claim_folder(folder: Path) -> Iterator[None]:
     """Hold ``folder`` for this process: made if missing, locked until the block ends.
 
+    A folder that was made for a run which was refused before it wrote anything but its log goes again.
+
     Raises:
         OutputError: Another process holds it, it cannot be written, or the disk is nearly full.
     """
+    made = not folder.exists()
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
@@ -36,16 +42,22 @@ def claim_folder(folder: Path) -> Iterator[None]:
                 f"'{folder}' has {free / 2**20:.0f} MB free, at least {LEAST_FREE_BYTES / 2**20:.0f} MB are needed: "
                 "free some space or give another --out."
             )
-        with (folder / ".lock").open("w") as lock:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise OutputError(
                     f"'{folder}' is in use by another run: wait for it to end or give another --out."
                 ) from error
-            yield
-    with contextlib.suppress(OSError):
-        (folder / ".lock").unlink()
+            try:
+                yield
+            except TwinError:
+                if made and {file.name for file in folder.iterdir()} <= {LOG_FILE}:
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
+        finally:
+            os.close(handle)
 
 
 @contextlib.contextmanager

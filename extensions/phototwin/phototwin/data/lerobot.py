@@ -8,6 +8,7 @@ simulator leaves time. Only the line ``end`` makes it a dataset; without it (the
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +27,8 @@ from phototwin.errors import InputError, OutputError
 
 IMAGE_KEY = "observation.images.photo"
 POSE_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw")
+FACTS_FILE = "meta/phototwin.json"
+"""Beside LeRobot's own tables: one entry an episode with what they have no place for."""
 END = "end"
 CRF = 20
 """Quality of H.264: PSNR about 40 dB on photos; 23 is the codec's default, 18 is called visually lossless."""
@@ -44,6 +47,7 @@ def write_lerobot(episodes: Iterable[Episode], folder: Path, name: str = "photot
 
     Features: ``observation.images.photo`` (video), ``observation.state`` (joint positions), ``observation.tcp_pose``,
     ``action``, and ``object_poses`` (7 numbers an object), which is no ``observation`` so that no policy takes it for one.
+    ``meta/phototwin.json`` has camera, base, seed, success and provenance of every episode.
 
     Args:
         episodes: Episodes with frames, all of one robot, scene and frame size; read one at a time.
@@ -129,7 +133,7 @@ def _write(episodes: Iterator[Episode], folder: Path, name: str) -> None:
     first = next(episodes, None)
     if first is None:
         raise InputError("There are no demonstrations to make a LeRobot dataset of.")
-    dataset = None
+    dataset, facts = None, []
     try:
         for episode in itertools.chain([first], episodes):
             steps, frames = len(episode.action), len(episode.rgb)
@@ -138,9 +142,27 @@ def _write(episodes: Iterator[Episode], folder: Path, name: str) -> None:
             if dataset is None:
                 dataset = _create(first, folder, name)
             _add_episode(dataset, episode)
+            facts.append(_facts(episode))
     finally:
         if dataset is not None:
             dataset.finalize()  # also where it failed: otherwise the garbage collector does it, and writes into the folder
+    (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _facts(episode: Episode) -> dict[str, Any]:
+    """What LeRobot's tables have no place for: camera, base, seed, success and where the episode comes from."""
+    return {
+        "attempt": episode.attempt,
+        "seed": episode.seed,
+        "success": episode.success,
+        "instruction": episode.instruction,
+        "task": episode.task,
+        "robot": episode.robot,
+        "base_pose_w": episode.base_pose_w.tolist(),
+        "K_px": episode.K_px.tolist(),
+        "T_world_camera": episode.T_world_camera.tolist(),
+        "provenance": episode.provenance,
+    }
 
 
 def _create(episode: Episode, folder: Path, name: str) -> Any:
