@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import warp as wp
 
-from phototwin.kernels.rasterize import GPU_SPAN, NEAR_M, NO_HIT, bary_of_ray, draw_triangles_kernel, edge_plane
+from phototwin.kernels.rasterize import GPU_SPAN, NEAR_M, NO_HIT, draw_triangles_kernel, weights_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,14 +119,7 @@ def shade_pixels_kernel(
             i0 = faces[face, 0]
             i1 = faces[face, 1]
             i2 = faces[face, 2]
-            ray = wp.vec3(
-                (float(x) + 0.5 - intrinsics[2]) / intrinsics[0], (float(y) + 0.5 - intrinsics[3]) / intrinsics[1], 1.0
-            )
-            w = bary_of_ray(
-                ray, edge_plane(points_c, i1, i2), edge_plane(points_c, i2, i0), edge_plane(points_c, i0, i1)
-            )
-            w = wp.max(w, wp.vec3(0.0, 0.0, 0.0))
-            w = w / (w[0] + w[1] + w[2])
+            w = weights_at(points_c, i0, i1, i2, x, y, intrinsics)
             part = face_part[face]
             at = texture_at[part]
             value = color[part]

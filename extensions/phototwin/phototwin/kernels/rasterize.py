@@ -60,6 +60,19 @@ def bary_of_ray(ray: wp.vec3, n0: wp.vec3, n1: wp.vec3, n2: wp.vec3) -> wp.vec3:
 
 
 @wp.func
+def weights_at(
+    points_c: wp.array(dtype=wp.vec3), i0: int, i1: int, i2: int, x: int, y: int, intrinsics: wp.vec4
+) -> wp.vec3:
+    """Weights of a triangle's corners where the centre of pixel (x, y) sees it, none negative."""
+    ray = wp.vec3(
+        (float(x) + 0.5 - intrinsics[2]) / intrinsics[0], (float(y) + 0.5 - intrinsics[3]) / intrinsics[1], 1.0
+    )
+    w = bary_of_ray(ray, edge_plane(points_c, i1, i2), edge_plane(points_c, i2, i0), edge_plane(points_c, i0, i1))
+    w = wp.max(w, wp.vec3(0.0, 0.0, 0.0))
+    return w / (w[0] + w[1] + w[2])
+
+
+@wp.func
 def grow_bounds(bounds: wp.vec4, p: wp.vec3, intrinsics: wp.vec4) -> wp.vec4:
     """Bounds (u_min, v_min, u_max, v_max) that also hold the projection of p [px]."""
     u = intrinsics[0] * p[0] / p[2] + intrinsics[2]
@@ -152,16 +165,9 @@ def resolve_pixels_kernel(
             i0 = faces[face, 0]
             i1 = faces[face, 1]
             i2 = faces[face, 2]
-            ray = wp.vec3(
-                (float(x) + 0.5 - intrinsics[2]) / intrinsics[0], (float(y) + 0.5 - intrinsics[3]) / intrinsics[1], 1.0
-            )
             depth_out[y, x] = wp.cast(wp.uint32(key >> wp.uint64(32)), wp.float32)
             face_out[y, x] = face
-            w = bary_of_ray(
-                ray, edge_plane(points_c, i1, i2), edge_plane(points_c, i2, i0), edge_plane(points_c, i0, i1)
-            )
-            w = wp.max(w, wp.vec3(0.0, 0.0, 0.0))
-            bary_out[y, x] = w / (w[0] + w[1] + w[2])
+            bary_out[y, x] = weights_at(points_c, i0, i1, i2, x, y, intrinsics)
 
 
 def rasterize(
