@@ -128,6 +128,22 @@ def test_boxes_are_recovered_from_anywhere(seed: int):
     assert set(maps.notes) >= {"intrinsics", "gravity", "scale", "segmentation"}
 
 
+def test_noise_of_three_millimetres_does_not_cut_things_into_pieces():
+    blocks = [
+        Block((0.02, 0.18), (0.06, 0.04, 0.06)),
+        Block((-0.02, 0.0), (0.16, 0.16, 0.018), 0.4, BLUE),
+        Block((0.04, -0.17), (0.05, 0.08, 0.12), 0.1, RED),
+    ]
+    photo, ids = render(look_at(0.75, 42), blocks, noise=4.0)
+    assert photo.depth_m is not None
+    bend = np.diff(photo.depth_m[-1], n=2)[np.convolve(photo.depth_m[-1] > 0, [1, 1, 1], "valid") == 3]
+    assert 1.4826 * np.median(np.abs(bend)) / np.sqrt(6) > 0.002  # sigma of a pixel's noise in the near foreground
+    masks = perceive_rgbd(photo).masks
+    assert len(masks) == 3
+    for i in range(3):
+        assert max(overlap(mask, ids == i + 1) for mask in masks) > 0.8
+
+
 def test_world_axes_are_under_the_camera_and_along_the_view():
     truth = look_at(0.7, 40, 25)
     photo, _ = render(truth, THREE, noise=0)

@@ -13,6 +13,7 @@ from phototwin.scene import ObjectHint
 JUMP_SHARE = 0.025  # of depth, between neighbouring pixels: two surfaces
 STEP_SHARE = 0.015  # the same for a step off the straight continuation of both sides
 WEAK_JUMP_SHARE = 0.008  # counts where it continues a jump; five times a sensor's noise at 1 m
+NOISE_SIGMAS = 3.0  # noise that is less than so many times below a weak jump would cut things into pieces
 MIN_PIECE_PX = 150  # of 640 x 480; fewer in smaller photos
 JOIN_M = 0.008
 JOIN_COUNT = 12  # voxels within JOIN_M
@@ -115,7 +116,7 @@ def _pieces(cloud: Cloud, raised: np.ndarray) -> list[np.ndarray]:
     """Connected raised regions (H, W) bool, cut where depth jumps, small ones gone."""
     import cv2
 
-    whole = raised & ~_jumps(cloud.depth_m, raised)
+    whole = raised & ~_jumps(_calm(cloud), raised)
     least_px = np.clip(MIN_PIECE_PX * raised.size / (640 * 480), 40, MIN_PIECE_PX)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(whole.astype(np.uint8), connectivity=4)
     out = []
@@ -151,6 +152,25 @@ def _absorb(cloud: Cloud, pieces: list[np.ndarray], raised: np.ndarray) -> list[
                 pieces[k][window] |= scrap
                 break
     return pieces
+
+
+def _calm(cloud: Cloud) -> np.ndarray:
+    """Depth (H, W) in which jumps are looked for [m]: as read, or its median over 5 x 5 pixels where pixels of the support differ by noise alone."""
+    import cv2
+
+    z, flat = cloud.depth_m, cloud.known & (np.abs(cloud.height_m) < cloud.threshold_m)
+    run = flat[:, :-3] & flat[:, 1:-2] & flat[:, 2:-1] & flat[:, 3:]
+    step = np.diff(z, axis=1)
+    off = np.abs(step[:, 1:-1] - 0.5 * (step[:, :-2] + step[:, 2:]))[run] / z[:, 1:-2][run]
+    if not len(off) or NOISE_SIGMAS * 1.4826 * float(np.median(off)) < WEAK_JUMP_SHARE:
+        return z
+    # Unknown pixels take their nearest reading for this, so that zeros do not count as near.
+    near, labels = cv2.distanceTransformWithLabels(
+        (~cloud.known).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    value = np.zeros(labels.max() + 1, dtype=np.float32)
+    value[labels[near == 0]] = z[near == 0]
+    return cv2.medianBlur(value[labels], 5)
 
 
 def _jumps(z: np.ndarray, raised: np.ndarray) -> np.ndarray:
