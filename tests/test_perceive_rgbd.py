@@ -224,6 +224,26 @@ def test_one_thing_in_front_of_another_stays_two():
         assert max(overlap(mask, ids == which) for mask in maps.masks) > 0.85
 
 
+def test_a_part_that_hangs_in_the_air_belongs_to_what_holds_it():
+    body = Block((0.0, 0.0), (0.08, 0.08, 0.09), 0.0)
+    for z, count in ((0.022, 1), (0.0, 2)):  # the root of a handle is hidden; what stands by itself stays a thing
+        part = Block((0.03, -0.06), (0.02, 0.03, 0.05), 0.0, z=z)
+        photo, ids = render(look_at(0.7, 40), [body, part])
+        masks = perceive_rgbd(photo).masks
+        assert len(masks) == count
+        assert (masks.any(0) & (ids == 2)).sum() > 0.7 * (ids == 2).sum()
+
+
+@pytest.mark.parametrize(("floor_m", "one"), [(0.006, True), (0.0, False)])
+def test_two_arcs_are_one_rim_unless_the_support_is_seen_inside(floor_m: float, one: bool):
+    from phototwin.perceive.clusters import _one_rim
+
+    angle = np.linspace(-1.2, 1.2, 200)
+    arc = np.column_stack([0.06 * np.cos(angle), 0.06 * np.sin(angle), np.full(200, 0.06)])
+    inside = np.column_stack([np.linspace(-0.02, 0.02, 50), np.zeros(50), np.full(50, floor_m)])
+    assert _one_rim(arc, arc * [-1, 1, 1], inside) is one
+
+
 def test_refusals_ask_for_a_hint():
     photo, _ = render(look_at(0.7, 45), [])
     with pytest.raises(PerceptionError, match=r"Nothing that a robot could use.*--objects"):

@@ -19,6 +19,7 @@ JOIN_M = 0.008
 JOIN_COUNT = 12  # voxels within JOIN_M
 VOXEL_M = 0.003
 FLOATING_M = 0.03
+HELD_M = 0.025  # how far a part that hangs in the air is from what is seen of the thing that holds it
 SIDE_M = 0.015  # how far a side may stand out under its top
 RAISED_M = 0.012  # a piece that ends this far above the support may stand on another one
 HIDDEN_SHARE = 0.3  # of its lower outline, behind something nearer: its foot may be there
@@ -198,7 +199,8 @@ def _jumps(z: np.ndarray, raised: np.ndarray) -> np.ndarray:
 def _join(cloud: Cloud, pieces: list[np.ndarray]) -> list[np.ndarray]:
     """Pieces of one thing put together: near in space, or two arcs of one rim."""
     points = [_voxels(cloud.points_w[piece & cloud.known]) for piece in pieces]
-    flat = cloud.points_w[cloud.known & (np.abs(cloud.height_m) < cloud.threshold_m)][::7, :2]
+    low = cloud.known & (np.abs(cloud.height_m) < cloud.threshold_m)
+    flat = np.column_stack([cloud.points_w[low][::7, :2], cloud.height_m[low][::7]])
     group = list(range(len(pieces)))
     for i in range(len(pieces)):
         for j in range(i):
@@ -225,8 +227,11 @@ def _touch(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.isfinite(cKDTree(a).query(b, distance_upper_bound=JOIN_M)[0]).sum() > JOIN_COUNT)
 
 
-def _one_rim(a: np.ndarray, b: np.ndarray, flat_xy: np.ndarray) -> bool:
-    """True where the tops of two pieces lie on one circle with no support seen inside, as the near outside and far inside of a vessel do."""
+def _one_rim(a: np.ndarray, b: np.ndarray, flat: np.ndarray) -> bool:
+    """True where the tops of two pieces lie on one circle with no support seen inside, as the near outside and far inside of a vessel do.
+
+    Low readings ``flat`` (N, 3: world x and y, height [m]) inside the circle are a vessel's floor where they are not at 0.
+    """
     tops = [p[p[:, 2] > np.percentile(p[:, 2], 99) - RIM_M][:, :2].astype(np.float64) for p in (a, b)]
     if abs(np.percentile(a[:, 2], 99) - np.percentile(b[:, 2], 99)) > RIM_M or min(map(len, tops)) < 8:
         return False
@@ -239,7 +244,8 @@ def _one_rim(a: np.ndarray, b: np.ndarray, flat_xy: np.ndarray) -> bool:
     off = [np.abs(np.linalg.norm(top - solution[:2], axis=1) - radius) for top in tops]
     angles = [np.arctan2(*(top - solution[:2]).mean(0)[::-1]) for top in tops]
     opposite = abs(np.angle(np.exp(1j * (angles[0] - angles[1])))) > np.pi / 2
-    if (np.linalg.norm(flat_xy - solution[:2], axis=1) < 0.6 * radius).sum() > 5:
+    inside = flat[np.linalg.norm(flat[:, :2] - solution[:2], axis=1) < 0.6 * radius, 2]
+    if len(inside) > 5 and np.median(inside) < HOLE_HEIGHT_M:
         return False
     return opposite and all(np.percentile(o, 80) < CIRCLE_SLACK * radius for o in off)
 
@@ -278,10 +284,10 @@ def _lowest_m(points_w: np.ndarray) -> float:
     return float(np.partition(points_w[:, 2], rank)[rank])
 
 
-def _floats(cloud: Cloud, piece: np.ndarray) -> bool:
+def _floats(cloud: Cloud, piece: np.ndarray, least_m: float = FLOATING_M) -> bool:
     """True where the support is seen right under a piece that nowhere comes down to it, and nothing nearer hides its foot."""
     points = cloud.points_w[piece & cloud.known]
-    if _lowest_m(points) < FLOATING_M:
+    if _lowest_m(points) < least_m:
         return False
     columns = np.flatnonzero(piece.any(0))
     bottom = piece.shape[0] - 1 - np.argmax(piece[::-1, columns], axis=0)
@@ -299,7 +305,7 @@ def _floats(cloud: Cloud, piece: np.ndarray) -> bool:
 
 
 def _settle(cloud: Cloud, pieces: list[np.ndarray]) -> list[np.ndarray]:
-    """Pieces that stand on another one (a lid, a cup on a tray) put together with it: one rigid group."""
+    """Pieces that stand on another one (a lid, a cup on a tray) or hang on it (a handle behind its cup) put together with it: one rigid group."""
     import cv2
 
     out = sorted(pieces, key=lambda piece: -np.count_nonzero(piece))
@@ -309,17 +315,26 @@ def _settle(cloud: Cloud, pieces: list[np.ndarray]) -> list[np.ndarray]:
         if low < RAISED_M or not any(piece is other for other in out):
             continue
         sample = points[:: max(1, len(points) // 200), :2]
+        hangs = _floats(cloud, piece, RAISED_M)
         for k, host in enumerate(out):
             under = cloud.points_w[host & cloud.known]
             if host is piece or _lowest_m(under) > low:
                 continue
             hull = cv2.convexHull(np.ascontiguousarray(under[:, :2]))
             inside = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) > -JOIN_M for x, y in sample]
-            if np.mean(inside) > 0.8:
+            if np.mean(inside) > 0.8 or (hangs and _near(points, under)):
                 out[k] = host | piece
                 out = [other for other in out if other is not piece]
                 break
     return out
+
+
+def _near(part_w: np.ndarray, host_w: np.ndarray) -> bool:
+    """True where a part is smaller than what is seen of its host and within ``HELD_M`` of it."""
+    from scipy.spatial import cKDTree
+
+    part, host = _voxels(part_w), _voxels(host_w)
+    return len(part) < 0.5 * len(host) and bool(cKDTree(host).query(part)[0].min() < HELD_M)
 
 
 def _fill(cloud: Cloud, piece: np.ndarray) -> np.ndarray:
