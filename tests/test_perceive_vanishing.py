@@ -8,6 +8,7 @@ import pytest
 
 from phototwin.frames import invert, make_T, project, transform
 from phototwin.perceive.vanishing import (
+    MIN_EXPLAINED,
     camera_rotation,
     centred_K,
     detect_segments,
@@ -52,6 +53,19 @@ def test_the_vertical_is_recovered_among_junk_lines(pitch, roll, yaw):
     assert frame is not None and frame.trusted
     assert np.degrees(pitch_roll(frame.R_world_camera)) == pytest.approx([pitch, roll], abs=1.0)
     assert frame.explained > 0.6
+
+
+@pytest.mark.parametrize(
+    ("roll", "directions", "junk", "trusted"),
+    [(5, (0, 1), 60, True), (18, (0, 1), 60, False), (18, (0, 1), 0, True), (18, (0, 1, 2), 60, True)],
+)
+def test_a_camera_that_is_turned_far_needs_three_directions_or_most_lines(
+    roll: float, directions: tuple[int, ...], junk: int, trusted: bool
+):
+    K = centred_K(560, 640, 480)
+    lines = project_lines(35, roll, 30, K, np.random.default_rng(3), directions=directions, junk=junk)
+    frame = manhattan_frame(lines, K)
+    assert frame is not None and frame.explained > MIN_EXPLAINED and frame.trusted is trusted
 
 
 def test_random_lines_and_too_few_lines_are_not_trusted():

@@ -21,6 +21,9 @@ MIN_EXPLAINED = 0.4
 """Share of line length a frame must explain; three random directions explain about 13 % at this tolerance."""
 MIN_SECOND = 0.08
 """Share of line length the second best direction must have: one direction alone leaves the horizon free to turn about it."""
+USUAL_ROLL_DEG, MOST_EXPLAINED = 12.0, 0.8
+"""People hold cameras nearly level: a larger turn is believed only where all three directions are seen or nearly all lines agree;
+two directions that explain less can be boxes that lie askew."""
 RIVAL = 0.89
 """A frame with another vertical that scores this share of the best makes the answer ambiguous."""
 RIVAL_DEG = 10.0
@@ -57,8 +60,15 @@ class ManhattanFrame:
             self.explained >= MIN_EXPLAINED
             and np.sort(self.shares)[1] >= MIN_SECOND
             and self.rival <= RIVAL
+            and self._level_or_sure
             and self._inside
         )
+
+    @property
+    def _level_or_sure(self) -> bool:
+        """Whether the camera is turned no more than people do, or the lines leave no doubt that it is."""
+        level = abs(pitch_roll(self.R_world_camera)[1]) < np.radians(USUAL_ROLL_DEG)
+        return bool(level or self.shares.min() >= MIN_SECOND or self.explained >= MOST_EXPLAINED)
 
     @property
     def _inside(self) -> bool:
