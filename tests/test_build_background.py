@@ -152,6 +152,21 @@ def with_ball(table):
     return cv2.GaussianBlur(rgb, (0, 0), 0.7).astype(np.uint8), mask, shade
 
 
+def test_the_far_end_of_a_long_shadow_is_found():
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    mask = (np.abs(x - 70) < 13) & (np.abs(y - 70) < 24)
+    inside = (x > 80) & (x < 125) & (np.abs(y - 90) < 6)
+    shade = 1 - 0.28 * cv2.GaussianBlur(inside.astype(np.float64), (0, 0), 2.5)
+    rgb = grain() * shade[..., None]
+    rgb[mask] = (30, 60, 170)
+    rgb = cv2.GaussianBlur(rgb, (0, 0), 0.7).astype(np.uint8)
+    support = ~cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    found = find_shadow(rgb, mask, ~support, np.ones_like(mask))
+    deep = (shade < 0.85) & support
+    assert (found & deep).sum() > 0.9 * deep.sum()
+    assert (found & (shade > 0.99)).sum() < deep.sum()
+
+
 def test_object_and_shadow_leave_no_trace():
     table = grain()
     rgb, mask, shade = with_ball(table)

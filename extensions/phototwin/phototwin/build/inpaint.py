@@ -12,6 +12,8 @@ SHADOW_CORE, SHADOW_EDGE = 0.10, 0.04
 """How much darker (natural logarithm) than the surface a shadow's core is, and where its soft edge is taken to end."""
 SHADOW_FADE = 0.33
 """What is one object size away must be this much darker still: weak shade far from an object is grain or another board."""
+SHADOW_TAIL, SHADOW_HALO = 0.4, 0.1
+"""A shadow that is still as dark as a core where that ends it goes on within so many object sizes, and fades within so many more."""
 SHADOW_TINT = 0.12
 """A shadow darkens the three channels alike, within this plus a third of the darkening."""
 SEARCH_PX = 320
@@ -73,16 +75,30 @@ def find_shadow(rgb: np.ndarray, mask: np.ndarray, objects: np.ndarray, surface:
     tone = residual.mean(-1)
     tint = np.abs(residual - tone[..., None]).max(-1) < SHADOW_TINT + np.abs(tone) / 3
     away = cv2.distanceTransform((~mask[window]).astype(np.uint8), cv2.DIST_L2, 5) / size
-    darker = free & tint & (tone < -np.maximum(1.3 * sigma, SHADOW_EDGE) - SHADOW_FADE * away)
+    weak = free & tint & (tone < -max(1.3 * sigma, SHADOW_EDGE))
+    darker = weak & (tone < -max(1.3 * sigma, SHADOW_EDGE) - SHADOW_FADE * away)
     # Grain and cracks are dark too, but thin.
     radius = max(1, round(0.03 * size))
+    weak &= _dilate(_erode(weak, radius), radius)
     darker &= _dilate(_erode(darker, radius), radius) | (away < 0.1)
     core = darker & (tone < -max(2.5 * sigma, SHADOW_CORE))
     label = cv2.connectedComponents((darker | objects[window]).astype(np.uint8))[1]
     touching = np.intersect1d(np.unique(label[mask[window]]), np.unique(label[core]))
     shade = np.isin(label, touching[touching > 0]) & free
+    dark = weak & (tone < -max(2.5 * sigma, SHADOW_CORE))
+    tail = _reached(shade & (away > 0.1), dark & _dilate(shade, round(SHADOW_TAIL * size)))
+    shade |= tail | (weak & _dilate(tail, round(SHADOW_HALO * size)))
     out[window] = _dilate(shade, max(MIN_RIM_PX, round(RIM_SHARE * size))) & free
     return out
+
+
+def _reached(seed: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The connected parts of a mask (H, W) bool that a seed touches."""
+    import cv2
+
+    label = cv2.connectedComponents(mask.astype(np.uint8))[1]
+    hit = np.unique(label[seed & mask])
+    return np.isin(label, hit[hit > 0])
 
 
 def diffuse(values: np.ndarray, known: np.ndarray, sweeps: int = 4) -> np.ndarray:
