@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from isaaclab.utils import configclass
 from isaaclab_newton.physics import MJWarpSolverCfg, NewtonCfg
 from isaaclab_newton.renderers import NewtonWarpRendererCfg
@@ -10,6 +12,33 @@ from isaaclab_ov.renderers import OVRTXRendererCfg
 from isaaclab_physx.physics import PhysxCfg
 from isaaclab_physx.renderers import IsaacRtxRendererCfg
 from isaaclab_tasks.utils import PresetCfg
+
+if TYPE_CHECKING:
+    from phototwin.scene import Scene
+
+
+CONTACTS_PER_PIECE = 4
+"""A flat bottom on the table."""
+SPARE_CONTACTS = 56
+"""Two fingers on several pieces of a rim, and one object in or on another."""
+ROWS_PER_CONTACT = 4
+"""Of an elliptic cone with torsional friction (condim 4)."""
+SPARE_ROWS = 24
+"""Joint limits and drives."""
+TOUCHING_M = 0.002
+
+
+def size_contacts(physics: Any, twin: Scene) -> None:
+    """Give MuJoCo Warp room for the contacts of a twin, and no more: on a CPU its time grows with the room, used or not."""
+    solver = getattr(physics, "solver_cfg", None)
+    if not isinstance(solver, MJWarpSolverCfg):
+        return
+    touching = 0
+    for item in twin.objects:
+        bottom = item.mesh.points[:, 2].min()
+        touching += sum(bool(piece.points[:, 2].min() < bottom + TOUCHING_M) for piece in item.pieces)
+    solver.nconmax = CONTACTS_PER_PIECE * touching + SPARE_CONTACTS
+    solver.njmax = ROWS_PER_CONTACT * solver.nconmax + SPARE_ROWS
 
 
 @configclass
@@ -26,8 +55,6 @@ class PhysicsPresetCfg(PresetCfg):
             impratio=10.0,
             iterations=50,
             ls_iterations=50,
-            njmax=600,
-            nconmax=300,
             use_mujoco_contacts=True,
         ),
         num_substeps=2,

@@ -23,7 +23,7 @@ from phototwin.plan.randomize import RandomizeConfig, focus_points
 from phototwin.robots import get_robot
 from phototwin.scene import Scene, load_scene
 from phototwin_tasks import mdp
-from phototwin_tasks.presets import PhysicsPresetCfg, RendererPresetCfg
+from phototwin_tasks.presets import PhysicsPresetCfg, RendererPresetCfg, size_contacts
 from phototwin_tasks.twin_scene_cfg import make_camera_cfg, make_scene_cfg
 from phototwin_tasks.warp_compat import drop_pinned_without_cuda
 
@@ -136,6 +136,7 @@ class TwinEnv(ManagerBasedRLEnv):
         self.crop = crop_camera(self.twin.camera, cfg.resolution, focus_points(self.twin))
         self.run_seed = int(cfg.seed or 0)
         self.attempt = torch.arange(cfg.scene.num_envs, device=cfg.sim.device)
+        size_contacts(cfg.sim.physics, self.twin)
         cfg.scene = make_scene_cfg(self.twin, self.robot, self.T_world_base, cfg.scene.num_envs)
         if cfg.with_camera:
             cfg.scene.camera = make_camera_cfg(self.crop.camera, cfg.renderer)

@@ -41,11 +41,11 @@ def tool_pose(env: TwinEnv) -> torch.Tensor:
 
 
 def lowest_point(env: TwinEnv, key: str) -> torch.Tensor:
-    """Height of the bottom of an object's oriented bounding box above the support, (N,) [m]."""
+    """Height of the lowest point of an object's mesh above the support, (N,) [m]."""
     pose = object_pose(env, key)
-    half = torch.tensor(env.twin.object(key).size_m, dtype=pose.dtype, device=pose.device) / 2
-    reach = (matrix_from_quat(pose[:, 3:])[:, 2].abs() * half).sum(-1)
-    return pose[:, 2] - reach
+    points = torch.as_tensor(env.twin.object(key).mesh.points, dtype=pose.dtype, device=pose.device)
+    down = matrix_from_quat(pose[:, 3:])[:, 2]
+    return pose[:, 2] + (down @ points.T).amin(-1)
 
 
 def gripper_opening(env: TwinEnv, fingers: SceneEntityCfg) -> torch.Tensor:
