@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +65,9 @@ def robomimic_steps(file: Path) -> int:
     import robomimic.utils.obs_utils as obs_utils
     from robomimic.utils.dataset import SequenceDataset
 
-    obs_utils.initialize_obs_utils_with_obs_specs({"obs": {"low_dim": ["joint_pos", "tcp_pose"], "rgb": ["rgb"]}})
+    specs = {"obs": {"low_dim": ["joint_pos", "tcp_pose"], "rgb": ["rgb"]}}
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it was just told
+        obs_utils.initialize_obs_utils_with_obs_specs(specs)
     dataset = SequenceDataset(
         str(file),
         obs_keys=("joint_pos", "tcp_pose", "rgb"),
