@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 GRABCUT_ROUNDS = 3
 MAX_ROI_PX = 120_000  # larger crops are cut at lower resolution: GrabCut's time grows with pixels
 BAND_M = 0.012  # depth edges of stereo sensors are off by about this much
+SHARP_BAND_M = 0.002  # a sensor that sees the support this smooth has no such edges: only whole pixels are in doubt
+SHARP_SPREAD_M = 0.0002  # median deviation of the support; millimetre rounding alone gives half of it, stereo twice
 SUPPORT_BELOW_M = 0.002
 CORE_SHARE = 0.6  # of the local half-width, beyond which a pixel is surely the object's
 MAX_GROWTH = 3.0  # a sensor may lose both edges of a thin thing, not more
@@ -56,7 +58,9 @@ def _trimap(cloud: Cloud, mask: np.ndarray, others: np.ndarray) -> tuple[np.ndar
     import cv2
 
     depth = float(np.median(cloud.depth_m[mask & cloud.known]))
-    band = max(3, round(cloud.K_px[0, 0] * BAND_M / depth))
+    support = cloud.known & (np.abs(np.nan_to_num(cloud.height_m, nan=np.inf)) < SUPPORT_BELOW_M)
+    sharp = support.any() and float(np.median(np.abs(cloud.height_m[support]))) < SHARP_SPREAD_M
+    band = max(2 if sharp else 3, round(cloud.K_px[0, 0] * (SHARP_BAND_M if sharp else BAND_M) / depth))
     hidden = max(2, int(np.ceil(2 * cloud.K_px[1, 1] * float(np.median(cloud.threshold_m[mask])) / depth)))
     margin = 2 * band + hidden
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
