@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -72,10 +73,33 @@ THINGS: dict[str, tuple[Distance, tuple[float, float, float]]] = {
 }
 
 
+def vessel_distance(outline: list[tuple[float, float]], wall: float) -> Distance:
+    """A wall along (radius, height) points and a floor disc at the first of them, ``wall`` thick with round edges."""
+    w = wall / 2
+    line = np.array([(0.0, w), *((r - w, np.clip(z, w, outline[-1][1] - w)) for r, z in outline)])
+
+    def distance(p: np.ndarray) -> np.ndarray:
+        q = np.stack([np.hypot(p[..., 0], p[..., 1]), p[..., 2]], -1)
+        parts = []
+        for a, b in itertools.pairwise(line):
+            share = np.clip((q - a) @ (b - a) / max((b - a) @ (b - a), 1e-12), 0, 1)
+            parts.append(np.linalg.norm(q - a - share[..., None] * (b - a), axis=-1))
+        return np.min(parts, axis=0) - w
+
+    return distance
+
+
+ROUND = [(0.045 + 0.035 * np.sin(t), 0.065 * (1 - np.cos(t))) for t in np.linspace(0, np.pi / 2, 8)]
+VESSELS: dict[str, tuple[Distance, tuple[float, float, float]]] = {
+    "round bowl": (vessel_distance(ROUND, 0.005), (0.16, 0.16, 0.065)),
+    "cup": (vessel_distance([(0.041, 0.0), (0.041, 0.095)], 0.005), (0.082, 0.082, 0.095)),
+}
+
+
 @cache
 def render(name: str, yaw_deg: float, pitch_deg: float, scale: float = 1.0, away_m: float = 0.7):
     """mask, T_world_camera, depth over the table, shaded photo."""
-    distance_o, _ = THINGS[name]
+    distance_o, _ = (THINGS | VESSELS)[name]
     T_world_camera = looking_down(pitch_deg, away_m * np.sin(np.radians(pitch_deg)))
     center = np.array([away_m * np.cos(np.radians(pitch_deg)) - 0.02, 0.03, 0.0])
     R = rotation_z(np.radians(yaw_deg))
@@ -96,7 +120,11 @@ def render(name: str, yaw_deg: float, pitch_deg: float, scale: float = 1.0, away
     depth = np.where(mask, depth, np.where(np.isfinite(table) & (table < 3), table, 0)).astype(np.float32)
     p = T_world_camera[:3, 3] + depth[..., None] * rays
     slope = [distance(p + 1e-4 * axis) - distance(p - 1e-4 * axis) for axis in np.eye(3)]
-    shade = 0.55 + 0.4 * (np.stack(slope, -1) / 2e-4) @ np.array([-0.6, 0.35, 0.72])
+    lamp = np.array([-0.6, 0.35, 0.72])
+    shade = 0.55 + 0.4 * (np.stack(slope, -1) / 2e-4) @ lamp
+    if name in VESSELS:  # a wall keeps the lamp from the other one: about half of the light there comes from around
+        way = p[mask][:, None] + np.linspace(0.004, 0.16, 60)[:, None] * lamp
+        shade[mask] = np.where((distance(way) < 0.0005).any(axis=-1), 0.5 * shade[mask], shade[mask])
     rgb = np.where(mask[..., None], np.clip(shade, 0, 1)[..., None] * [90, 180, 110], [150, 110, 80])
     return mask, T_world_camera, depth, rgb.astype(np.uint8)
 
@@ -164,6 +192,27 @@ def test_recovers_from_the_silhouette(name, yaw, pitch):
     np.testing.assert_allclose(fit.size_m[2], expected[2], rtol=0.08)
     assert fit.iou > 0.95
     check_sound(fit)
+
+
+@pytest.mark.parametrize("pitch", [38.0, 52.0])
+@pytest.mark.parametrize("name", VESSELS)
+def test_a_vessel_without_depth_is_no_solid_disc(name, pitch):
+    """Its outline is nearly that of a solid disc with half its height, or of a can; the light inside the rim tells."""
+    mask, T_world_camera, _, rgb = render(name, 20.0, pitch)
+    fit = fit_object(mask, K_PX, T_world_camera, None, rgb, FitConfig())
+    assert fit.shape == "revolution" and fit.hollow, fit.notes
+    np.testing.assert_allclose(fit.size_m[:2], VESSELS[name][1][:2], rtol=0.08)
+    assert fit.size_m[2] == pytest.approx(VESSELS[name][1][2], rel=0.2)
+    check_sound(fit)
+
+
+def test_a_hidden_foot_and_a_poor_fit_are_told():
+    mask, T_world_camera, _, rgb = render("round bowl", 20.0, 52.0)
+    fit = fit_object(mask, K_PX, T_world_camera, None, rgb, FitConfig())
+    assert "mm tall would look the same" in fit.notes and "doubtful" not in fit.notes
+    mask, T_world_camera, _, rgb = render("box", 20.0, 35.0)
+    poor = fit_object(mask, K_PX, T_world_camera, None, rgb, FitConfig(shapes=("sphere",)))
+    assert "doubtful" in poor.notes
 
 
 @pytest.mark.parametrize(("name", "scale"), [("box", 0.45), ("cylinder", 0.6), ("sphere", 0.8)])

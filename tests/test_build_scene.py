@@ -120,7 +120,13 @@ def test_without_depth_an_anchor_gives_the_size(tmp_path):
 
 def test_bad_anchors_and_an_empty_photo_are_refused_before_anything_is_written(tmp_path):
     maps = make_maps(True)
-    for anchor, match in (("spoon=0.1", "the photo shows"), ("box", "length in metres")):
+    for anchor, match in (
+        ("spoon=0.1", "the photo shows"),
+        ("box", "length in metres"),
+        ("box=40", "metres\\?"),
+        ("box=1.6", "metres\\?"),
+        ("camera height=45", "metres\\?"),
+    ):
         with pytest.raises(InputError, match=match):
             build_scene(Photo(maps.rgb), maps, tmp_path / "twin", BuildConfig(anchors=(anchor,)))
     nothing = Maps(maps.rgb, K_PX, T_WORLD_CAMERA, maps.depth_m, maps.support_mask, maps.masks[:0], ())

@@ -73,6 +73,21 @@ def test_volumes_follow_the_formulas():
     assert shapes.mesh_volume(straight.points, straight.faces) == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_ball_rests_at_its_height():
+    """Its hull touches the support where the mesh does, has the ball's volume and stays within 1.2 mm of it."""
+    radius = 0.035
+    (piece,) = shapes.sphere(radius).pieces
+    points = piece.points.astype(np.float64)
+    assert len(points) <= shapes.PIECE_VERTICES
+    np.testing.assert_allclose(points[points[:, 2].argmin()], [0, 0, 0], atol=1e-6)
+    assert points[:, 2].max() == pytest.approx(2 * radius, abs=1e-6)
+    assert shapes.mesh_volume(points, piece.faces) == pytest.approx(4 / 3 * np.pi * radius**3, rel=1e-3)
+    a, b, c = (points[piece.faces[:, i]] - [0, 0, radius] for i in range(3))
+    normal = np.cross(b - a, c - a)
+    flat = np.einsum("ij,ij->i", a, normal) / np.linalg.norm(normal, axis=1)
+    assert flat.min() > radius - 0.001 and np.linalg.norm(a, axis=1).max() < radius + 0.0012
+
+
 @pytest.mark.parametrize("name", ["bowl", "mug"])
 def test_vessel_pieces_leave_the_cavity_open(name):
     """A ball-ish probe on the axis above the floor is in no piece; a point inside the wall is in one."""

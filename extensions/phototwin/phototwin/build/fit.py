@@ -18,6 +18,10 @@ from phototwin.scene import ConvexPiece
 
 CROP_MARGIN_PX = 12
 RAGGED_PX = 25.0
+DOUBTFUL = 0.12  # score without depth above which the user should look at the fit
+TIE = 0.02  # a reading whose score is this close to the best is told to the user ...
+DIFFERS = 1.25  # ... where one of its sizes differs by this factor
+FLAT_SHARE = 0.08  # height over width below which a round thing's foot would hide under a rim of the same outline
 MAX_SIDE_PX = 400  # larger objects are looked at with fewer pixels
 
 
@@ -107,7 +111,28 @@ def fit_object(
     if depth_m is not None and not len(view.points_w):
         evidence += " (too few depth readings on it)"
     notes = f"Fitted by {evidence}; lower is better: {words}{'; ' + best.note if best.note else ''}."
+    if not len(view.points_w):
+        notes += _doubts(judged)
     return _in_object_frame(best, verdict, notes)
+
+
+def _doubts(judged: list[tuple[_Verdict, Candidate]]) -> str:
+    """What the user should know where only a silhouette speaks: a poor fit, or another reading that is nearly as good."""
+    (verdict, best), out = judged[0], ""
+    size = np.ptp(best.solid.points, axis=0)
+    if verdict.score > DOUBTFUL:
+        out += f" This fit is doubtful: {verdict.score:.2f} is poor."
+    if best.shape == "cylinder" and size[2] < FLAT_SHARE * size[0]:
+        out += " A plate whose rim hides its foot would look the same and be taller."
+    for other, candidate in judged[1:]:
+        wide = np.ptp(candidate.solid.points, axis=0)
+        ratio = np.array([wide[:2].max(), wide[:2].min(), wide[2]]) / [size[:2].max(), size[:2].min(), size[2]]
+        if other.score < verdict.score + TIE and np.maximum(ratio, 1 / ratio).max() > DIFFERS:
+            words = " x ".join(f"{share:.2f}" for share in ratio)
+            kind = f"{'hollow ' if candidate.hollow else ''}{candidate.shape}"
+            out += f" Nearly as good: a {kind} with {words} times its length, width and height."
+            break
+    return out
 
 
 def _cropped(

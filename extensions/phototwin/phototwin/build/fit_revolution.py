@@ -8,6 +8,7 @@ from phototwin.build import shapes
 from phototwin.build.fit_solids import (
     POINT_SIGMA_M,
     Candidate,
+    cavity_look,
     first_guess,
     rim_edge,
     solve,
@@ -32,6 +33,14 @@ RIM_SHOWN = 0.6  # share of the near rim with an edge in the photo
 OUTSIDE_M = 0.007  # points further out than this are a handle or a spout
 INNER_COS = 0.25  # normals that face the axis more than this are on an inner wall
 WALL_M = 0.004  # of a vessel whose wall's two sides are not both seen
+DOUBT = 1.2  # heights that differ more are told to the user
+FLARE = 1.12  # mouth over foot of what widens upward
+TAPER = 1.04  # mouth over foot from which on a belly may hide a smaller foot
+STRAIGHT = 0.95  # mouth over the widest radius: cans and bottles narrow to their lids, cups do not
+USUAL_FOOT = 0.6  # foot over mouth of a bowl whose foot its own belly hides
+LEAST_FOOT = 0.35  # on a smaller foot it would tip over
+LIFT_STEP, MAX_LIFT = 1.08, 2.2  # heights that are tried, as shares of the lowest
+LIFT_SLACK = 0.15  # a taller reading may explain the contour worse by this share of its cost
 MIN_WALL_M, MAX_WALL_SHARE = 0.0025, 0.25
 
 
@@ -167,6 +176,12 @@ def _candidates(
     wall, floor, note = _cavity(view, p, points, normals, bool(extras))
     if wall is None:
         return out
+    if not len(points) and _foot_width(p) * TAPER < float(p[-3]):
+        p, tallest = _usual_height(view, p, heights)
+        T, radii, levels = make_T(np.eye(3), np.array([p[0], p[1], view.base_z])), p[2:-2], heights * p[-2]
+        floor *= float(p[-2]) / tall
+        if tallest > DOUBT * tall:
+            note += f", its foot is hidden: {1000 * tall:.0f} to {1000 * tallest:.0f} mm tall would look the same"
     if len(points):
         radii = _with_foot(view, p, radii, levels, floor, points, normals)
     hollow = shapes.merge([shapes.vessel(radii, levels, wall, floor), *extras])
@@ -181,6 +196,61 @@ def _candidates(
         )
     )
     return out
+
+
+def _flares(p: np.ndarray) -> bool:
+    return float(p[-3]) > FLARE * _foot_width(p)
+
+
+def _foot_width(p: np.ndarray) -> float:
+    return float(p[2:5].mean())
+
+
+def _usual_height(view: View, p: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, float]:
+    """The profile with the most usual foot among those with the same outline, and the largest height of them [m].
+
+    A bowl seen from above hides its foot: a lower, wider one further away has nearly the same outline. The rim is moved along
+    its rays step by step, the rest follows.
+    """
+    best, best_foot, tallest, q, first = p, _foot_share(p), float(p[-2]), p, None
+    while (
+        q[-2] * LIFT_STEP < min(MAX_LIFT * p[-2], 0.8 * (view.camera_w[2] - view.base_z))
+        and _foot_share(q) > LEAST_FOOT
+    ):
+        if first is None:
+            first = _at_height(view, q, heights, float(q[-2]))[1]
+        tall = float(q[-2]) * LIFT_STEP
+        nearer = (view.camera_w[2] - view.base_z - tall) / (view.camera_w[2] - view.base_z - q[-2])
+        start = np.concatenate(
+            [view.camera_w[:2] + (q[:2] - view.camera_w[:2]) * nearer, q[2:-2] * nearer, [tall, q[-1]]]
+        )
+        q, cost = _at_height(view, start, heights, tall)
+        if cost > (1 + LIFT_SLACK) * first or q[-3] < STRAIGHT * q[2:-2].max():
+            break
+        tallest = tall
+        if abs(_foot_share(q) - USUAL_FOOT) < abs(best_foot - USUAL_FOOT):
+            best, best_foot = q, _foot_share(q)
+    return best, tallest
+
+
+def _foot_share(p: np.ndarray) -> float:
+    return float(p[2] / p[-3])
+
+
+def _at_height(view: View, p: np.ndarray, heights: np.ndarray, tall: float) -> tuple[np.ndarray, float]:
+    """``_solve_profile`` without points and with the height held."""
+    radius = float(np.median(p[2:-2]))
+
+    def full(q: np.ndarray) -> np.ndarray:
+        return np.concatenate([q[:2], np.maximum(q[2:], 1e-3), [tall, p[-1]]])
+
+    def residuals(q: np.ndarray) -> np.ndarray:
+        smooth = np.diff(q[2:], 2) / max(SMOOTH_M, 0.06 * radius)
+        low = np.minimum(q[2:] - 0.1 * radius, 0) / 0.001
+        return np.concatenate([revolution_contour(view, full(q), heights, view.body_contour), smooth, low])
+
+    q, cost = solve(residuals, p[:-2], np.full(len(p) - 2, radius), 12)
+    return full(q), cost
 
 
 def _with_foot(
@@ -209,9 +279,11 @@ def _cavity(
     wall = float(np.clip(p[-1], MIN_WALL_M, MAX_WALL_SHARE * mouth))
     floor = max(1.2 * wall, 0.03 * tall)
     if not len(points):
-        flaring = mouth > 1.12 * float(radii[:3].mean())
-        if (flaring or has_handle) and (rim_edge(view, p[:2], mouth, tall) or 0.0) > RIM_SHOWN and tall < 4 * mouth:
-            return wall, floor, "open because it has a rim and " + ("widens upward" if flaring else "a handle")
+        shaded = mouth > STRAIGHT * float(radii.max()) and cavity_look(view, p[:2], mouth, tall) > 0.5
+        signs = ((_flares(p), "widens upward"), (has_handle, "a handle"), (shaded, "is lit inside it as a cavity"))
+        shown = " and ".join(words for sign, words in signs if sign)
+        if shown and (rim_edge(view, p[:2], mouth, tall) or 0.0) > RIM_SHOWN and tall < 4 * mouth:
+            return wall, floor, f"open because it has a rim and {shown}"
         return None, floor, ""
     rho = np.linalg.norm(points[:, :2] - p[:2], axis=1)
     z = points[:, 2] - view.base_z

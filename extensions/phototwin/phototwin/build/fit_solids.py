@@ -23,7 +23,10 @@ LEAN_SHOWN_DEG = 1.0
 HEIGHT_STARTS = (0.5, 0.65, 0.8, 1.2)  # of the height that the contour alone prefers
 BOX_COST, CYLINDER_COST = 0.012, 0.006  # a ball has fewer freedoms and costs nothing
 MISSING_RIM_COST = 0.06  # of a cylinder whose top has no edge towards the camera
+SHADED_LID_COST = 0.04  # of a cylinder whose top is lit as only the inside of a vessel is
+EVEN_TONE, HOLLOW_TONE = 0.10, 0.20  # spread of the logarithm of light over a flat lid at most, in a cavity at least
 MISSING_EDGE_COST = 0.2  # of a box whose inner edges the photo does not show
+LID_SHARE, MIN_LID_PX = 0.85, 6.0  # of the radius that is looked at: rims are bright; too few pixels say nothing
 ARC = 2 * np.pi * np.arange(36) / 36
 CIRCLE = np.stack([np.cos(ARC), np.sin(ARC)], -1)
 
@@ -271,6 +274,7 @@ def fit_cylinder(view: View) -> tuple[Candidate, np.ndarray]:
     shown = None if len(points) else rim_edge(view, p[:2], float(radius), float(tall))
     if shown is not None:
         cost += MISSING_RIM_COST * max(0.0, 1 - shown / 0.8)
+        cost += SHADED_LID_COST * cavity_look(view, p[:2], float(radius), float(tall))
     return Candidate("cylinder", False, T, solid, cost), np.array([p[0], p[1], radius, tall])
 
 
@@ -291,6 +295,27 @@ def rim_edge(view: View, center: np.ndarray, radius: float, tall: float) -> floa
         gradient = _sample(view.edge, pixels + shift * normal)
         best = np.maximum(best, np.abs(np.einsum("ij,ij->i", gradient, normal)))
     return float(np.mean(best > 0.35))
+
+
+def cavity_look(view: View, center: np.ndarray, radius: float, tall: float) -> float:
+    """How much the light inside a round top's ellipse looks like that in a cavity, 0..1; 0 where colour or the top is not seen.
+
+    A flat lid has one normal, so its light hardly changes across it; a cavity shows walls that face all ways. A quadratic over
+    the disc is fitted to the logarithm of light: prints and grain are finer than that.
+    """
+    if view.tone is None or view.camera_w[2] < view.base_z + tall:
+        return 0.0
+    grid = np.linspace(-LID_SHARE, LID_SHARE, 25)
+    x, y = (a.ravel() for a in np.meshgrid(grid, grid))
+    x, y = (a[np.hypot(x, y) < LID_SHARE] for a in (x, y))
+    disc = np.stack([center[0] + radius * x, center[1] + radius * y, np.full_like(x, view.base_z + tall)], -1)
+    pixels = view.project(disc)
+    if np.ptp(pixels, axis=0).min() < MIN_LID_PX:
+        return 0.0
+    tone = _sample(view.tone, pixels)[:, 0]
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
+    smooth = terms @ np.linalg.lstsq(terms, tone, rcond=None)[0]
+    return float(np.clip((smooth.std() - EVEN_TONE) / (HOLLOW_TONE - EVEN_TONE), 0.0, 1.0))
 
 
 def fit_sphere(view: View) -> Candidate:

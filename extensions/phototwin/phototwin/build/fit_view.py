@@ -16,6 +16,7 @@ JUMP_SHARE = 0.02  # depth steps over 2 % of the distance are edges: readings th
 NORMAL_NEIGHBOURS = 30
 MIN_POINTS = 60
 WEAK_EDGE = 24.0  # 3 grey levels a pixel (a Sobel filter sums 8 of them): less is shading, not an edge
+DARK_LEVEL = 5.0  # grey levels added before the logarithm: black is noise
 SILHOUETTE_PX = 400  # smaller crops are drawn finer, so that the overlap of a 30 px cube means something
 
 
@@ -38,6 +39,7 @@ class View:
         points_w: Measured points on the object (P, 3), or (0, 3) [m].
         normals_w: Their unit normals, towards the camera (P, 3).
         edge: (H, W, 2) float32 gradient along x and y, 1 = a strong edge; None where no colour was given.
+        tone: (H, W, 1) logarithm of the calmed brightness; None where no colour was given.
     """
 
     K_px: np.ndarray
@@ -54,6 +56,7 @@ class View:
     points_w: np.ndarray
     normals_w: np.ndarray
     edge: np.ndarray | None
+    tone: np.ndarray | None
 
     def project(self, points_w: np.ndarray) -> np.ndarray:
         """Pixels (..., 2) of world points (..., 3); points behind the camera land far outside."""
@@ -101,6 +104,7 @@ def make_view(
         points_w=points_w,
         normals_w=normals_w,
         edge=None if rgb is None else _edges(rgb, mask),
+        tone=None if rgb is None else _tone(rgb),
     )
 
 
@@ -268,6 +272,14 @@ def _edges(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
     inner = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), dtype=np.uint8)) > 0
     inside = strength.max(axis=-1)[inner if inner.sum() > 30 else mask]
     return chosen / max(float(np.percentile(inside, 92)), WEAK_EDGE)
+
+
+def _tone(rgb: np.ndarray) -> np.ndarray:
+    """Logarithm of the calmed brightness (H, W, 1): ratios of light, whatever the colour."""
+    import cv2
+
+    grey = cv2.GaussianBlur(rgb, (0, 0), 1.0).astype(np.float64).mean(axis=-1, keepdims=True)
+    return np.log(grey + DARK_LEVEL)
 
 
 def polygon_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:

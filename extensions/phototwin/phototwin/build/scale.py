@@ -10,7 +10,7 @@ from phototwin.errors import InputError
 from phototwin.nouns import Thing, find_thing, noun_of
 
 CAMERA_HEIGHT = "camera height"
-MAX_LENGTH_M = 10.0
+MAX_LENGTH_M, MAX_CAMERA_HEIGHT_M = 1.5, 5.0  # of a thing on a table, of a camera over it: more was not meant in metres
 DEFAULT_LENGTH_M = 0.08
 
 
@@ -33,9 +33,20 @@ def parse_anchor(text: str) -> Anchor:
         length = float(value.strip().removesuffix("m"))
     except ValueError:
         length = float("nan")
-    if not name.strip() or not 0 < length <= MAX_LENGTH_M:
+    if not name.strip() or not 0 < length < np.inf:
         raise InputError(f"The anchor '{text}' is not a name and a length in metres. Write it like 'green cube=0.04'.")
-    return Anchor(" ".join(name.split()), length)
+    anchor = Anchor(" ".join(name.split()), length)
+    most, what = (MAX_CAMERA_HEIGHT_M, "a camera") if _is_camera(anchor) else (MAX_LENGTH_M, "a thing on a table")
+    if length > most:
+        raise InputError(
+            f"The anchor '{text}' states {length:g} metres, but {what} has at most {most:g}: metres? "
+            "40 mm are written like 'green cube=0.04'."
+        )
+    return anchor
+
+
+def _is_camera(anchor: Anchor) -> bool:
+    return anchor.name.lower().replace("_", " ") == CAMERA_HEIGHT
 
 
 def match_name(wanted: str, names: tuple[str, ...]) -> tuple[int, str]:
@@ -79,7 +90,7 @@ def find_scale(
     """
     factors, words, remarks = [], [], ""
     for anchor in anchors:
-        is_camera = anchor.name.lower().replace("_", " ") == CAMERA_HEIGHT
+        is_camera = _is_camera(anchor)
         index, note = (-1, "") if is_camera else match_name(anchor.name, names)
         remarks += f" {note}" if note else ""
         factors.append(anchor.length_m / (camera_height_m if is_camera else longest_m[index]))

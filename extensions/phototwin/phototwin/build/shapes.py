@@ -17,6 +17,7 @@ ROUND_SEGMENTS = 48  # of a mesh: 0.2 % of the radius from a true circle
 PIECE_VERTICES = 64  # PhysX cooks a convex hull with at most 64 vertices on a GPU
 WALL_WEDGES = (16, 14, 12)  # convex wedges around a vessel's wall of one, two, three bands: 36 pieces at most
 BAND_SLACK = 0.3  # a band of wall may bend by this share of its thickness
+BALL_RINGS = (6, 11, 13, 13, 11, 6)  # corners of a ball's hull around its axis, evenly spread; with both poles 62
 CONVEX_SLACK = 1.04  # neighbouring slices become one piece while its hull is at most 4 % larger than they are
 
 
@@ -127,7 +128,25 @@ def revolution(radii_m: np.ndarray, heights_m: np.ndarray) -> Solid:
 def sphere(radius_m: float, rings: int = 17) -> Solid:
     """A ball that touches z = 0."""
     angle = np.linspace(0, np.pi, rings)
-    return revolution(radius_m * np.sin(angle), radius_m * (1 - np.cos(angle)))
+    solid = revolution(radius_m * np.sin(angle), radius_m * (1 - np.cos(angle)))
+    return Solid(solid.points, solid.faces, (_ball_piece(radius_m),))
+
+
+def _ball_piece(radius_m: float) -> ConvexPiece:
+    """A hull of the ball's volume with corners at both poles, exactly on the ball: it rests at the ball's height."""
+    polar = np.pi * np.arange(1, len(BALL_RINGS) + 1) / (len(BALL_RINGS) + 1)
+    corners = [
+        [np.sin(t) * np.cos(a), np.sin(t) * np.sin(a), np.cos(t)]
+        for k, (t, count) in enumerate(zip(polar, BALL_RINGS, strict=True))
+        for a in 2 * np.pi * (np.arange(count) + 0.5 * (k % 2)) / count
+    ]
+    around, poles = np.array(corners), np.array([[0.0, 0, 1], [0, 0, -1]])
+    scale = 1.0
+    for _ in range(20):  # the poles stay, so the rest takes a few steps
+        piece = convex_piece(np.concatenate([scale * around, poles]))
+        scale *= (4 / 3 * np.pi / mesh_volume(piece.points.astype(np.float64), piece.faces)) ** (1 / 3)
+    points = np.concatenate([scale * around, poles])
+    return convex_piece(radius_m * (points + np.array([0.0, 0.0, 1.0])))
 
 
 def vessel(radii_m: np.ndarray, heights_m: np.ndarray, wall_m: float, floor_m: float) -> Solid:
