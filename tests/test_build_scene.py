@@ -112,7 +112,7 @@ def test_without_depth_an_anchor_gives_the_size(tmp_path):
     np.testing.assert_allclose(scene.camera.T_world_camera[:3, 3], [0, 0, 0.4], atol=0.03)
     np.testing.assert_allclose(scene.objects[0].T_world_object[:2, 3], [0.42, 0.1], atol=0.04)
     for piece in ball.pieces:
-        assert np.ptp(piece.points, axis=0).max() <= 0.081
+        assert np.ptp(piece.points, axis=0).max() <= 0.08 * 1.035  # a hull of the ball's volume has corners outside it
     depth, behind = (load_depth(scene.path(n)) for n in (scene.depth, scene.background_depth))
     assert (depth > 0).all() and (depth <= behind + 2e-3).all()
     assert (behind - depth)[maps.masks.any(0)].mean() > 0.01

@@ -79,7 +79,9 @@ def test_a_ball_rests_at_its_height():
     (piece,) = shapes.sphere(radius).pieces
     points = piece.points.astype(np.float64)
     assert len(points) <= shapes.PIECE_VERTICES
-    np.testing.assert_allclose(points[points[:, 2].argmin()], [0, 0, 0], atol=1e-6)
+    foot = points[points[:, 2] < 1e-6]
+    assert points[:, 2].min() == pytest.approx(0, abs=1e-6) and len(foot) >= 3  # on a single corner it would wobble
+    np.testing.assert_allclose(foot[:, :2].mean(axis=0), 0, atol=1e-6)
     assert points[:, 2].max() == pytest.approx(2 * radius, abs=1e-6)
     assert shapes.mesh_volume(points, piece.faces) == pytest.approx(4 / 3 * np.pi * radius**3, rel=1e-3)
     a, b, c = (points[piece.faces[:, i]] - [0, 0, radius] for i in range(3))

@@ -17,7 +17,8 @@ ROUND_SEGMENTS = 48  # of a mesh: 0.2 % of the radius from a true circle
 PIECE_VERTICES = 64  # PhysX cooks a convex hull with at most 64 vertices on a GPU
 WALL_WEDGES = (16, 14, 12)  # convex wedges around a vessel's wall of one, two, three bands: 36 pieces at most
 BAND_SLACK = 0.3  # a band of wall may bend by this share of its thickness
-BALL_RINGS = (6, 11, 13, 13, 11, 6)  # corners of a ball's hull around its axis, evenly spread; with both poles 62
+BALL_RINGS = (8, 12, 14, 12, 8)  # corners of a ball's hull around its axis, evenly spread; with two facets 64
+BALL_CAP_CORNERS, BALL_CAP_RAD = 5, 0.2  # the facets' corners lie 2 % of the radius outside the ball
 CONVEX_SLACK = 1.04  # neighbouring slices become one piece while its hull is at most 4 % larger than they are
 
 
@@ -133,20 +134,26 @@ def sphere(radius_m: float, rings: int = 17) -> Solid:
 
 
 def _ball_piece(radius_m: float) -> ConvexPiece:
-    """A hull of the ball's volume with corners at both poles, exactly on the ball: it rests at the ball's height."""
-    polar = np.pi * np.arange(1, len(BALL_RINGS) + 1) / (len(BALL_RINGS) + 1)
-    corners = [
-        [np.sin(t) * np.cos(a), np.sin(t) * np.sin(a), np.cos(t)]
-        for k, (t, count) in enumerate(zip(polar, BALL_RINGS, strict=True))
-        for a in 2 * np.pi * (np.arange(count) + 0.5 * (k % 2)) / count
-    ]
-    around, poles = np.array(corners), np.array([[0.0, 0, 1], [0, 0, -1]])
+    """A hull of the ball's volume with small facets that touch the ball at the bottom and the top: it rests at the ball's height.
+
+    A single corner straight down would be as low, but no resting place: the ball would tip over it and wobble.
+    """
+    polar = np.linspace(BALL_CAP_RAD, np.pi - BALL_CAP_RAD, len(BALL_RINGS) + 2)[1:-1]
+    around = np.concatenate(
+        [_ring(np.sin(t), np.cos(t), n, k) for k, (t, n) in enumerate(zip(polar, BALL_RINGS, strict=True))]
+    )
+    caps = np.concatenate([_ring(np.tan(BALL_CAP_RAD), z, BALL_CAP_CORNERS, 0) for z in (-1.0, 1.0)])
     scale = 1.0
-    for _ in range(20):  # the poles stay, so the rest takes a few steps
-        piece = convex_piece(np.concatenate([scale * around, poles]))
+    for _ in range(20):  # the facets stay, so the rest takes a few steps
+        piece = convex_piece(np.concatenate([scale * around, caps]))
         scale *= (4 / 3 * np.pi / mesh_volume(piece.points.astype(np.float64), piece.faces)) ** (1 / 3)
-    points = np.concatenate([scale * around, poles])
-    return convex_piece(radius_m * (points + np.array([0.0, 0.0, 1.0])))
+    return convex_piece(radius_m * (np.concatenate([scale * around, caps]) + np.array([0.0, 0.0, 1.0])))
+
+
+def _ring(radius: float, z: float, count: int, turn: int) -> np.ndarray:
+    """Corners (count, 3) of a level polygon, every second ring turned by half a corner."""
+    angle = 2 * np.pi * (np.arange(count) + 0.5 * (turn % 2)) / count
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), np.full(count, z)], -1)
 
 
 def vessel(radii_m: np.ndarray, heights_m: np.ndarray, wall_m: float, floor_m: float) -> Solid:
