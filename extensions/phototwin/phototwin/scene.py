@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,12 @@ import numpy as np
 
 from phototwin.errors import InputError
 
-SCENE_VERSION = 1
-OBJECT_SHAPES = ("box", "cylinder", "sphere", "revolution", "extrusion")
+SCENE_VERSION = 2
+SENSOR_SCALE_SIGMA = 0.003
+"""Share by which a calibrated depth sensor is off as a whole at tabletop distance."""
+OBJECT_SHAPES = ("box", "cylinder", "sphere", "revolution", "extrusion", "mesh")
+OBJECT_ARRAYS = ("T_world_object", "size_m", "color_rgb", "size_sigma_m", "position_sigma_m")
+OBJECT_VALUES = ("name", "key", "shape", "hollow", "mass_kg", "friction", "restitution", "material")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,25 @@ class Camera:
     width: int
     height: int
     T_world_camera: np.ndarray
+
+
+@dataclass(frozen=True)
+class CameraSigma:
+    """Standard deviations of what is known of a camera; independent, normal, 0 where a value is exact.
+
+    Attributes:
+        focal: Of the focal length, as a share of it.
+        pitch_rad: Of the tilt below the horizontal [rad].
+        roll_rad: Of the roll about the optical axis [rad].
+        scale: Of the one factor that all lengths share (camera height, depth, sizes), as a share of it.
+        depth_m: Of one depth reading at 1 m, growing with the square of depth [m]; 0 without depth.
+    """
+
+    focal: float = 0.0
+    pitch_rad: float = 0.0
+    roll_rad: float = 0.0
+    scale: float = 0.0
+    depth_m: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +89,8 @@ class Photo:
         K_source: Where K comes from ("camera file", "exif"), or None.
         T_world_camera: (4, 4) float64 with the support at world z = 0 [m], or None.
         hints: What the user said about objects.
+        depth_source: Where the depth comes from ("depth file", or the model that estimated it).
+        depth_scale_sigma: Standard deviation of the one factor that all of the depth may be off by: small for a sensor, large for an estimate.
         name: Short name of the scene, fit for a folder.
         note: What loading changed ("reduced from ..."), one sentence for the report, or empty.
     """
@@ -76,6 +101,8 @@ class Photo:
     K_source: str | None = None
     T_world_camera: np.ndarray | None = None
     hints: tuple[ObjectHint, ...] = ()
+    depth_source: str = "depth file"
+    depth_scale_sigma: float = SENSOR_SCALE_SIGMA
     name: str = "photo"
     note: str = ""
 
@@ -93,6 +120,7 @@ class Maps:
         masks: (N, H, W) bool, one per object, disjoint.
         names: N names given by the user, None where we must name it.
         metric: False where lengths are known only up to one factor, which an anchor or a prior must give.
+        sigma: How sure the camera is.
         notes: How each thing was found, for the report: keys "intrinsics", "gravity", "scale", "segmentation" -> one sentence each.
     """
 
@@ -104,6 +132,7 @@ class Maps:
     masks: np.ndarray
     names: tuple[str | None, ...]
     metric: bool = True
+    sigma: CameraSigma = CameraSigma()
     notes: dict[str, str] = field(default_factory=dict)
 
 
@@ -122,6 +151,23 @@ class Mesh:
     faces: np.ndarray
     st: np.ndarray
     texture: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class GivenMesh:
+    """A mesh that a file or a model brings for one object, in an unknown frame and of an unknown size.
+
+    Attributes:
+        points: (V, 3) float64, any frame and unit.
+        faces: (F, 3) int32.
+        source: Where it comes from, for the report.
+        colors_rgb: Colour per vertex (V, 3) uint8 sRGB, or None.
+    """
+
+    points: np.ndarray
+    faces: np.ndarray
+    source: str
+    colors_rgb: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +195,9 @@ class SceneObject:
         mass_kg: Mass [kg].
         friction: Coefficient of friction, static and dynamic alike.
         restitution: Coefficient of restitution.
+        material: What it is thought to be made of, a row of the materials table.
+        size_sigma_m: Standard deviation of ``size_m``, (3,) float64 [m].
+        position_sigma_m: Standard deviation of its position in the world, (3,) float64 [m].
     """
 
     name: str
@@ -163,6 +212,9 @@ class SceneObject:
     mass_kg: float
     friction: float = 0.8
     restitution: float = 0.0
+    material: str = ""
+    size_sigma_m: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    position_sigma_m: np.ndarray = field(default_factory=lambda: np.zeros(3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +255,7 @@ class Scene:
         masks: 8-bit PNG of object ids: 0 background, i + 1 the i-th object.
         background_rgb: The photo without the objects, PNG.
         background_depth: Its depth, 16-bit PNG [mm], 0 = nothing within range.
+        camera_sigma: How sure the camera is.
         notes: How each thing was found or assumed: one sentence per key.
         folder: Where the images are; not part of the saved value.
     """
@@ -217,6 +270,7 @@ class Scene:
     masks: str = "masks.png"
     background_rgb: str = "background.png"
     background_depth: str = "background_depth.png"
+    camera_sigma: CameraSigma = CameraSigma()
     notes: dict[str, str] = field(default_factory=dict)
     folder: Path = Path()
 
@@ -276,6 +330,7 @@ def save_scene(scene: Scene, folder: Path) -> None:
         "masks": scene.masks,
         "background_rgb": scene.background_rgb,
         "background_depth": scene.background_depth,
+        "camera_sigma": asdict(scene.camera_sigma),
         "notes": scene.notes,
     }
     partial = folder / "scene.json.partial"
@@ -317,6 +372,7 @@ def load_scene(folder: Path) -> Scene:
             masks=value["masks"],
             background_rgb=value["background_rgb"],
             background_depth=value["background_depth"],
+            camera_sigma=CameraSigma(**value["camera_sigma"]),
             notes=value["notes"],
             folder=folder,
         )
@@ -334,8 +390,8 @@ def _object_to_json(item: SceneObject) -> dict[str, Any]:
 
 def _object_from_json(value: dict[str, Any], folder: Path) -> SceneObject:
     mesh, pieces = _load_mesh(folder / value["mesh"], value["texture"])
-    arrays = {k: np.array(value[k], dtype=np.float64) for k in ("T_world_object", "size_m", "color_rgb")}
-    plain = {k: value[k] for k in ("name", "key", "shape", "hollow", "mass_kg", "friction", "restitution")}
+    arrays = {k: np.array(value[k], dtype=np.float64) for k in OBJECT_ARRAYS}
+    plain = {k: value[k] for k in OBJECT_VALUES}
     return SceneObject(mesh=mesh, pieces=pieces, **arrays, **plain)
 
 

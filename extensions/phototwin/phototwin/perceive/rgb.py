@@ -59,7 +59,9 @@ def perceive_rgb(photo: Photo, config: RgbConfig) -> Maps:
     T_world_camera, scale, metric = _scale(photo, config, T_world_camera)
     found = segment_photo(photo.rgb, photo.hints)
     notes = {"intrinsics": intrinsics, "gravity": gravity, "scale": scale, "segmentation": found.note}
-    return Maps(photo.rgb, K_px, T_world_camera, None, found.support_mask, found.masks, found.names, metric, notes)
+    return Maps(
+        photo.rgb, K_px, T_world_camera, None, found.support_mask, found.masks, found.names, metric, notes=notes
+    )
 
 
 def _segments(photo: Photo) -> np.ndarray:

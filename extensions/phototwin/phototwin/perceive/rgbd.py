@@ -70,7 +70,7 @@ def perceive_rgbd(photo: Photo, config: RgbdConfig | None = None, seed: int = 0)
         "scale": "Metric, from the depth image.",
         "segmentation": " ".join([_summary(cloud, masks, bool(photo.hints)), refined, *remarks]).replace("  ", " "),
     }
-    return Maps(photo.rgb, K_px, T_world_camera, photo.depth_m, support, masks, tuple(names), True, notes)
+    return Maps(photo.rgb, K_px, T_world_camera, photo.depth_m, support, masks, tuple(names), True, notes=notes)
 
 
 def _intrinsics(photo: Photo, config: RgbdConfig) -> tuple[np.ndarray, str]:

@@ -15,6 +15,7 @@ import os
 import posixpath
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from phototwin.errors import InputError, OutputError
 from phototwin.frames import T_OPENCV_USD, quat_xyzw_from_matrix
-from phototwin.scene import Camera, Mesh, Scene, SceneObject, Support
+from phototwin.scene import Camera, CameraSigma, Mesh, Scene, SceneObject, Support
 from phototwin.stage import schema
 from phototwin.stage.mass import mass_properties
 from phototwin.stage.shapes import corner_normals, few_corners, rectangle, slab
@@ -150,6 +151,8 @@ def _author_object(stage: Any, item: SceneObject, mask_id: int) -> None:
     schema.put(root, id=mask_id, name=item.name, shape=item.shape, hollow=item.hollow)
     schema.put(root, size=Gf.Vec3d(*item.size_m.tolist()), color=Gf.Vec3d(*item.color_rgb.tolist()))
     schema.put(root, mass=item.mass_kg, massSource=mass.source, friction=item.friction, restitution=item.restitution)
+    sigmas = {"sizeSigma": item.size_sigma_m, "positionSigma": item.position_sigma_m}
+    schema.put(root, material=item.material, **{name: Gf.Vec3d(*value.tolist()) for name, value in sigmas.items()})
     UsdPhysics.RigidBodyAPI.Apply(root)
     api = UsdPhysics.MassAPI.Apply(root)
     api.CreateMassAttr(item.mass_kg)
@@ -210,7 +213,7 @@ def _author_twin(stage: Any, scene: Scene) -> None:
     physics.CreateGravityDirectionAttr(Gf.Vec3f(0, 0, -1))
     physics.CreateGravityMagnitudeAttr(9.81)
     UsdLux.DomeLight.Define(stage, "/World/Light").CreateIntensityAttr(DOME_NITS)
-    _author_camera(stage, scene.camera)
+    _author_camera(stage, scene.camera, scene.camera_sigma)
     for name in ("support", "background"):
         stage.DefinePrim(f"/World/{name}").GetReferences().AddReference(f"./{PARTS}/{name}.usdc")
     for item in scene.objects:
@@ -219,7 +222,7 @@ def _author_twin(stage: Any, scene: Scene) -> None:
         _author_pose(prim, item.T_world_object, item.T_world_object)
 
 
-def _author_camera(stage: Any, camera: Camera) -> None:
+def _author_camera(stage: Any, camera: Camera, sigma: CameraSigma) -> None:
     """A USD camera with exactly these intrinsics, unequal focal lengths and an off-centre principal point included.
 
     The window of a USD camera at distance 1 reaches from (-aperture / 2 + offset) / focal length to (aperture / 2 + offset) /
@@ -239,7 +242,7 @@ def _author_camera(stage: Any, camera: Camera) -> None:
     usd.CreateClippingRangeAttr(Gf.Vec2f(*CLIPPING_RANGE_M))
     prim = usd.GetPrim()
     K = Vt.DoubleArray.FromNumpy(np.ascontiguousarray(camera.K_px, np.float64).ravel())
-    schema.put(prim, role="camera", K=K, width=camera.width, height=camera.height)
+    schema.put(prim, role="camera", K=K, width=camera.width, height=camera.height, sigma=Vt.DoubleArray(astuple(sigma)))
     _author_pose(prim, camera.T_world_camera, camera.T_world_camera @ T_OPENCV_USD)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from phototwin.errors import InputError
 from phototwin.frames import T_OPENCV_USD
-from phototwin.scene import Camera, ConvexPiece, Mesh, Scene, SceneObject, Support
+from phototwin.scene import Camera, CameraSigma, ConvexPiece, Mesh, Scene, SceneObject, Support
 from phototwin.stage import schema
 
 POSE_TOLERANCE = 1e-9
@@ -58,6 +58,7 @@ def read_stage(path: Path) -> Scene:
         masks=_image(root, "masks"),
         background_rgb=_image(root, "backgroundRgb"),
         background_depth=_image(root, "backgroundDepth"),
+        camera_sigma=CameraSigma(*schema.get(prims["camera"][0], "sigma")),
         notes=notes,
         folder=path.parent,
     )
@@ -112,6 +113,9 @@ def _object(prim: Any) -> SceneObject:
         mass_kg=schema.get(prim, "mass"),
         friction=schema.get(prim, "friction"),
         restitution=schema.get(prim, "restitution"),
+        material=schema.get(prim, "material"),
+        size_sigma_m=_doubles(prim, "sizeSigma", (3,)),
+        position_sigma_m=_doubles(prim, "positionSigma", (3,)),
     )
 
 

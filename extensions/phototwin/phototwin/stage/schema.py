@@ -10,7 +10,7 @@ from typing import Any
 
 from phototwin.errors import InputError
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 NAMESPACE = "phototwin"
 ROLES = ("scene", "camera", "support", "background", "object")
 
@@ -35,12 +35,16 @@ ATTRIBUTES: dict[str, tuple[str, str]] = {
     "K": ("double[]", "Intrinsics row by row, pixel centres at +0.5 [px]."),
     "width": ("int", "Image width [px]."),
     "height": ("int", "Image height [px]."),
+    "sigma": (
+        "double[]",
+        "How sure the camera is: standard deviations of focal length [share], pitch, roll [rad], scale [share], depth at 1 m [m].",
+    ),
     # role support
     "polygon": ("double2[]", "Convex outline at z = 0, counter-clockwise seen from above [m]."),
     "thickness": ("double", "How far the slab reaches down [m]."),
     # role object
     "id": ("int", "The object's value in the mask image, from 1."),
-    "shape": ("token", "The fitted shape: box, cylinder, sphere, revolution or extrusion."),
+    "shape": ("token", "The fitted shape: box, cylinder, sphere, revolution, extrusion or mesh."),
     "hollow": ("bool", "True for vessels that things can be put into."),
     "size": ("double3", "Extent of the bounding box along the object's axes [m]."),
     "color": ("double3", "Typical colour, sRGB in 0..1."),
@@ -48,6 +52,9 @@ ATTRIBUTES: dict[str, tuple[str, str]] = {
     "massSource": ("token", "What inertia and centre of mass were computed from: mesh or pieces."),
     "friction": ("double", "Coefficient of friction, static and dynamic alike."),
     "restitution": ("double", "Coefficient of restitution."),
+    "material": ("string", "What it is thought to be made of."),
+    "sizeSigma": ("double3", "Standard deviation of size [m]."),
+    "positionSigma": ("double3", "Standard deviation of the position in the world [m]."),
 }
 """Attribute name without its namespace -> (Sdf value type, meaning)."""
 
