@@ -51,6 +51,9 @@ def random_object(rng, index):
         mass_kg=float(rng.uniform(0.001, 5)),
         friction=float(rng.uniform(0, 2)),
         restitution=float(rng.uniform(0, 1)),
+        material=str(rng.choice(WORDS)),
+        size_sigma_m=rng.uniform(0, 0.01, 3),
+        position_sigma_m=rng.uniform(0, 0.01, 3),
     )
 
 
@@ -149,7 +152,7 @@ def test_what_is_no_twin_is_refused(tmp_path):
 
 def test_other_versions_and_lost_attributes_are_refused(tmp_path):
     text = author_stage(make_scene(tmp_path), tmp_path).read_text()
-    (tmp_path / "new.usda").write_text(text.replace("phototwin:version = 1", "phototwin:version = 99"))
+    (tmp_path / "new.usda").write_text(text.replace("phototwin:version = 2", "phototwin:version = 99"))
     with pytest.raises(InputError, match="version 99"):
         read_stage(tmp_path / "new.usda")
     (tmp_path / "lost.usda").write_text(text.replace("phototwin:K = ", "phototwin:L = "))
