@@ -103,7 +103,7 @@ def fit_object(
     candidates = [c for c in _candidates(view) if not config.shapes or c.shape in config.shapes]
     if not candidates:
         raise InputError(f"No shape of {', '.join(config.shapes)} can be fitted to this object.")
-    judged = [(_judge(view, c, config), c) for c in candidates]
+    judged = [(judge(view, c, config), c) for c in candidates]
     judged.sort(key=lambda item: item[0].score)
     (verdict, best) = judged[0]
     words = ", ".join(f"{'hollow ' if c.hollow else ''}{c.shape} {v.score:.3f}" for v, c in judged)
@@ -113,10 +113,10 @@ def fit_object(
     notes = f"Fitted by {evidence}; lower is better: {words}{'; ' + best.note if best.note else ''}."
     if not len(view.points_w):
         notes += _doubts(judged)
-    return _in_object_frame(best, verdict, notes)
+    return in_object_frame(best, verdict, notes)
 
 
-def _doubts(judged: list[tuple[_Verdict, Candidate]]) -> str:
+def _doubts(judged: list[tuple[Verdict, Candidate]]) -> str:
     """What the user should know where only a silhouette speaks: a poor fit, or another reading that is nearly as good."""
     (verdict, best), out = judged[0], ""
     size = np.ptp(best.solid.points, axis=0)
@@ -161,20 +161,37 @@ def _candidates(view: View) -> list[Candidate]:
 
 
 @dataclass(frozen=True)
-class _Verdict:
+class Verdict:
+    """How well a candidate explains a view.
+
+    Attributes:
+        score: Lower is better; comparable between candidates for one view only.
+        iou: Overlap of the candidate's silhouette with the mask, 0..1.
+        rmse_m: Root mean square distance of the points that it explains to its surface; None without points [m].
+    """
+
     score: float
     iou: float
     rmse_m: float | None
 
 
-def _judge(view: View, candidate: Candidate, config: FitConfig) -> _Verdict:
-    """Missing silhouette overlap + unexplained points + surface in front of what was measured + complexity; lower is better."""
+def judge(view: View, candidate: Candidate, config: FitConfig) -> Verdict:
+    """The verdict on one candidate, a given mesh as well as a fitted shape.
+
+    Its score is the missing silhouette overlap + the share of unexplained points + the share of the surface in front of what
+    was measured + the candidate's complexity.
+
+    Args:
+        view: One object as the camera sees it, from ``fit_view.make_view``.
+        candidate: Surface in its fit frame, with that frame's pose in the world.
+        config: How shapes compete.
+    """
     points_w = transform(candidate.T_world_fit, candidate.solid.points)
     iou = overlap(view, points_w, candidate.solid.faces)
     ragged = 1 + RAGGED_PX / np.sqrt(view.mask.sum())  # the fewer pixels, the more a free shape can follow their noise
     score = config.overlap_weight * (1 - iou) + candidate.complexity * float(ragged)
     if not len(view.points_w):
-        return _Verdict(score, iou, None)
+        return Verdict(score, iou, None)
     from scipy.spatial import cKDTree
 
     samples = _surface_samples(points_w, candidate.solid.faces, 12000)
@@ -184,7 +201,7 @@ def _judge(view: View, candidate: Candidate, config: FitConfig) -> _Verdict:
     rmse = float(np.sqrt(np.mean(distance[explained] ** 2))) if explained.any() else tolerance
     ahead = _in_front(view, samples, tolerance)
     score += float(np.mean(~explained)) + ahead + 0.1 * min(rmse / tolerance, 1.0)
-    return _Verdict(score, iou, rmse)
+    return Verdict(score, iou, rmse)
 
 
 def _surface_samples(points: np.ndarray, faces: np.ndarray, count: int) -> np.ndarray:
@@ -210,8 +227,14 @@ def _in_front(view: View, samples_w: np.ndarray, tolerance_m: float) -> float:
     return float(np.mean((measured > 0) & (distance < measured - slack)))
 
 
-def _in_object_frame(candidate: Candidate, verdict: _Verdict, notes: str) -> FittedShape:
-    """Move the origin to the bounding box's centre and +X to the longer horizontal side."""
+def in_object_frame(candidate: Candidate, verdict: Verdict, notes: str) -> FittedShape:
+    """The candidate as a fitted shape: origin at the bounding box's centre, +X along the longer horizontal side.
+
+    Args:
+        candidate: The chosen one; its fit frame's Z is the world's up where the thing stands.
+        verdict: What ``judge`` said of it.
+        notes: One sentence on how it was found.
+    """
     T_world_fit = candidate.T_world_fit
     size = np.ptp(candidate.solid.points, axis=0)
     turn = rotation_z(np.pi / 2 if size[1] > size[0] else 0.0)
