@@ -3,8 +3,6 @@ import pytest
 
 from phototwin.build.names import Look, color_of, make_key, name_objects, shape_word
 from phototwin.build.physics import MAX_MASS_KG, MIN_MASS_KG, estimate_physics, material_of
-from phototwin.build.scale import Anchor, find_scale, match_name, parse_anchor
-from phototwin.errors import InputError
 from phototwin.nouns import color_names
 
 SWATCHES = {
@@ -103,47 +101,3 @@ def test_mass_from_words():
     assert material_of("orange mug", True).density > 2000 > material_of("orange", False).density
     assert estimate_physics("thing", False, 0.0)[0] == MIN_MASS_KG
     assert estimate_physics("thing", False, 1.0)[0] == MAX_MASS_KG
-
-
-def test_anchors_are_parsed_and_refused():
-    assert parse_anchor(" green  cube = 0.04 m") == Anchor("green cube", 0.04)
-    assert parse_anchor("camera height=0.45") == Anchor("camera height", 0.45)
-    for bad in ("green cube", "=0.3", "cube=", "cube=-1", "cube=nan", "cube=inf", "cube=four", "cube=40"):
-        with pytest.raises(InputError, match="green cube=0"):
-            parse_anchor(bad)
-
-
-def test_an_anchor_finds_its_object_or_says_why_not():
-    names = ("green cube", "yellow cube", "red box")
-    assert match_name("the yellow cube", names) == (1, "")
-    assert match_name("green_block", names) == (0, "")
-    assert match_name("apple", ("apple", "apple pie")) == (0, "")
-    with pytest.raises(InputError, match="green cube, yellow cube"):
-        match_name("cube", names)
-    with pytest.raises(InputError, match="the photo shows"):
-        match_name("mug", names)
-
-
-def test_an_anchor_may_use_a_noun_that_only_the_form_allows():
-    names = ("white cylinder", "green block", "red ball", "brown stick")
-    for index, word in enumerate(("can", "sponge", "apple", "spoon")):
-        found, note = match_name(word, names)
-        assert found == index and names[index] in note and "shape" in note
-    factor, note = find_scale((Anchor("can", 0.122),), names, np.full(4, 0.244), 1.0, False, False)
-    assert factor == pytest.approx(0.5) and "'can' was taken for the white cylinder" in note
-    with pytest.raises(InputError, match="white cylinder, far white cylinder"):
-        match_name("white tin", ("white cylinder", "far white cylinder", "red cylinder"))
-
-
-def test_scale_says_where_it_comes_from():
-    names, longest = ("green cube", "mug"), np.array([0.1, 0.2])
-    cube, camera = Anchor("green cube", 0.04), Anchor("camera height", 0.5)
-    assert find_scale((cube,), names, longest, 1.0, False, False)[0] == pytest.approx(0.4)
-    factor, note = find_scale((cube, camera), names, longest, 1.0, False, False)
-    assert factor == pytest.approx(np.sqrt(0.4 * 0.5)) and "25 %" in note
-    factor, note = find_scale((cube,), names, longest, 1.0, True, True)
-    assert factor == 1.0 and "-60 %" in note
-    assert find_scale((cube,), names, longest, 1.0, True, False)[0] == pytest.approx(0.4)
-    assert find_scale((), names, longest, 1.0, True, False) == (1.0, "")
-    factor, note = find_scale((), names, longest, 1.0, False, False)
-    assert factor == pytest.approx(np.median([0.45, 0.5])) and "assumed" in note

@@ -1,42 +1,141 @@
-"""The one factor that a photo without depth leaves open: from what the user measured, or from how large things usually are."""
+"""The one factor that all lengths share: weighted least squares over what the user measured, what the depth or the pose says, or how large things usually are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from phototwin.errors import InputError
 from phototwin.nouns import Thing, find_thing, noun_of
+from phototwin.scene import Maps
 
-CAMERA_HEIGHT = "camera height"
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from phototwin.build.fit import FittedShape
+
+CAMERA_HEIGHT, FLOOR_HEIGHT, TABLE_HEIGHT = "camera height", "camera above floor", "table height"
 MAX_LENGTH_M, MAX_CAMERA_HEIGHT_M = 1.5, 5.0  # of a thing on a table, of a camera over it: more was not meant in metres
 DEFAULT_LENGTH_M = 0.08
+TAPE_M, TAPE_SHARE = 0.001, 0.005  # standard deviation of a length somebody read off a tape: the larger of the two
+LENS_M, LENS_SHARE = 0.005, 0.01  # of a camera's height: where in the camera the lens centre sits is a guess
+DISAGREES = 3.0
+"""An anchor further than this many standard deviations from what the others say is left out."""
+SURE_SHARE = 0.01
+"""Maps whose own scale is at least this sure (a sensor's depth) are believed against a single anchor, less sure ones are not."""
+USUAL_SIGMA, UNKNOWN_SIGMA, LEAST_USUAL_SIGMA = 0.3, 0.6, 0.15
+"""How far one thing is from the usual size of its kind, from 8 cm where its kind is unknown, and many things together (they share a photo)."""
+SIDES = {"longest side": None, "length": 0, "width": 1, "diameter": 1, "height": 2}
+"""Names of an object's sides -> index into ``size_m``; a diameter is the shorter side because handles add to the longer."""
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """A length that the user knows: the longest side of the named thing, or the height of the camera above the support [m]."""
+    """A length that the user knows [m].
+
+    Attributes:
+        name: The thing, or ``CAMERA_HEIGHT`` (of the camera above the support), ``FLOOR_HEIGHT`` or ``TABLE_HEIGHT``.
+        length_m: The length.
+        side: One of ``SIDES``.
+        other: Where given, the length is the distance between the centres of ``name`` and ``other``, seen from above.
+        tolerance_m: Its standard deviation where the user gave one.
+    """
 
     name: str
     length_m: float
+    side: str = "longest side"
+    other: str | None = None
+    tolerance_m: float | None = None
+
+    @property
+    def sigma_m(self) -> float:
+        """Standard deviation [m]: the user's, or that of a tape."""
+        if self.tolerance_m is not None:
+            return self.tolerance_m
+        least, share = (LENS_M, LENS_SHARE) if "camera" in self.kind else (TAPE_M, TAPE_SHARE)
+        return max(least, share * self.length_m)
+
+    @property
+    def kind(self) -> str:
+        """The name where it is one of the three lengths that belong to no object, or empty."""
+        name = self.name.lower().replace("_", " ")
+        return name if name in (CAMERA_HEIGHT, FLOOR_HEIGHT, TABLE_HEIGHT) else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Lengths:
+    """What the twin measures before it is scaled.
+
+    Attributes:
+        names: Names of the N objects.
+        size_m: Their sides (N, 3): longer and shorter horizontal one, height.
+        sigma_m: Standard deviations of the sides (N, 3), without that of the common factor.
+        place_w: Their centres on the support (N, 2).
+        camera_height_m: Of the camera above the support.
+        own_sigma: Standard deviation of the maps' own scale as a share, None where they have none.
+        own_source: What that scale comes from ("the depth", "the given camera pose"), for the report.
+    """
+
+    names: tuple[str, ...]
+    size_m: np.ndarray
+    sigma_m: np.ndarray
+    place_w: np.ndarray
+    camera_height_m: float
+    own_sigma: float | None = None
+    own_source: str = "the depth"
+
+
+def lengths_of(maps: Maps, fits: Sequence[FittedShape], names: tuple[str, ...], sigma_m: np.ndarray) -> Lengths:
+    """What ``find_scale`` compares anchors with: the fitted shapes and the camera, before scaling.
+
+    Args:
+        maps: Their ``sigma.scale`` counts only where they are metric.
+        fits: N shapes.
+        names: N names.
+        sigma_m: Standard deviations of the shapes' sides (N, 3) without that of the common factor.
+    """
+    return Lengths(
+        names=names,
+        size_m=np.array([fit.size_m for fit in fits]).reshape(-1, 3),
+        sigma_m=sigma_m,
+        place_w=np.array([fit.T_world_object[:2, 3] for fit in fits]).reshape(-1, 2),
+        camera_height_m=float(maps.T_world_camera[2, 3]),
+        own_sigma=maps.sigma.scale if maps.metric else None,
+        own_source="the given camera pose" if maps.depth_m is None else "the depth",
+    )
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One measurement of the logarithm of the factor, its standard deviation, and what it is in words."""
+
+    log_factor: float
+    sigma: float
+    words: str
+    is_own: bool = False
 
 
 def parse_anchor(text: str) -> Anchor:
-    """The anchor that ``"green cube=0.04"`` or ``"camera height=0.45"`` states.
+    """The anchor that a text states.
+
+    ``"green cube=0.04"`` (longest side), ``"mug height=0.1"`` (also length, width, diameter), ``"mug to bowl=0.2"`` (between centres),
+    ``"camera height=0.45"``, or ``"camera above floor=1.2"`` together with ``"table height=0.75"``; ``"cube=0.04+-0.001"`` adds how sure it is.
 
     Raises:
         InputError: It is not a name and a length in metres.
     """
     name, _, value = text.rpartition("=")
-    try:
-        length = float(value.strip().removesuffix("m"))
-    except ValueError:
-        length = float("nan")
-    if not name.strip() or not 0 < length < np.inf:
-        raise InputError(f"The anchor '{text}' is not a name and a length in metres. Write it like 'green cube=0.04'.")
-    anchor = Anchor(" ".join(name.split()), length)
-    most, what = (MAX_CAMERA_HEIGHT_M, "a camera") if _is_camera(anchor) else (MAX_LENGTH_M, "a thing on a table")
+    number, _, tolerance = value.replace("±", "+-").partition("+-")
+    length, sigma = _metres(number), _metres(tolerance) if tolerance.strip() else None
+    words = name.split()
+    if not words or not 0 < length < np.inf or (sigma is not None and not 0 < sigma < length):
+        raise InputError(
+            f"The anchor '{text}' is not a name and a length in metres. Write it like 'green cube=0.04' or 'green cube=0.04+-0.001'."
+        )
+    anchor = replace(_named(words), length_m=length, tolerance_m=sigma)
+    most, what = (MAX_CAMERA_HEIGHT_M, "a camera") if anchor.kind else (MAX_LENGTH_M, "a thing on a table")
     if length > most:
         raise InputError(
             f"The anchor '{text}' states {length:g} metres, but {what} has at most {most:g}: metres? "
@@ -45,8 +144,24 @@ def parse_anchor(text: str) -> Anchor:
     return anchor
 
 
-def _is_camera(anchor: Anchor) -> bool:
-    return anchor.name.lower().replace("_", " ") == CAMERA_HEIGHT
+def _metres(text: str) -> float:
+    try:
+        return float(text.strip().removesuffix("m"))
+    except ValueError:
+        return float("nan")
+
+
+def _named(words: list[str]) -> Anchor:
+    """The anchor that the words before "=" mean, its length still open."""
+    whole = Anchor(" ".join(words), 0.0)
+    if whole.kind:
+        return whole
+    if "to" in words[1:-1]:
+        cut = words.index("to", 1)
+        return Anchor(" ".join(words[:cut]), 0.0, other=" ".join(words[cut + 1 :]))
+    if len(words) > 1 and words[-1].lower() in SIDES:
+        return Anchor(" ".join(words[:-1]), 0.0, side=words[-1].lower())
+    return whole
 
 
 def match_name(wanted: str, names: tuple[str, ...]) -> tuple[int, str]:
@@ -67,57 +182,157 @@ def match_name(wanted: str, names: tuple[str, ...]) -> tuple[int, str]:
     return index, found.note
 
 
-def find_scale(
-    anchors: tuple[Anchor, ...],
-    names: tuple[str, ...],
-    longest_m: np.ndarray,
-    camera_height_m: float,
-    metric: bool,
-    has_depth: bool,
-) -> tuple[float, str]:
-    """The factor that all lengths are multiplied with, and where it comes from, in words.
+def find_scale(anchors: tuple[Anchor, ...], lengths: Lengths) -> tuple[float, float, str]:
+    """The factor that all lengths are multiplied with, its standard deviation as a share, and where it comes from, in words.
 
-    Args:
-        anchors: What the user measured.
-        names: Names of the objects.
-        longest_m: Their longest sides before scaling, (N,).
-        camera_height_m: Height of the camera before scaling.
-        metric: False where lengths are known only up to the factor.
-        has_depth: True where a depth image gives the lengths; anchors are then only compared with it.
+    Every anchor, and the maps' own scale where they have one, is a measurement of the factor's logarithm; they are averaged by their
+    variances. The one that the others contradict by more than ``DISAGREES`` standard deviations is left out and named, until none is.
 
     Raises:
-        InputError: An anchor names nothing in the photo, or several things.
+        InputError: An anchor names nothing in the photo or several things, or cannot be used.
     """
-    factors, words, remarks = [], [], ""
-    for anchor in anchors:
-        is_camera = _is_camera(anchor)
-        index, note = (-1, "") if is_camera else match_name(anchor.name, names)
-        remarks += f" {note}" if note else ""
-        factors.append(anchor.length_m / (camera_height_m if is_camera else longest_m[index]))
-        what = CAMERA_HEIGHT if is_camera else f"longest side of the {names[index]}"
-        words.append(f"{what} = {anchor.length_m:g} m")
+    remarks: list[str] = []
+    readings = [_read(anchor, lengths, remarks) for anchor in _without_floor(anchors)]
+    if lengths.own_sigma is not None:
+        readings.append(_Reading(0.0, max(lengths.own_sigma, 1e-4), lengths.own_source, is_own=True))
     if not anchors:
-        return (1.0, "") if metric else _prior_scale(names, longest_m)
-    factor, stated = float(np.exp(np.mean(np.log(factors)))), "; ".join(words)
-    if metric and has_depth:
+        return (1.0, float(lengths.own_sigma), "") if lengths.own_sigma is not None else _prior_scale(lengths)
+    kept, refused = _agreeing(readings)
+    log_factor, sigma = _mean(kept)
+    if len(kept) == 1 and refused:  # one word against another: half of the difference is the least that is in doubt
+        sigma = float(np.hypot(sigma, min(abs(r.log_factor - log_factor) for r in refused) / 2))
+    factor = float(np.exp(log_factor))
+    sentence = f"Lengths come from {_listed(kept, log_factor)}, to {100 * sigma:.1f} %."
+    sentence += "".join(f" {_complaint(reading, kept)}" for reading in refused)
+    if lengths.own_sigma is not None and abs(factor - 1) > 0.001:
+        sentence += f" This rescales {lengths.own_source} by {factor:.3f}."
+    return factor, sigma, " ".join([sentence, *remarks])
+
+
+def _without_floor(anchors: tuple[Anchor, ...]) -> tuple[Anchor, ...]:
+    """The anchors, with the camera's and the table's height above the floor replaced by their difference.
+
+    Raises:
+        InputError: One of the two is given without the other, or the table is higher than the camera.
+    """
+    floor = [a for a in anchors if a.kind == FLOOR_HEIGHT]
+    table = [a for a in anchors if a.kind == TABLE_HEIGHT]
+    if not floor and not table:
+        return anchors
+    if len(floor) != 1 or len(table) != 1:
+        raise InputError(
+            f"The height of the table above the floor says nothing alone, because a twin ends at the table: give '{TABLE_HEIGHT}' and "
+            f"'{FLOOR_HEIGHT}' together, once each, or '{CAMERA_HEIGHT}' above the table."
+        )
+    height = floor[0].length_m - table[0].length_m
+    if height <= 0:
+        raise InputError(
+            f"The anchors put the camera {-height:g} m below the table: '{FLOOR_HEIGHT}' must exceed '{TABLE_HEIGHT}'."
+        )
+    sigma = float(np.hypot(floor[0].sigma_m, table[0].sigma_m))
+    return (*(a for a in anchors if a.kind in ("", CAMERA_HEIGHT)), Anchor(CAMERA_HEIGHT, height, tolerance_m=sigma))
+
+
+def _read(anchor: Anchor, lengths: Lengths, remarks: list[str]) -> _Reading:
+    """What an anchor says about the factor: its own doubt and that of the length it is compared with."""
+    if anchor.kind:
+        measured, doubt, what = lengths.camera_height_m, 0.0, CAMERA_HEIGHT
+    else:
+        index, note = match_name(anchor.name, lengths.names)
+        remarks += [note] if note else []
+        measured, doubt, what = _side(anchor, index, lengths)
+        if anchor.other is not None:
+            second, note = match_name(anchor.other, lengths.names)
+            remarks += [note] if note else []
+            measured, doubt, what = _distance(index, second, lengths)
+    sigma = float(np.hypot(anchor.sigma_m / anchor.length_m, doubt / measured))
+    return _Reading(float(np.log(anchor.length_m / measured)), sigma, f"{what} = {anchor.length_m:g} m")
+
+
+def _side(anchor: Anchor, index: int, lengths: Lengths) -> tuple[float, float, str]:
+    axis = SIDES[anchor.side]
+    axis = int(np.argmax(lengths.size_m[index])) if axis is None else axis
+    what = f"{anchor.side} of the {lengths.names[index]}"
+    return float(lengths.size_m[index, axis]), float(lengths.sigma_m[index, axis]), what
+
+
+def _distance(first: int, second: int, lengths: Lengths) -> tuple[float, float, str]:
+    """Distance of two centres; a centre is as unsure as a quarter of a doubtful side, at least."""
+    names = f"{lengths.names[first]} to {lengths.names[second]}"
+    measured = float(np.linalg.norm(lengths.place_w[first] - lengths.place_w[second]))
+    if measured < 0.01:
+        raise InputError(f"The anchor '{names}' is a distance between centres, but they stand in the same place.")
+    doubt = float(np.linalg.norm(lengths.sigma_m[[first, second], :2])) / 2
+    return measured, doubt, f"distance {names}"
+
+
+def _mean(readings: list[_Reading]) -> tuple[float, float]:
+    """Weighted mean of the logarithms and its standard deviation."""
+    weight = np.array([1 / r.sigma**2 for r in readings])
+    return float(weight @ [r.log_factor for r in readings] / weight.sum()), float(1 / np.sqrt(weight.sum()))
+
+
+def _contradiction(reading: _Reading, others: list[_Reading]) -> float:
+    """How many standard deviations a reading is from the mean of the others."""
+    mean, sigma = _mean(others)
+    return abs(reading.log_factor - mean) / float(np.hypot(reading.sigma, sigma))
+
+
+def _agreeing(readings: list[_Reading]) -> tuple[list[_Reading], list[_Reading]]:
+    """Readings that agree, and those left out for contradicting the rest.
+
+    Where only two are left, or several contradict equally, it cannot be told who is wrong: the maps' own scale yields unless it
+    is sure, and otherwise the less precise reading.
+    """
+    kept, refused = list(readings), []
+    while len(kept) > 1:
+        doubts = [_contradiction(r, kept[:i] + kept[i + 1 :]) for i, r in enumerate(kept)]
+        if max(doubts) <= DISAGREES:
+            break
+        worst = [i for i, doubt in enumerate(doubts) if doubt > 0.99 * max(doubts)]
+        refused.append(kept.pop(max(worst, key=lambda i: _yields(kept[i]))))
+    return kept, refused
+
+
+def _yields(reading: _Reading) -> tuple[float, float]:
+    """Larger for the reading that gives way."""
+    own = 0.0 if not reading.is_own else (-1.0 if reading.sigma <= SURE_SHARE else 1.0)
+    return own, reading.sigma
+
+
+def _listed(readings: list[_Reading], log_factor: float) -> str:
+    if len(readings) == 1:
+        return readings[0].words if readings[0].is_own else f"the anchor: {readings[0].words}"
+    each = "; ".join(f"{r.words} ({100 * np.expm1(r.log_factor - log_factor):+.1f} %)" for r in readings)
+    return f"{len(readings)} measurements weighted by their precision: {each}"
+
+
+def _complaint(reading: _Reading, kept: list[_Reading]) -> str:
+    off = 100 * np.expm1(reading.log_factor - _mean(kept)[0])
+    name = f"{reading.words[0].upper()}{reading.words[1:]}"
+    return (
+        f"{name} disagrees by {off:+.0f} % ({_contradiction(reading, kept):.0f} standard deviations) and is left out."
+    )
+
+
+def _prior_scale(lengths: Lengths) -> tuple[float, float, str]:
+    """The factor that brings the objects, in the median, to the size such things usually have."""
+    names = lengths.names
+    if not names:
         return (
             1.0,
-            f"Lengths come from the depth image; the anchor ({stated}) differs from it by {100 * (factor - 1):+.0f} %.{remarks}",
+            UNKNOWN_SIGMA,
+            "Nothing states a length and there is no object: the camera height is an assumption.",
         )
-    spread = f", which disagree by {100 * (max(factors) / min(factors) - 1):.0f} %" if len(factors) > 1 else ""
-    instead = f" It rescales the given camera pose by {factor:.3f}." if metric else ""
-    return factor, f"Lengths come from the anchor: {stated}{spread}.{instead}{remarks}"
-
-
-def _prior_scale(names: tuple[str, ...], longest_m: np.ndarray) -> tuple[float, str]:
-    """The factor that brings the objects, in the median, to the size such things usually have."""
-    if not names:
-        return 1.0, "Nothing states a length and there is no object: the camera height is an assumption."
     typical = [noun.typical_m if (noun := noun_of(name)) else None for name in names]
-    known = [i for i, value in enumerate(typical) if value is not None] or list(range(len(names)))
-    factor = float(np.median([(typical[i] or DEFAULT_LENGTH_M) / longest_m[i] for i in known]))
-    assumed = ", ".join(f"{names[i]} {typical[i] or DEFAULT_LENGTH_M:g} m" for i in known)
+    known = [i for i, value in enumerate(typical) if value is not None]
+    used = known or list(range(len(names)))
+    longest_m = lengths.size_m.max(axis=1)
+    factor = float(np.median([(typical[i] or DEFAULT_LENGTH_M) / longest_m[i] for i in used]))
+    sigma = max((USUAL_SIGMA if known else UNKNOWN_SIGMA) / np.sqrt(len(used)), LEAST_USUAL_SIGMA)
+    assumed = ", ".join(f"{names[i]} {typical[i] or DEFAULT_LENGTH_M:g} m" for i in used)
     return (
         factor,
-        f"Nothing states a length: assumed usual longest sides ({assumed}). Give --anchor 'NAME=METRES' to be exact.",
+        float(sigma),
+        f"Nothing states a length: assumed usual longest sides ({assumed}), to {100 * sigma:.0f} %. Give --anchor 'NAME=METRES' to be exact.",
     )
