@@ -11,7 +11,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import tyro
+
 from phototwin.console import run_script
+from phototwin.pipeline import Source
+
+NO_SOURCE = Source()
 
 
 @dataclass(frozen=True)
@@ -19,11 +24,7 @@ class Args:
     """Command line of generate.py.
 
     Attributes:
-        photo: Image to start from; the bundled sample when neither this nor --twin is given.
-        depth: Depth of the photo: 16-bit PNG [mm], npy or exr [m].
-        camera: JSON with K_px and, optionally, T_world_camera.
-        objects: JSON list of hints: optional "name" with a "box", a "point" or a "mask" each.
-        anchor: A known length, "green cube=0.04" (longest side) or "camera height=0.34" [m]; may be repeated.
+        source: The photo and what comes with it.
         twin: Start from this twin instead of a photo.
         instruction: What the robot shall do; empty for a task that fits the scene.
         robot: Robot.
@@ -38,11 +39,7 @@ class Args:
         resume: Go on with an interrupted run of the same settings.
     """
 
-    photo: Path | None = None
-    depth: Path | None = None
-    camera: Path | None = None
-    objects: Path | None = None
-    anchor: tuple[str, ...] = ()
+    source: tyro.conf.OmitArgPrefixes[Source] = NO_SOURCE
     twin: Path | None = None
     instruction: str = ""
     robot: str = "panda"
@@ -60,9 +57,8 @@ class Args:
 def main(args: Args) -> int:
     """Run the whole way; returns the exit status."""
     from phototwin_tasks.generate import GenerateConfig
-    from phototwin_tasks.main_job import Source, run_main_job
+    from phototwin_tasks.main_job import run_main_job
 
-    source = Source(args.photo, args.depth, args.camera, args.objects, args.anchor, args.twin)
     config = GenerateConfig(
         args.instruction,
         args.robot,
@@ -74,7 +70,7 @@ def main(args: Args) -> int:
         args.renderer,
         args.device,
     )
-    sys.stdout.write(run_main_job(source, config, args.out, args.resume))
+    sys.stdout.write(run_main_job(args.source, args.twin, config, args.out, args.resume))
     return 0
 
 

@@ -9,40 +9,36 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import tyro
+
 from phototwin.console import run_script
+from phototwin.pipeline import Source
+
+NO_SOURCE = Source()
 
 
 @dataclass(frozen=True)
 class Args:
-    """Command line of reconstruct.py.
+    """Command line of reconstruct.py; run it again and only the stages whose inputs changed run again.
 
     Attributes:
-        photo: Image to start from; the bundled sample when not given.
-        depth: Depth of the photo: 16-bit PNG [mm], npy or exr [m].
-        camera: JSON with K_px and, optionally, T_world_camera.
-        objects: JSON list of hints: optional "name" with a "box", a "point" or a "mask" each.
-        anchor: A known length, "green cube=0.04" (longest side) or "camera height=0.34" [m]; may be repeated.
+        source: The photo and what comes with it.
         seed: Seed of every random choice.
         out: Folder of the run; out/<name of the photo> when not given. The twin goes into its subfolder twin.
-        resume: Keep a twin that is there already.
+        redo: Stages to run again even if nothing changed: see, perceive, shapes, background.
     """
 
-    photo: Path | None = None
-    depth: Path | None = None
-    camera: Path | None = None
-    objects: Path | None = None
-    anchor: tuple[str, ...] = ()
+    source: tyro.conf.OmitArgPrefixes[Source] = NO_SOURCE
     seed: int = 0
     out: Path | None = None
-    resume: bool = False
+    redo: tuple[str, ...] = ()
 
 
 def main(args: Args) -> int:
     """Make the twin; returns the exit status."""
-    from phototwin_tasks.main_job import Source, run_reconstruction
+    from phototwin_tasks.main_job import run_reconstruction
 
-    source = Source(args.photo, args.depth, args.camera, args.objects, args.anchor)
-    sys.stdout.write(run_reconstruction(source, args.seed, args.out, args.resume))
+    sys.stdout.write(run_reconstruction(args.source, args.seed, args.out, args.redo))
     return 0
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from phototwin.build.names import Look, color_of, make_key, name_objects, shape_word
-from phototwin.build.physics import MAX_MASS_KG, MIN_MASS_KG, estimate_physics, material_of
+from phototwin.build.physics import MATERIALS, MAX_MASS_KG, MIN_MASS_KG, estimate_physics, material_of
 from phototwin.nouns import color_names
 
 SWATCHES = {
@@ -97,7 +97,7 @@ def test_user_names_win_and_keys_stay_unique():
 
 
 def test_mass_from_words():
-    assert estimate_physics("soda can", False, 4e-4)[0] == pytest.approx(0.4)
-    assert material_of("orange mug", True).density > 2000 > material_of("orange", False).density
-    assert estimate_physics("thing", False, 0.0)[0] == MIN_MASS_KG
-    assert estimate_physics("thing", False, 1.0)[0] == MAX_MASS_KG
+    assert estimate_physics("soda can", False, 4e-4).mass_kg == pytest.approx(0.4)
+    assert MATERIALS[material_of("orange mug", True)].density > 2000 > MATERIALS[material_of("orange", False)].density
+    assert estimate_physics("thing", False, 0.0).mass_kg == MIN_MASS_KG
+    assert estimate_physics("thing", False, 1.0).mass_kg == MAX_MASS_KG

@@ -1,17 +1,21 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
 import trimesh
 from synthetic import look_at
 
-from phototwin.build.build import BuildConfig, build_scene
+from phototwin.build.build import BuildConfig, build_scene, clear_background, fit_shapes
+from phototwin.build.fit import FitConfig
 from phototwin.build.settle import settle_objects
+from phototwin.build.shapes import mesh_volume
 from phototwin.build.texture import shade_raster
 from phototwin.errors import InputError, PerceptionError
 from phototwin.frames import invert, make_T, rotation_z, support_depth, transform
 from phototwin.images import load_depth, load_ids, load_rgb
 from phototwin.kernels.rasterize import rasterize
-from phototwin.scene import ConvexPiece, Maps, Photo, load_scene, scene_equal
+from phototwin.scene import ConvexPiece, Maps, load_scene, scene_equal
 
 WIDTH, HEIGHT = 320, 240
 K_PX = np.array([[330.0, 0, 161.0], [0, 330.0, 118.0], [0, 0, 1]])
@@ -47,11 +51,16 @@ def make_maps(with_depth, factor=1.0):
     return Maps(rgb, K_PX, T, depth, support, masks, (None, None), metric=with_depth, notes=notes)
 
 
+def build(maps, folder, **config):
+    shapes = fit_shapes(maps, FitConfig())
+    return build_scene("made", shapes, clear_background(shapes.maps), folder, BuildConfig(**config))
+
+
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("deep")
     maps = make_maps(True)
-    return maps, build_scene(Photo(maps.rgb, name="made"), maps, folder, BuildConfig())
+    return maps, build(maps, folder)
 
 
 def test_sizes_names_and_poses_come_back(deep):
@@ -106,7 +115,7 @@ def test_the_twin_seen_by_its_camera_is_the_photo(deep):
 
 def test_without_depth_an_anchor_gives_the_size(tmp_path):
     maps = make_maps(False, factor=2.5)
-    scene = build_scene(Photo(maps.rgb), maps, tmp_path, BuildConfig(anchors=("ball=0.08",)))
+    scene = build(maps, tmp_path, anchors=("ball=0.08",))
     ball = scene.objects[1]
     assert max(ball.size_m) == pytest.approx(0.08, rel=1e-3) and "yellow ball = 0.08 m" in scene.notes["scale"]
     np.testing.assert_allclose(scene.camera.T_world_camera[:3, 3], [0, 0, 0.4], atol=0.03)
@@ -128,11 +137,34 @@ def test_bad_anchors_and_an_empty_photo_are_refused_before_anything_is_written(t
         ("camera height=45", "metres\\?"),
     ):
         with pytest.raises(InputError, match=match):
-            build_scene(Photo(maps.rgb), maps, tmp_path / "twin", BuildConfig(anchors=(anchor,)))
+            build(maps, tmp_path / "twin", anchors=(anchor,))
     nothing = Maps(maps.rgb, K_PX, T_WORLD_CAMERA, maps.depth_m, maps.support_mask, maps.masks[:0], ())
     with pytest.raises(PerceptionError, match="--objects"):
-        build_scene(Photo(maps.rgb), nothing, tmp_path / "twin", BuildConfig())
+        build(nothing, tmp_path / "twin")
     assert not (tmp_path / "twin").exists()
+
+
+def test_a_materials_file_decides_what_it_names(tmp_path):
+    file = tmp_path / "materials.json"
+    felt = {"density": 200, "friction": 0.9}
+    stated = {"materials": {"felt": felt}, "objects": {"box": {"material": "felt"}, "ball": {"mass_kg": 0.057}}}
+    file.write_text(json.dumps(stated | {"support": {"friction": 0.4}}))
+    box, ball = (scene := build(make_maps(True), tmp_path / "twin", materials=file)).objects
+    volume = abs(mesh_volume(box.mesh.points.astype(np.float64), box.mesh.faces))
+    assert (box.material, box.friction) == ("felt", 0.9) and box.mass_kg == pytest.approx(200 * volume, rel=1e-3)
+    assert ball.mass_kg == 0.057 and scene.support.friction == 0.4
+    for bad, match in (
+        ({"objects": {"spoon": {}}}, "not in the photo"),
+        ({"objects": {"box": {"material": "unobtainium"}}}, "no material"),
+        ({"objects": {"box": {"mass_kg": -1}}}, "mass_kg"),
+        ({"materials": {"felt": {"friction": 1}}}, "density"),
+        ({"materials": {"wood": {"colour": 1}}}, "unknown keys"),
+        ([], "JSON object"),
+    ):
+        file.write_text(json.dumps(bad))
+        with pytest.raises(InputError, match=match):
+            build(make_maps(True), tmp_path / "bad", materials=file)
+    assert not (tmp_path / "bad").exists()
 
 
 def cube(size):

@@ -10,6 +10,7 @@ import pytest
 from phototwin.errors import InputError, PerceptionError, TwinError
 from phototwin.kit import model
 from phototwin.kit.model import Job, Request
+from phototwin.pipeline import Source
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def request_(tmp_path):
     return Request(photo, tmp_path / "out", anchors=("green cube=0.04",), seed=5)
 
 
-def twin(photo, folder, *, progress, **options):
+def twin(source, folder, *, progress, **options):
     for stage in ("perceive", "build"):
         for share in (0.0, 0.5, 1.0):
             progress(stage, share)
@@ -29,9 +30,9 @@ def twin(photo, folder, *, progress, **options):
 def test_a_job_ends_done_with_the_stage_and_a_log_of_its_stages(request_):
     seen = {}
 
-    def record(photo, folder, **options):
-        seen.update(options, photo=photo, folder=folder)
-        return twin(photo, folder, **options)
+    def record(source, folder, **options):
+        seen.update(options, source=source, folder=folder)
+        return twin(source, folder, **options)
 
     job = Job(record)
     assert job.status.state == "idle"
@@ -41,8 +42,8 @@ def test_a_job_ends_done_with_the_stage_and_a_log_of_its_stages(request_):
     assert (status.state, status.share, status.log) == ("done", 1.0, ("perceive", "build"))
     assert status.stage_file == request_.out / "twin" / "twin.usda"
     assert str(status.stage_file) in status.message
-    assert seen["photo"] == request_.photo and seen["folder"] == request_.out / "twin"
-    assert (seen["anchors"], seen["seed"], seen["depth"], seen["objects"]) == (("green cube=0.04",), 5, None, None)
+    assert seen["source"] == Source(request_.photo, anchor=("green cube=0.04",))
+    assert (seen["folder"], seen["seed"]) == (request_.out / "twin", 5)
 
 
 def test_demonstrations_follow_the_twin_only_when_asked_for(request_):
@@ -60,7 +61,7 @@ def test_demonstrations_follow_the_twin_only_when_asked_for(request_):
 def test_cancel_stops_at_the_next_progress_and_the_job_can_start_again(request_):
     working, go_on = threading.Event(), threading.Event()
 
-    def slow(photo, folder, *, progress, **options):
+    def slow(source, folder, *, progress, **options):
         progress("perceive", 0.1)
         working.set()
         assert go_on.wait(5)

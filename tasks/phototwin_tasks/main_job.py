@@ -4,87 +4,60 @@ from __future__ import annotations
 
 import json
 import resource
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from phototwin.console import logged_to, progress_on
 from phototwin.data.store import read_demos
 from phototwin.errors import InputError, OutputError
 from phototwin.output import LOG_FILE, claim_folder
-from phototwin.pipeline import SAMPLE, photo_to_twin
+from phototwin.pipeline import STAGES, STAGES_FOLDER, Source, photo_to_twin, sample_source
 from phototwin.progress import StageTimer
 from phototwin.view.preview import write_preview
 from phototwin.view.report import SHOWN_EPISODES, ReportFacts, write_report
 from phototwin_tasks.generate import GenerateConfig, Generated, complete_config, generate_demos, versions
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where the scene comes from: a twin, a photo with whatever belongs to it, or (all None) the bundled sample.
-
-    Attributes:
-        photo: Image file.
-        depth: Its depth.
-        camera: Its camera.
-        objects: Hints about its objects.
-        anchors: Known lengths.
-        twin: Folder of a finished twin.
-    """
-
-    photo: Path | None = None
-    depth: Path | None = None
-    camera: Path | None = None
-    objects: Path | None = None
-    anchors: tuple[str, ...] = ()
-    twin: Path | None = None
-
-
-def complete_source(source: Source) -> Source:
+def complete_source(source: Source, twin: Path | None = None) -> Source:
     """The source with the bundled sample where nothing was given.
 
     Raises:
         InputError: Parts that do not go together.
     """
-    extras = (source.depth, source.camera, source.objects, source.anchors or None)
-    if source.twin:
-        if source.photo or any(extras):
-            raise InputError(
-                "--twin starts from a finished twin: leave --photo, --depth, --camera, --objects and --anchor out."
-            )
-        return source
-    if source.photo:
-        return source
-    if any(extras):
-        raise InputError("--depth, --camera, --objects and --anchor belong to a photo: give --photo as well.")
-    return Source(SAMPLE / "photo.png", SAMPLE / "depth.png", SAMPLE / "camera.json")
+    given = [f"--{f.name.replace('_', '-')}" for f in fields(source) if getattr(source, f.name) != f.default]
+    if twin and given:
+        raise InputError(f"--twin starts from a finished twin: leave {', '.join(given)} out.")
+    if given and not source.photo:
+        raise InputError(f"{', '.join(given)} belong{'s' * (len(given) == 1)} to a photo: give --photo as well.")
+    return source if source.photo or twin else sample_source()
 
 
-def run_folder(source: Source, out: Path | None) -> Path:
+def run_folder(source: Source, twin: Path | None, out: Path | None) -> Path:
     """The folder of the run: ``out``, or ``out/<name>`` after the twin or the photo."""
     if out:
         return out
-    if source.twin:
+    if twin:
         from phototwin.scene import load_scene
 
-        return Path("out") / load_scene(source.twin).name
+        return Path("out") / load_scene(twin).name
     from phototwin.perceive.photo import photo_name
 
     assert source.photo is not None
     return Path("out") / photo_name(source.photo)
 
 
-def run_main_job(source: Source, config: GenerateConfig, out: Path | None, resume: bool) -> str:
+def run_main_job(source: Source, twin: Path | None, config: GenerateConfig, out: Path | None, resume: bool) -> str:
     """Run everything; returns the closing lines for the user.
 
     Raises:
         TwinError: With one sentence on what is wrong and what to do.
     """
     config = complete_config(config)
-    source = complete_source(source)
-    folder = run_folder(source, out)
+    source = complete_source(source, twin)
+    folder = run_folder(source, twin, out)
     with claim_folder(folder), logged_to(folder / LOG_FILE) as terminal, progress_on(terminal) as progress:
         timer = StageTimer(progress)
-        twin = source.twin or make_twin(source, folder, config.seed, resume, timer)
+        twin = twin or make_twin(source, folder, config.seed, resume, timer)
         made = generate_demos(twin, folder, config, resume, timer)
         with timer.stage("write preview and report"):
             write_preview(read_demos(made.demos / "episodes.hdf5", SHOWN_EPISODES), folder / "preview.mp4")
@@ -94,17 +67,27 @@ def run_main_job(source: Source, config: GenerateConfig, out: Path | None, resum
     return closing_lines(folder, twin, made)
 
 
-def run_reconstruction(source: Source, seed: int, out: Path | None, resume: bool) -> str:
+def run_reconstruction(source: Source, seed: int, out: Path | None, redo: tuple[str, ...]) -> str:
     """Photo to twin and its report, no further; returns the closing lines for the user.
+
+    The same command again runs only the stages whose inputs changed; demonstrations of another twin must not stand beside it.
 
     Raises:
         TwinError: With one sentence on what is wrong and what to do.
     """
     source = complete_source(source)
-    folder = run_folder(source, out)
+    unknown = sorted(set(redo) - set(STAGES))
+    if unknown:
+        raise InputError(f"There is no stage {', '.join(unknown)} to --redo: choose among {', '.join(STAGES)}.")
+    folder = run_folder(source, None, out)
     with claim_folder(folder), logged_to(folder / LOG_FILE) as terminal, progress_on(terminal) as progress:
+        if (folder / "demos").exists():
+            raise OutputError(
+                f"'{folder}' holds demonstrations recorded in its twin: give another --out for a new twin."
+            )
         timer = StageTimer(progress)
-        twin = make_twin(source, folder, seed, resume, timer)
+        twin = folder / "twin"
+        photo_to_twin(source, twin, stages=folder / STAGES_FOLDER, redo=redo, seed=seed, progress=timer)
         write_report(folder, twin, (), ReportFacts(timer.seconds, {"seed": str(seed)}, versions=versions()))
     return (
         f"  {folder / 'report.html'}   open in a browser\n"
@@ -121,17 +104,7 @@ def make_twin(source: Source, folder: Path, seed: int, resume: bool, timer: Stag
             raise OutputError(
                 f"'{folder}' holds a twin already: go on with --resume, use it with --twin {twin}, or give another --out."
             )
-        assert source.photo is not None
-        photo_to_twin(
-            source.photo,
-            twin,
-            depth=source.depth,
-            camera=source.camera,
-            objects=source.objects,
-            anchors=source.anchors,
-            seed=seed,
-            progress=timer,
-        )
+        photo_to_twin(source, twin, stages=folder / STAGES_FOLDER, seed=seed, progress=timer)
     return twin
 
 

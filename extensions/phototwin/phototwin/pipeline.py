@@ -2,35 +2,84 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from phototwin.errors import InputError
+from phototwin.frozen import file_fingerprint
 from phototwin.output import written_aside
 from phototwin.progress import Progress, StageTimer, silent
+from phototwin.stages import Stages, source_fingerprint
+
+if TYPE_CHECKING:
+    from phototwin.build.build import Shapes
+    from phototwin.scene import GivenMesh, Maps, Photo
 
 SAMPLE = Path(__file__).resolve().parents[3] / "usd_assets" / "sample"
+MANIFEST = "manifest.json"
+STAGES = ("see", "perceive", "shapes", "background")
+"""Stages whose results are kept and can be made again alone."""
+STAGES_FOLDER = "stages"
+"""Where a run keeps them."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photo and all that may come with it; every learned or estimated stage can be replaced by a file.
+
+    Attributes:
+        photo: Image to start from; the bundled sample when not given.
+        depth: Depth of the photo: 16-bit PNG [mm], npy or exr [m].
+        camera: JSON with K_px and, optionally, T_world_camera.
+        objects: JSON list of hints: optional "name" with a "box", a "point" or a "mask" each.
+        masks: Masks of the objects: a PNG of object ids, or a folder with one black and white PNG per object, named after it.
+        meshes: Folder with meshes of objects (glb, gltf, obj, ply, stl), named after them or object_1, object_2 ...
+        background: The photo without its objects, same size, instead of inpainting.
+        anchor: A known length, "green cube=0.04" (longest side) or "camera height=0.34" [m]; may be repeated.
+        materials: JSON with materials, masses and frictions that are known.
+        perception: offline (no models), auto (the best models found on this machine), or names like "depth=depth_pro,segmentation=sam3".
+        shapes_from: Where meshes of the objects come from: "command:CMD {folder}" or an http address, see docs/external.md.
+    """
+
+    photo: Path | None = None
+    depth: Path | None = None
+    camera: Path | None = None
+    objects: Path | None = None
+    masks: Path | None = None
+    meshes: Path | None = None
+    background: Path | None = None
+    anchor: tuple[str, ...] = ()
+    materials: Path | None = None
+    perception: str = "offline"
+    shapes_from: str = ""
+
+
+def sample_source() -> Source:
+    """The bundled photo with its depth and camera."""
+    return Source(SAMPLE / "photo.png", SAMPLE / "depth.png", SAMPLE / "camera.json")
 
 
 def photo_to_twin(
-    photo: Path,
+    source: Source,
     folder: Path,
     *,
-    depth: Path | None = None,
-    camera: Path | None = None,
-    objects: Path | None = None,
-    anchors: tuple[str, ...] = (),
+    stages: Path | None = None,
+    redo: tuple[str, ...] = (),
     seed: int = 0,
     progress: Progress = silent,
 ) -> Path:
     """Reconstruct a photo into the twin ``folder``; returns its ``twin.usda``. Nothing appears in ``folder`` unless all went well.
 
     Args:
-        photo: Image file.
+        source: The photo and what comes with it.
         folder: Where the twin goes; an older twin there is replaced.
-        depth: Depth file [mm as 16-bit PNG, or m].
-        camera: JSON with K and an optional pose.
-        objects: JSON with hints about objects.
-        anchors: Known lengths such as "green cube=0.04" or "camera height=0.4" [m].
+        stages: Where results of stages are kept, and taken from where their inputs did not change; None keeps nothing.
+        redo: Stages that run again even if nothing changed, of ``STAGES``.
         seed: Seed of every random choice.
         progress: Told the stage and its share.
 
@@ -39,20 +88,118 @@ def photo_to_twin(
     """
     from phototwin.build.build import BuildConfig, build_scene
     from phototwin.perceive.perceive import PerceiveConfig, perceive
-    from phototwin.perceive.photo import load_photo
     from phototwin.stage.author import author_stage
 
     timer = progress if isinstance(progress, StageTimer) else StageTimer(progress)
+    run = Stages(stages, timer, redo)
     with timer.stage("read the photo"):
-        seen = load_photo(photo, depth, camera, objects)
-    with timer.stage("perceive"):
-        maps = perceive(seen, PerceiveConfig(seed=seed))
+        photo = read_source(source)
+    if source.perception != "offline":
+        photo = run.run("see", lambda: see_with_models(photo, source.perception), photo, source.perception)
+    config = PerceiveConfig(seed=seed)
+    maps = run.run("perceive", lambda: perceive(photo, config), photo, config)
+    given = (source.shapes_from, file_fingerprint(source.meshes) if source.meshes else "")
+    shapes = run.run("shapes", lambda: find_shapes(maps, source, stages), maps, given)
+    cleared = run.run(
+        "background", lambda: find_background(shapes.maps, source), shapes.maps, _digest(source.background)
+    )
     with written_aside(folder) as aside:
         with timer.stage("build the scene"):
-            scene = build_scene(seen, maps, aside, BuildConfig(anchors=anchors, seed=seed))
+            scene = build_scene(photo.name, shapes, cleared, aside, BuildConfig(source.anchor, source.materials))
         with timer.stage("author USD"):
             author_stage(scene, aside)
+        write_manifest(aside / MANIFEST, source, seed, run)
     return folder / "twin.usda"
+
+
+def read_source(source: Source) -> Photo:
+    """The photo with its files, checked.
+
+    Raises:
+        InputError: A file is missing or bad, or files do not go together.
+    """
+    from phototwin.build.physics import load_materials
+    from phototwin.build.scale import parse_anchor
+    from phototwin.perceive.photo import load_photo
+
+    for text in source.anchor:  # what cannot work is refused before any work
+        parse_anchor(text)
+    load_materials(source.materials)
+    if source.photo is None:
+        raise InputError("No photo was given: name an image file with --photo.")
+    for file, what in ((source.meshes, "meshes"), (source.background, "background"), (source.materials, "materials")):
+        if file is not None and not file.exists():
+            raise InputError(f"There is no '{file}' for --{what}: check the path.")
+    return load_photo(source.photo, source.depth, source.camera, source.objects, source.masks)
+
+
+def see_with_models(photo: Photo, choice: str) -> Photo:
+    """The photo with what models see in it: depth and intrinsics where none were given, masks where there are no hints."""
+    from phototwin.backends import choose_backends, see_more
+
+    return see_more(photo, choose_backends(choice))
+
+
+def find_shapes(maps: Maps, source: Source, scratch: Path | None) -> Shapes:
+    """Fitted shapes, with given meshes in the place of those that have one."""
+    from phototwin.build.build import fit_shapes, name_shapes, register_meshes
+    from phototwin.build.fit import FitConfig
+
+    shapes = fit_shapes(maps, FitConfig())
+    if not source.meshes and not source.shapes_from:
+        return shapes
+    names = name_shapes(shapes)
+    given: dict[int, GivenMesh] = {}
+    if source.shapes_from:
+        from phototwin.backends.external import request_meshes
+
+        given = request_meshes(source.shapes_from, shapes.maps, names, scratch)
+    if source.meshes:
+        from phototwin.build.given import match_meshes
+
+        given |= match_meshes(source.meshes, names)
+    return register_meshes(shapes, given)
+
+
+def find_background(maps: Maps, source: Source) -> np.ndarray:
+    """The photo (H, W, 3) uint8 without its objects: the user's own, an inpainting model's, or ours.
+
+    Raises:
+        InputError: The given image has another size than the photo.
+    """
+    if source.background:
+        from phototwin.perceive.photo import load_background
+
+        return load_background(source.background, maps.rgb.shape)
+    from phototwin.build.build import clear_background
+
+    return clear_background(maps)
+
+
+def write_manifest(file: Path, source: Source, seed: int, run: Stages) -> None:
+    """What the twin was made of: inputs by hash, settings, program, and every stage's fingerprint."""
+    from importlib.metadata import version
+
+    inputs, settings = {}, {"seed": seed}
+    for item in fields(source):
+        value = getattr(source, item.name)
+        if isinstance(value, Path):
+            inputs[item.name] = {"file": value.name, "sha256": file_fingerprint(value)}
+        elif value:
+            settings[item.name] = value
+    names = ("phototwin", "numpy", "opencv-python-headless", "scipy", "trimesh", "warp-lang")
+    manifest: dict[str, Any] = {
+        "inputs": inputs,
+        "settings": settings,
+        "versions": {name: version(name) for name in names},
+        "program": source_fingerprint(),
+        "stages": {name: asdict(record) for name, record in run.records.items()},
+    }
+    file.write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _digest(file: Path | None) -> str:
+    return file_fingerprint(file) if file else ""
 
 
 def sample_twin() -> Path:
@@ -60,7 +207,7 @@ def sample_twin() -> Path:
     from phototwin import __version__
 
     cache = Path(os.environ.get("PHOTOTWIN_CACHE", Path.home() / ".cache" / "phototwin"))
-    folder = cache / f"sample-{__version__}"
+    folder = cache / f"sample-{__version__}-{source_fingerprint()[:12]}"
     if not (folder / "twin.usda").is_file():
-        photo_to_twin(SAMPLE / "photo.png", folder, depth=SAMPLE / "depth.png", camera=SAMPLE / "camera.json")
+        photo_to_twin(sample_source(), folder)
     return folder

@@ -1,7 +1,8 @@
-"""Maps -> Scene: fit, scale, name, texture and weigh every object, clear the background, and save the twin."""
+"""Maps -> Shapes -> Scene: fit, scale, name, texture and weigh every object, and save the twin."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,24 +12,33 @@ import numpy as np
 from phototwin.build.background import background_depth, background_mesh, object_depth, support_polygon
 from phototwin.build.inpaint import remove_objects
 from phototwin.build.names import Look, color_of, make_key, name_objects
-from phototwin.build.physics import estimate_physics
-from phototwin.build.scale import find_scale, parse_anchor
+from phototwin.build.physics import Physics, estimate_physics, load_materials, match_overrides
+from phototwin.build.scale import find_scale, lengths_of, parse_anchor
 from phototwin.build.settle import settle_objects
 from phototwin.build.shapes import mesh_volume
 from phototwin.build.texture import bake_texture
 from phototwin.errors import PerceptionError
 from phototwin.frames import transform
 from phototwin.images import save_depth, save_ids, save_rgb
-from phototwin.scene import Camera, ConvexPiece, Maps, Mesh, Photo, Scene, SceneObject, Support, save_scene
+from phototwin.scene import Camera, ConvexPiece, GivenMesh, Maps, Mesh, Scene, SceneObject, Support, save_scene
 
 if TYPE_CHECKING:
     from phototwin.build.fit import FitConfig, FittedShape
 
 
-def _fit_config() -> FitConfig:
-    from phototwin.build.fit import FitConfig
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """What stands where, before scale and layout.
 
-    return FitConfig()
+    Attributes:
+        maps: What perception saw, with only the objects that have a shape.
+        fits: Their shapes, in the order of the masks.
+        notes: What was left out, and why.
+    """
+
+    maps: Maps
+    fits: tuple[FittedShape, ...]
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,60 +46,31 @@ class BuildConfig:
     """How to build.
 
     Attributes:
-        fit: How shapes compete.
         anchors: Known lengths, each like "green cube=0.04" or "camera height=0.45" [m].
-        seed: Unused by today's steps, none of which draws anything; part of the twin's provenance.
+        materials: JSON file with materials of the user's own, or None.
     """
 
-    fit: FitConfig = field(default_factory=_fit_config)
     anchors: tuple[str, ...] = ()
-    seed: int = 0
+    materials: Path | None = None
 
 
-def build_scene(photo: Photo, maps: Maps, folder: Path, config: BuildConfig) -> Scene:
-    """The metric twin of what perception saw, saved into ``folder``; ``scene.json`` is written last.
+def clear_background(maps: Maps) -> np.ndarray:
+    """The photo (H, W, 3) uint8 with the objects and their shadows filled in."""
+    return remove_objects(maps.rgb, maps.masks, maps.support_mask)[0]
+
+
+def fit_shapes(maps: Maps, config: FitConfig) -> Shapes:
+    """A shape for every object that one can be fitted to; what is left out is said in the notes.
 
     Raises:
-        InputError: An anchor is malformed or names nothing in the photo.
         PerceptionError: There is no object, or one that the user pointed at cannot be fitted.
     """
-    anchors = tuple(parse_anchor(text) for text in config.anchors)
-    maps, fits, notes = _fit_all(maps, config)
-    factor, scale_note = find_scale(
-        anchors,
-        _name_all(maps, fits)[0],
-        np.array([float(max(fit.size_m)) for fit in fits]),
-        float(maps.T_world_camera[2, 3]),
-        maps.metric,
-        maps.depth_m is not None,
-    )
-    maps, fits = _scale_maps(maps, factor), [_scale_fit(fit, factor) for fit in fits]
-    names, colors = _name_all(maps, fits)
-    poses, moves = settle_objects([f.T_world_object for f in fits], [f.pieces for f in fits], names)
-    notes |= {f"object {name}": _fit_sentence(fit) for name, fit in zip(names, fits, strict=True)}
-    if moves:
-        notes["layout"] = " ".join(moves)
-    folder.mkdir(parents=True, exist_ok=True)
-    objects = tuple(
-        _make_object(maps, i, fit, T, names[i], colors[i], folder)
-        for i, (fit, T) in enumerate(zip(fits, poses, strict=True))
-    )
-    scene = _make_scene(photo.name, maps, fits, objects, folder)
-    if scale_note:
-        notes["scale"] = f"{maps.notes.get('scale', '')} {scale_note}".strip()
-    scene = replace(scene, notes=maps.notes | notes)
-    save_scene(scene, folder)
-    return scene
-
-
-def _fit_all(maps: Maps, config: BuildConfig) -> tuple[Maps, list[FittedShape], dict[str, str]]:
-    """The maps of the objects that a shape could be fitted to, their shapes, and a note on what was left out."""
     from phototwin.build.fit import fit_object
 
     fits, kept, left = [], [], []
     for i, mask in enumerate(maps.masks):
         try:
-            fits.append(fit_object(mask, maps.K_px, maps.T_world_camera, maps.depth_m, maps.rgb, config.fit))
+            fits.append(fit_object(mask, maps.K_px, maps.T_world_camera, maps.depth_m, maps.rgb, config))
             kept.append(i)
         except PerceptionError as error:
             if maps.names[i] is not None:
@@ -99,10 +80,76 @@ def _fit_all(maps: Maps, config: BuildConfig) -> tuple[Maps, list[FittedShape], 
         why = f" {left[0]}" if left else ""
         raise PerceptionError(f"No object could be reconstructed.{why} Point at one with --objects.")
     notes = {"left out": f"{len(left)} thing(s) stay part of the background: {' '.join(left)}"} if left else {}
-    return replace(maps, masks=maps.masks[kept], names=tuple(maps.names[i] for i in kept)), fits, notes
+    maps = replace(maps, masks=maps.masks[kept], names=tuple(maps.names[i] for i in kept))
+    return Shapes(maps, tuple(fits), notes)
 
 
-def _name_all(maps: Maps, fits: list[FittedShape]) -> tuple[tuple[str, ...], list[np.ndarray]]:
+def name_shapes(shapes: Shapes) -> tuple[str, ...]:
+    """Unique names of the objects, before their scale is known."""
+    return _name_all(shapes.maps, shapes.fits)[0]
+
+
+def register_meshes(shapes: Shapes, given: dict[int, GivenMesh]) -> Shapes:
+    """The shapes with some replaced by given meshes, brought to where the photo shows the objects.
+
+    Args:
+        shapes: Fitted shapes.
+        given: Index of the object -> its mesh.
+
+    Raises:
+        PerceptionError: A mesh cannot be brought to its object.
+    """
+    from phototwin.build.register import register_mesh
+
+    maps, fits = shapes.maps, list(shapes.fits)
+    for index, mesh in given.items():
+        fits[index] = register_mesh(mesh, maps.masks[index], maps.K_px, maps.T_world_camera, maps.depth_m, maps.rgb)
+    return replace(shapes, fits=tuple(fits))
+
+
+def build_scene(name: str, shapes: Shapes, background_rgb: np.ndarray, folder: Path, config: BuildConfig) -> Scene:
+    """The metric twin of fitted shapes, saved into ``folder``; ``scene.json`` is written last.
+
+    Args:
+        name: Short name of the scene.
+        shapes: What stands where.
+        background_rgb: The photo without the objects, (H, W, 3) uint8.
+        folder: Where the files go.
+        config: Anchors and materials.
+
+    Raises:
+        InputError: An anchor or a material is malformed or names nothing in the photo.
+    """
+    maps, fits = shapes.maps, list(shapes.fits)
+    anchors = tuple(parse_anchor(text) for text in config.anchors)
+    doubt_m = np.array([0.03 * fit.size_m for fit in fits]).reshape(-1, 3)  # H7: replaced by build/uncertainty.py soon
+    factor, scale_sigma, scale_note = find_scale(anchors, lengths_of(maps, fits, name_shapes(shapes), doubt_m))
+    maps, fits = _scale_maps(maps, factor), [_scale_fit(fit, factor) for fit in fits]
+    maps = replace(maps, sigma=replace(maps.sigma, scale=scale_sigma))
+    names, colors = _name_all(maps, fits)
+    poses, moves = settle_objects([f.T_world_object for f in fits], [f.pieces for f in fits], names)
+    notes = maps.notes | shapes.notes
+    notes |= {f"object {name}": _fit_sentence(fit) for name, fit in zip(names, fits, strict=True)}
+    if moves:
+        notes["layout"] = " ".join(moves)
+    if scale_note:
+        notes["scale"] = f"{maps.notes.get('scale', '')} {scale_note}".strip()
+    materials = load_materials(config.materials)
+    overrides = match_overrides(materials, names)
+    folder.mkdir(parents=True, exist_ok=True)
+    objects = []
+    for i, (fit, T) in enumerate(zip(fits, poses, strict=True)):
+        volume = mesh_volume(fit.points, fit.faces)
+        physics = estimate_physics(names[i], fit.hollow, volume, materials, overrides.get(i))
+        objects.append(_make_object(maps, i, fit, T, names[i], colors[i], physics, folder))
+    scene = replace(_make_scene(name, maps, fits, tuple(objects), background_rgb, folder), notes=notes)
+    if materials.support_friction is not None:
+        scene = replace(scene, support=replace(scene.support, friction=materials.support_friction))
+    save_scene(scene, folder)
+    return scene
+
+
+def _name_all(maps: Maps, fits: Sequence[FittedShape]) -> tuple[tuple[str, ...], list[np.ndarray]]:
     """Unique names and typical colours."""
     seen = [color_of(maps.rgb, mask) for mask in maps.masks]
     right, ahead = maps.T_world_camera[:2, 0], maps.T_world_camera[:2, 2]
@@ -149,7 +196,14 @@ def _fit_sentence(fit: FittedShape) -> str:
 
 
 def _make_object(
-    maps: Maps, index: int, fit: FittedShape, T_world_object: np.ndarray, name: str, color: np.ndarray, folder: Path
+    maps: Maps,
+    index: int,
+    fit: FittedShape,
+    T_world_object: np.ndarray,
+    name: str,
+    color: np.ndarray,
+    physics: Physics,
+    folder: Path,
 ) -> SceneObject:
     """One object with its texture, written to ``textures/<key>.png``."""
     key = make_key(name)
@@ -166,7 +220,6 @@ def _make_object(
     )
     file = f"textures/{key}.png"
     save_rgb(folder / file, texture)
-    mass, friction, restitution = estimate_physics(name, fit.hollow, mesh_volume(fit.points, fit.faces))
     return SceneObject(
         name=name,
         key=key,
@@ -177,14 +230,20 @@ def _make_object(
         color_rgb=np.asarray(color, dtype=np.float64),
         mesh=Mesh(np.asarray(fit.points, np.float32), np.asarray(fit.faces, np.int32), st, file),
         pieces=fit.pieces,
-        mass_kg=mass,
-        friction=friction,
-        restitution=restitution,
+        mass_kg=physics.mass_kg,
+        friction=physics.friction,
+        restitution=physics.restitution,
+        material=physics.material,
     )
 
 
 def _make_scene(
-    name: str, maps: Maps, fits: list[FittedShape], objects: tuple[SceneObject, ...], folder: Path
+    name: str,
+    maps: Maps,
+    fits: Sequence[FittedShape],
+    objects: tuple[SceneObject, ...],
+    background_rgb: np.ndarray,
+    folder: Path,
 ) -> Scene:
     """The scene with its images written, without notes."""
     shape = maps.rgb.shape[:2]
@@ -192,7 +251,6 @@ def _make_scene(
     standing = [transform(o.T_world_object, np.asarray(o.mesh.points, np.float64))[:, :2] for o in objects]
     polygon = support_polygon(maps.support_mask, maps.K_px, maps.T_world_camera, standing)
     objects_mask = np.asarray(maps.masks.any(0))
-    cleared, _ = remove_objects(maps.rgb, maps.masks, maps.support_mask)
     behind = background_depth(maps.K_px, maps.T_world_camera, polygon, shape, maps.depth_m, objects_mask)
     shown = object_depth(parts, maps.T_world_camera, maps.K_px, shape)
     model = np.where((shown > 0) & objects_mask, shown, behind)
@@ -202,6 +260,7 @@ def _make_scene(
         objects=objects,
         support=Support(polygon),
         background=background_mesh(behind, maps.K_px, maps.T_world_camera, Scene.background_rgb),
+        camera_sigma=maps.sigma,
         folder=folder,
     )
     save_rgb(folder / scene.photo, maps.rgb)
@@ -209,6 +268,6 @@ def _make_scene(
     save_depth(folder / scene.depth, model if maps.depth_m is None else np.where(maps.depth_m > 0, maps.depth_m, model))
     ids = np.where(objects_mask, maps.masks.argmax(0) + 1, 0)
     save_ids(folder / scene.masks, ids)
-    save_rgb(folder / scene.background_rgb, cleared)
+    save_rgb(folder / scene.background_rgb, background_rgb)
     save_depth(folder / scene.background_depth, behind)
     return scene

@@ -9,9 +9,10 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from phototwin.errors import InputError, TwinError
+from phototwin.pipeline import STAGES_FOLDER, Source, photo_to_twin
 from phototwin.progress import Progress
 
 State = Literal["idle", "running", "done", "failed"]
@@ -74,17 +75,10 @@ class JobCancelledError(Exception):
 
 
 MakeTwin = Callable[..., Path]
-"""``photo_to_twin(photo, folder, *, depth, camera, objects, anchors, seed, progress) -> Path of twin.usda``."""
+"""``photo_to_twin(source, folder, *, stages, redo, seed, progress) -> Path of twin.usda``."""
 
 MakeDemos = Callable[[Request, Path, Progress], None]
 """Records demonstrations of a request in a twin's folder."""
-
-
-def photo_to_twin(*args: Any, **kwargs: Any) -> Path:
-    """``phototwin.pipeline.photo_to_twin``, imported when first used."""
-    from phototwin import pipeline
-
-    return pipeline.photo_to_twin(*args, **kwargs)
 
 
 def demos_in_own_process(request: Request, twin: Path, progress: Progress) -> None:
@@ -160,15 +154,10 @@ class Job:
 
     def _run(self, request: Request) -> None:
         try:
+            source = Source(request.photo, request.depth, request.camera, anchor=request.anchors)
+            stages = request.out / STAGES_FOLDER
             stage_file = self._make_twin(
-                request.photo,
-                request.out / "twin",
-                depth=request.depth,
-                camera=request.camera,
-                objects=None,
-                anchors=request.anchors,
-                seed=request.seed,
-                progress=self._progress,
+                source, request.out / "twin", stages=stages, seed=request.seed, progress=self._progress
             )
             self._set(replace(self.status, stage_file=stage_file))
             if request.num_demos:

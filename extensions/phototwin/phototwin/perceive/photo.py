@@ -5,12 +5,9 @@ Everything is checked here, once, so that the rooms behind can trust a ``Photo``
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import struct
 import warnings
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from phototwin.errors import InputError
-from phototwin.scene import ObjectHint, Photo
+from phototwin.perceive.files import BROKEN, check_file, read_array, read_json
+from phototwin.perceive.hints import read_hints, read_masks
+from phototwin.scene import Photo
 
 MIN_SIDE_PX = 64
 MAX_SIDE_PX = 1920  # more pixels cost time and bring nothing: every camera of a demonstration is smaller
@@ -28,14 +27,16 @@ MAX_DEPTH_MEDIAN_M = 20.0
 MIN_DEPTH_MEDIAN_M = 0.02
 DIAGONAL_35MM = 43.2666  # of the 36 x 24 mm frame, which FocalLengthIn35mmFilm refers to (CIPA DCG-001)
 PLAIN_STEMS = ("rgb", "photo", "image", "color")
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 CAMERA_KEYS = {"K_px", "T_world_camera", "T_base_camera", "width", "height"}
 CAMERA_REMARKS = {"source", "licence", "license", "depth", "objects", "name", "note", "date"}
-HINT_KEYS = {"name", "box", "point", "mask"}
 
 
 def load_photo(
-    photo: Path, depth: Path | None = None, camera: Path | None = None, objects: Path | None = None
+    photo: Path,
+    depth: Path | None = None,
+    camera: Path | None = None,
+    objects: Path | None = None,
+    masks: Path | None = None,
 ) -> Photo:
     """The photo and its companions, checked, upright, at most ``MAX_SIDE_PX`` on its longer side.
 
@@ -46,6 +47,7 @@ def load_photo(
         depth: 16-bit PNG [mm], ``.npy`` (floats in metres or integers in millimetres) or ``.exr`` [m]; 0 = unknown.
         camera: JSON with ``K_px`` (3x3, or fx fy cx cy) and optionally ``T_world_camera`` (OpenCV camera, support at z = 0).
         objects: JSON list of {"name", "box": [x0, y0, x1, y1], "point": [x, y], "mask": file}, each but one optional.
+        masks: PNG of object ids, or a folder with one PNG per object; not together with ``objects``.
 
     Raises:
         InputError: A file is missing, unreadable, or does not fit the photo.
@@ -58,7 +60,10 @@ def load_photo(
     if K_px is None:
         K_px = _exif_intrinsics(exif, stored, width, height)
         K_source = None if K_px is None else "exif"
-    hints = () if objects is None else _read_hints(Path(objects), width, height)
+    if objects is not None and masks is not None:
+        raise InputError("Both --objects and --masks were given: keep one; --objects can name mask files, too.")
+    hints = () if objects is None else read_hints(Path(objects), width, height)
+    hints = hints if masks is None else read_masks(Path(masks), width, height)
     loaded = Photo(rgb, depth_m, K_px, K_source, T_world_camera, hints, photo_name(photo))
     return loaded if rgb.shape[:2] == (height, width) else _reduce(loaded, width, height)
 
@@ -72,18 +77,9 @@ def photo_name(photo: Path) -> str:
     return name if name and name[0].isalpha() else f"photo_{name}".rstrip("_")
 
 
-def _check_file(file: Path, what: str) -> None:
-    if not file.exists():
-        raise InputError(f"There is no {what} file '{file}': check the path.")
-    if not file.is_file():
-        raise InputError(f"The {what} '{file}' is a folder, expected a file.")
-    if file.stat().st_size == 0:
-        raise InputError(f"The {what} file '{file}' is empty (0 bytes): copy or take it again.")
-
-
 def _read_image(file: Path) -> tuple[np.ndarray, Any, tuple[int, int], tuple[int, int]]:
     """Upright pixels (H, W, 3) uint8, reduced if large; EXIF; full size (width, height) as stored and upright."""
-    _check_file(file, "photo")
+    check_file(file, "photo")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # large photos are reduced on purpose, and broken EXIF is only a pity
         image = _open_large(file)
@@ -146,7 +142,7 @@ def _to_rgb(file: Path, image: Image.Image) -> Image.Image:
 
 def _read_depth(file: Path, width: int, height: int) -> np.ndarray:
     """Depth (H, W) float32 [m], 0 where it is not known."""
-    _check_file(file, "depth")
+    check_file(file, "depth")
     try:
         values, unit = _depth_values(file)
     except BROKEN as error:
@@ -201,28 +197,9 @@ def _depth_values(file: Path) -> tuple[np.ndarray, float]:
         return np.array(image), 1e-3
 
 
-def _read_json(file: Path, what: str) -> Any:
-    _check_file(file, what)
-    try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"The {what} file '{file}' is not JSON ({error}).") from error
-
-
-def _array(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """``value`` as finite float64 of that shape."""
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
-    if array.shape != shape or not np.isfinite(array).all():
-        raise InputError(f"{where} must be {' x '.join(str(n) for n in shape)} finite numbers, got {str(value)[:120]}.")
-    return array
-
-
 def _read_camera(file: Path, width: int, height: int) -> tuple[np.ndarray, np.ndarray | None]:
     """K_px (3, 3) and T_world_camera (4, 4), which may be None."""
-    value = _read_json(file, "camera")
+    value = read_json(file, "camera")
     if not isinstance(value, dict) or "K_px" not in value:
         raise InputError(f"The camera file '{file}' has no 'K_px': expected a 3x3 matrix or fx, fy, cx, cy.")
     unknown = {key for key in value if not key.endswith("_note")} - CAMERA_KEYS - CAMERA_REMARKS
@@ -235,7 +212,7 @@ def _read_camera(file: Path, width: int, height: int) -> tuple[np.ndarray, np.nd
         if set(K) != {"fx", "fy", "cx", "cy"}:
             raise InputError(f"'K_px' in '{file}' has the keys {sorted(K)}, expected fx, fy, cx, cy.")
         K = [[K["fx"], 0, K["cx"]], [0, K["fy"], K["cy"]], [0, 0, 1]]
-    K_px = _array(K, (3, 3), f"'K_px' in '{file}'")
+    K_px = read_array(K, (3, 3), f"'K_px' in '{file}'")
     stated = tuple(value.get(key, size) for key, size in (("width", width), ("height", height)))
     if stated != (width, height):
         raise InputError(
@@ -274,7 +251,7 @@ def _check_intrinsics(K_px: np.ndarray, width: int, height: int, where: str, siz
 
 
 def _check_pose(value: Any, where: str) -> np.ndarray:
-    T = _array(value, (4, 4), where)
+    T = read_array(value, (4, 4), where)
     U, _, Vt = np.linalg.svd(T[:3, :3])
     R = U @ Vt
     if not np.allclose(T[3], [0, 0, 0, 1]) or np.abs(T[:3, :3] - R).max() > 1e-3 or np.linalg.det(R) < 0:
@@ -318,67 +295,6 @@ def _exif_focal_px(exif: Any, stored: tuple[int, int]) -> float | None:
     return None
 
 
-def _read_hints(file: Path, width: int, height: int) -> tuple[ObjectHint, ...]:
-    value = _read_json(file, "objects")
-    items = value.get("objects") if isinstance(value, dict) else value
-    if not isinstance(items, list) or not items:
-        raise InputError(f"The objects file '{file}' must hold a list of objects, or {{\"objects\": [...]}}.")
-    hints = tuple(_read_hint(item, f"Object {i + 1} in '{file}'", file, width, height) for i, item in enumerate(items))
-    names = [hint.name for hint in hints if hint.name]
-    double = {name for name in names if names.count(name) > 1}
-    if double:
-        raise InputError(f"The objects file '{file}' gives the name {sorted(double)} twice: names must differ.")
-    return hints
-
-
-def _read_hint(item: Any, where: str, file: Path, width: int, height: int) -> ObjectHint:
-    if not isinstance(item, dict):
-        raise InputError(f"{where} must be an object with {', '.join(sorted(HINT_KEYS))}.")
-    if set(item) - HINT_KEYS:
-        raise InputError(
-            f"{where} has unknown keys {sorted(set(item) - HINT_KEYS)}: expected {', '.join(sorted(HINT_KEYS))}."
-        )
-    item = {key: part for key, part in item.items() if part is not None}
-    name = item.get("name")
-    if name is not None and (not isinstance(name, str) or not name.strip() or len(name) > 60):
-        raise InputError(f"{where} has a name that is not a short text: {name!r}.")
-    if not set(item) & {"box", "point", "mask"}:
-        raise InputError(f"{where} says nothing about where it is: give a box, a point or a mask.")
-    box = _array(item["box"], (4,), f"The box of {where}") if "box" in item else None
-    point = _array(item["point"], (2,), f"The point of {where}") if "point" in item else None
-    if box is not None and not (0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height):
-        raise InputError(
-            f"The box of {where} must be x0 < x1, y0 < y1 inside the upright photo of {width} x {height}, got {box.tolist()}."
-        )
-    if point is not None and not (0 <= point[0] < width and 0 <= point[1] < height):
-        raise InputError(
-            f"The point of {where} must be inside the upright photo of {width} x {height}, got {point.tolist()}."
-        )
-    mask = _read_mask(item["mask"], where, file, width, height) if "mask" in item else None
-    return ObjectHint(name.strip() if name else None, box, point, mask)
-
-
-def _read_mask(value: Any, where: str, file: Path, width: int, height: int) -> np.ndarray:
-    if not isinstance(value, str):
-        raise InputError(f"The mask of {where} must be the name of an image file.")
-    path = file.parent / value
-    _check_file(path, "mask")
-    try:
-        with Image.open(path) as image:
-            mask = np.array(image.convert("L")) > 127 if image.mode != "1" else np.array(image)
-    except BROKEN as error:
-        raise InputError(f"The mask '{path}' is not an image that can be read ({error}).") from error
-    if mask.shape != (height, width):
-        raise InputError(
-            f"The mask '{path}' has {mask.shape[1]} x {mask.shape[0]} pixels, the upright photo {width} x {height}."
-        )
-    if not mask.any() or mask.all():
-        raise InputError(
-            f"The mask '{path}' is all {'black' if not mask.any() else 'white'}: white must be the object."
-        )
-    return mask
-
-
 def _reduce(photo: Photo, width: int, height: int) -> Photo:
     """Fit what belongs to the full size to the reduced pixels; centres at +0.5 make K a plain scaling."""
     size = (photo.rgb.shape[1], photo.rgb.shape[0])
@@ -402,3 +318,20 @@ def _reduce(photo: Photo, width: int, height: int) -> Photo:
         hints=hints,
         note=f"The photo was reduced from {width} x {height} to {size[0]} x {size[1]} pixels.",
     )
+
+
+def load_background(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The photo without its objects, (H, W, 3) uint8, of the photo's (reduced) ``shape``.
+
+    Raises:
+        InputError: It cannot be read, or has other proportions than the photo.
+    """
+    rgb = _read_image(file)[0]
+    if abs(np.log(rgb.shape[1] / rgb.shape[0] * shape[0] / shape[1])) > 0.01:
+        raise InputError(
+            f"The background '{file}' has {rgb.shape[1]} x {rgb.shape[0]} pixels, the photo {shape[1]} x {shape[0]}: "
+            "expected the same view in the same size."
+        )
+    if rgb.shape[:2] == tuple(shape[:2]):
+        return rgb
+    return np.array(Image.fromarray(rgb).resize((shape[1], shape[0]), Image.Resampling.LANCZOS))
