@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from phototwin.errors import InputError
-from phototwin.perceive.photo import MAX_SIDE_PX, load_photo
+from phototwin.perceive.photo import MAX_SIDE_PX, load_background, load_photo
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 W, H = 96, 72
@@ -341,3 +341,47 @@ def test_real_captures_load():
         depth = folder / "depth.png"
         loaded = load_photo(folder / "rgb.png", depth if depth.exists() else None, folder / "scene.json")
         assert loaded.name == folder.name and loaded.K_source == "camera file" and loaded.note == ""
+
+
+def test_masks_come_as_an_id_image_or_as_a_folder(tmp_path: Path):
+    Image.fromarray(coordinates()).save(tmp_path / "photo.png")
+    height, width = coordinates().shape[:2]
+    ids = np.zeros((height, width), np.uint8)
+    ids[5:20, 5:20], ids[30:50, 10:40] = 1, 7
+    Image.fromarray(ids).save(tmp_path / "ids.png")
+    hints = load_photo(tmp_path / "photo.png", masks=tmp_path / "ids.png").hints
+    assert [int(hint.mask.sum()) for hint in hints] == [int((ids == 1).sum()), int((ids == 7).sum())]
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    Image.fromarray(np.where(ids == 7, 255, 0).astype(np.uint8)).save(folder / "blue_mug.png")
+    (hint,) = load_photo(tmp_path / "photo.png", masks=folder).hints
+    assert hint.name == "blue mug" and np.array_equal(hint.mask, ids == 7)
+
+
+def test_bad_masks_are_refused(tmp_path: Path):
+    Image.fromarray(coordinates()).save(tmp_path / "photo.png")
+    height, width = coordinates().shape[:2]
+    (tmp_path / "none").mkdir()
+    Image.fromarray(np.zeros((height, width), np.uint8)).save(tmp_path / "empty.png")
+    Image.fromarray(np.ones((height, width + 1), np.uint8)).save(tmp_path / "size.png")
+    Image.fromarray((np.arange(height * width) % 251).astype(np.uint8).reshape(height, width)).save(
+        tmp_path / "many.png"
+    )
+    Image.fromarray(coordinates()).save(tmp_path / "colour.png")
+    (tmp_path / "text.png").write_text("no image")
+    for name in ("none", "empty.png", "size.png", "many.png", "colour.png", "text.png", "missing.png"):
+        with pytest.raises(InputError) as info:
+            load_photo(tmp_path / "photo.png", masks=tmp_path / name)
+        assert name.split(".")[0] in one_sentence(info)
+    with pytest.raises(InputError, match="keep one"):
+        load_photo(tmp_path / "photo.png", objects=tmp_path / "x.json", masks=tmp_path / "empty.png")
+
+
+def test_a_given_background_has_the_size_of_the_photo(tmp_path: Path):
+    rgb = coordinates()
+    Image.fromarray(rgb).save(tmp_path / "empty.png")
+    np.testing.assert_array_equal(load_background(tmp_path / "empty.png", rgb.shape), rgb)
+    half = (rgb.shape[0] // 2, rgb.shape[1] // 2, 3)
+    assert load_background(tmp_path / "empty.png", half).shape == half
+    with pytest.raises(InputError, match="same view"):
+        load_background(tmp_path / "empty.png", (rgb.shape[0], rgb.shape[0], 3))

@@ -64,7 +64,7 @@ def load_photo(
         raise InputError("Both --objects and --masks were given: keep one; --objects can name mask files, too.")
     hints = () if objects is None else read_hints(Path(objects), width, height)
     hints = hints if masks is None else read_masks(Path(masks), width, height)
-    loaded = Photo(rgb, depth_m, K_px, K_source, T_world_camera, hints, photo_name(photo))
+    loaded = Photo(rgb, depth_m, K_px, K_source, T_world_camera, hints, name=photo_name(photo))
     return loaded if rgb.shape[:2] == (height, width) else _reduce(loaded, width, height)
 
 
