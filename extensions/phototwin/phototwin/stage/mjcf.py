@@ -14,6 +14,7 @@ from phototwin.errors import InputError, OutputError
 from phototwin.frames import T_OPENCV_USD, quat_xyzw_from_matrix
 from phototwin.scene import Camera, Scene, SceneObject, Support
 from phototwin.stage.mass import mass_properties
+from phototwin.stage.obj import obj_text
 from phototwin.stage.shapes import few_corners, rectangle, slab
 
 VISUAL_GROUP, COLLISION_GROUP = 2, 3
@@ -101,7 +102,7 @@ def _add_support(asset: ET.Element, world: ET.Element, support: Support, assets:
     common = {"name": "support", "rgba": "0.6 0.55 0.5 1"} | _contact(support.friction)
     box = rectangle(support.polygon_w)
     if box is None:
-        _write_obj(assets / "support.obj", *slab(few_corners(support.polygon_w), support.thickness_m))
+        (assets / "support.obj").write_text(obj_text(*slab(few_corners(support.polygon_w), support.thickness_m)))
         _add(asset, "mesh", name="support", file="support.obj")
         _add(world, "geom", type="mesh", mesh="support", **common)
         return
@@ -125,7 +126,7 @@ def _add_object(asset: ET.Element, world: ET.Element, item: SceneObject, scene: 
         quat=_text(np.roll(mass.axes_quat_xyzw, 1)),
         diaginertia=_text(mass.inertia),
     )
-    _write_obj(assets / f"{item.key}.obj", item.mesh.points, item.mesh.faces, item.mesh.st)
+    (assets / f"{item.key}.obj").write_text(obj_text(item.mesh.points, item.mesh.faces, item.mesh.st))
     # "shell" keeps MuJoCo from asking a surface that is only seen for a volume.
     _add(asset, "mesh", name=item.key, file=f"{item.key}.obj", inertia="shell")
     look = {"rgba": _text((*item.color_rgb, 1.0))}
@@ -141,19 +142,6 @@ def _add_object(asset: ET.Element, world: ET.Element, item: SceneObject, scene: 
     _add(body, "geom", name=f"{item.key}_visual", type="mesh", mesh=item.key, **seen, **look)
     for i, piece in enumerate(item.pieces):
         name = f"{item.key}_piece_{i}"
-        _write_obj(assets / f"{name}.obj", piece.points, piece.faces)
+        (assets / f"{name}.obj").write_text(obj_text(piece.points, piece.faces))
         _add(asset, "mesh", name=name, file=f"{name}.obj")
         _add(body, "geom", name=name, type="mesh", mesh=name, **_contact(item.friction))
-
-
-def _write_obj(file: Path, points: np.ndarray, faces: np.ndarray, st: np.ndarray | None = None) -> None:
-    """A Wavefront file; single precision needs nine digits to come back the same."""
-    lines = [f"v {x:.9g} {y:.9g} {z:.9g}" for x, y, z in points.tolist()]
-    if st is None:
-        lines += [f"f {a} {b} {c}" for a, b, c in (faces + 1).tolist()]
-    else:
-        lines += [f"vt {u:.9g} {v:.9g}" for u, v in st.reshape(-1, 2).tolist()]
-        corners = np.arange(1, 3 * len(faces) + 1).reshape(-1, 3).tolist()
-        for (a, b, c), (i, j, k) in zip((faces + 1).tolist(), corners, strict=True):
-            lines.append(f"f {a}/{i} {b}/{j} {c}/{k}")
-    file.write_text("\n".join(lines) + "\n")

@@ -1,0 +1,1 @@
+"""Is a twin fit for simulation: measured, judged, and compared over physics engines."""
