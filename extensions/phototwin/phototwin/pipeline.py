@@ -155,9 +155,9 @@ def find_shapes(maps: Maps, source: Source, scratch: Path | None) -> Shapes:
 
         given = request_meshes(source.shapes_from, shapes.maps, names, scratch)
     if source.meshes:
-        from phototwin.build.given import match_meshes
+        from phototwin.build.given import load_meshes, match_meshes
 
-        given |= match_meshes(source.meshes, names)
+        given |= match_meshes(load_meshes(source.meshes), names, source.meshes)
     return register_meshes(shapes, given)
 
 

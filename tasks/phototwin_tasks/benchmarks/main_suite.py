@@ -16,6 +16,8 @@ from phototwin_tasks.benchmarks.read_back import measure_read_back
 
 ENGINES = ("ovphysx", "newton_mjwarp")
 TIMEOUT_S = 1500
+TWIN_STAGES = ("read the photo", "perceive", "shapes", "background", "build the scene", "author USD", "audit")
+"""From photo to twin, in ``summary.json``."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def _measures(scene: str, facts: dict, demos: int) -> Iterator[Measure]:
         return
     seconds = facts["seconds"]
     fast = scene == "sample ovphysx"
-    twin = sum(seconds.get(stage, 0.0) for stage in ("read the photo", "perceive", "build the scene", "author USD"))
+    twin = sum(seconds.get(stage, 0.0) for stage in TWIN_STAGES)
     rest = sum(seconds.values()) - twin
     if twin:
         yield Measure("photo to twin", scene, twin, "s", "< 20")

@@ -95,9 +95,9 @@ td.long { overflow-wrap: anywhere; }
 
 <h2>Objects</h2>
 <div class="card"><table>
-<tr><th>name</th><th>shape</th><th class="n">size [mm]</th><th class="n">mass [g]</th><th class="n">friction</th><th class="n">triangles</th><th class="n">convex pieces</th><th class="n">x, y, z [m]</th></tr>
+<tr><th>name</th><th>shape</th><th class="n">size ± sigma [mm]</th><th>material</th><th class="n">mass [g]</th><th class="n">friction</th><th class="n">triangles</th><th class="n">convex pieces</th><th class="n">x, y, z [m]</th></tr>
 {% for o in objects %}
-<tr><td class="key"><span class="dot" style="background:{{ o.mark }}" title="colour in the picture of the objects found"></span>{{ o.name }} <span class="dot" style="background:{{ o.color }}" title="its own colour"></span></td><td>{{ o.shape }}</td><td class="n">{{ o.size }}</td><td class="n">{{ o.mass }}</td><td class="n">{{ o.friction }}</td><td class="n">{{ o.faces }}</td><td class="n">{{ o.pieces }}</td><td class="n">{{ o.place }}</td></tr>
+<tr><td class="key"><span class="dot" style="background:{{ o.mark }}" title="colour in the picture of the objects found"></span>{{ o.name }} <span class="dot" style="background:{{ o.color }}" title="its own colour"></span></td><td>{{ o.shape }}</td><td class="n">{{ o.size }}</td><td>{{ o.material }}</td><td class="n">{{ o.mass }}</td><td class="n">{{ o.friction }}</td><td class="n">{{ o.faces }}</td><td class="n">{{ o.pieces }}</td><td class="n">{{ o.place }}</td></tr>
 {% else %}
 <tr><td>none</td></tr>
 {% endfor %}

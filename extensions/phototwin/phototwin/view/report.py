@@ -18,7 +18,7 @@ from PIL import Image
 from phototwin.episode import Episode
 from phototwin.errors import OutputError
 from phototwin.images import load_rgb
-from phototwin.scene import Scene, SceneObject, load_scene
+from phototwin.scene import CameraSigma, Scene, SceneObject, load_scene
 from phototwin.view.page import PAGE
 from phototwin.view.render import PALETTE, color_depth, overlay_masks, render_twin, scaled_camera, side_camera
 
@@ -72,7 +72,7 @@ def write_report(folder: Path, twin: Path, episodes: Iterable[Episode] = (), fac
         "pictures": _pictures(scene),
         "objects": [_object_row(i, item) for i, item in enumerate(scene.objects)],
         "episodes": _strips(episodes),
-        "notes": {**scene.notes, **facts.notes},
+        "notes": {**scene.notes, **_camera_note(scene), **facts.notes},
         "failures": Counter(failure for _, success, failure, _ in facts.attempts if not success).most_common(),
         "successes": sum(success for _, success, _, _ in facts.attempts),
         "longest": max(facts.seconds.values(), default=0.0) or 1.0,
@@ -128,12 +128,34 @@ def _object_row(index: int, item: SceneObject) -> dict[str, Any]:
         "color": "#{:02x}{:02x}{:02x}".format(*(np.clip(item.color_rgb, 0, 1) * 255).round().astype(int)),
         "name": item.name,
         "shape": f"hollow {item.shape}" if item.hollow else item.shape,
-        "size": " x ".join(f"{1000 * side:.0f}" for side in item.size_m),
+        "size": _size(item),
+        "material": item.material,
         "mass": f"{1000 * item.mass_kg:.0f}",
         "friction": f"{item.friction:.2f}",
         "faces": len(item.mesh.faces),
         "pieces": len(item.pieces),
         "place": ", ".join(f"{v:.3f}" for v in item.T_world_object[:3, 3]),
+    }
+
+
+def _size(item: SceneObject) -> str:
+    """Sides in millimetres, each with its standard deviation where one is known."""
+    if not item.size_sigma_m.any():
+        return " x ".join(f"{1000 * side:.0f}" for side in item.size_m)
+    pairs = zip(1000 * item.size_m, 1000 * item.size_sigma_m, strict=True)
+    return " x ".join(f"{side:.0f} ± {max(sigma, 0.1):.{0 if sigma >= 1 else 1}f}" for side, sigma in pairs)
+
+
+def _camera_note(scene: Scene) -> dict[str, str]:
+    """One sentence on how sure the camera is, or nothing where that is not known."""
+    sigma = scene.camera_sigma
+    if sigma == CameraSigma():
+        return {}
+    focal_px, height_m = scene.camera.K_px[0, 0], scene.camera.T_world_camera[2, 3]
+    return {
+        "camera, one standard deviation": f"Focal length {focal_px:.0f} px ± {100 * sigma.focal:.1f} %, tilt ± "
+        f"{np.degrees(sigma.pitch_rad):.2f}°, roll ± {np.degrees(sigma.roll_rad):.2f}°, {height_m:.3f} m above the support; "
+        f"all lengths together ± {100 * sigma.scale:.1f} %."
     }
 
 
