@@ -15,7 +15,13 @@ import phototwin
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "extensions/phototwin/phototwin"
 
-LAYERS = ({"kernels"}, {"perceive", "build", "stage"}, {"plan", "blend", "data", "view"}, {"pipeline"}, {"kit"})
+LAYERS = (
+    {"kernels"},
+    {"perceive", "backends", "build", "stage"},
+    {"plan", "blend", "data", "view"},
+    {"pipeline"},
+    {"kit"},
+)
 """A room imports itself, rooms of lower layers, and the hall: the single files beside the rooms, lower than all of them."""
 
 ONLY_IN = {
@@ -31,7 +37,7 @@ ONLY_IN = {
 }
 """Libraries with one home; in the others they would tie a room to what it must not know."""
 
-HEAVY = {"torch", "warp", "cv2", "scipy", "trimesh", "pxr", "h5py", "av", "jinja2", "lerobot", "isaaclab", "pinocchio", "PIL"}  # fmt: skip
+HEAVY = {"torch", "transformers", "diffusers", "warp", "cv2", "scipy", "trimesh", "pxr", "h5py", "av", "jinja2", "lerobot", "isaaclab", "pinocchio", "PIL"}  # fmt: skip
 MAX_FILE_BYTES = 1_500_000
 MAX_LINES = 500
 
