@@ -195,6 +195,7 @@ def test_the_pose_of_the_camera_file_is_kept_and_makes_the_maps_metric():
     assert maps.metric and np.array_equal(maps.T_world_camera, T)
     assert "camera file" in maps.notes["intrinsics"] and "pose given" in maps.notes["scale"]
     assert set(maps.notes) == {"intrinsics", "gravity", "scale", "segmentation"}
+    assert maps.sigma.focal < 0.01 and np.degrees(maps.sigma.pitch_rad) < 0.5 and 0 < maps.sigma.scale < 0.03
 
 
 def test_a_camera_height_makes_it_metric_and_scales_the_pose():
@@ -220,6 +221,7 @@ def test_without_lines_the_stated_prior_is_used_and_named():
     maps = perceive_rgb(Photo(rgb, hints=(ObjectHint("a", mask=mask),)), RgbConfig(prior_pitch_deg=40.0))
     assert np.degrees(pitch_roll(maps.T_world_camera[:3, :3])) == pytest.approx([40.0, 0.0], abs=1e-9)
     assert "prior" in maps.notes["gravity"] and "prior" in maps.notes["intrinsics"] and not maps.metric
+    assert np.degrees(maps.sigma.pitch_rad) == pytest.approx(10) and maps.sigma.focal == 0.15 and maps.sigma.scale > 0.3
 
 
 def test_two_things_that_hide_each_other_are_not_taken_for_one():

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,9 +13,10 @@ from phototwin.errors import InputError, PerceptionError
 from phototwin.frames import invert, make_T, pixel_rays, rotation_z, transform
 from phototwin.perceive.perceive import PerceiveConfig, perceive
 from phototwin.perceive.photo import load_photo
-from phototwin.perceive.plane import align_pose, fit_plane, world_from_plane
+from phototwin.perceive.plane import TILT_SIGMA_RAD, align_pose, fit_plane, world_from_plane
 from phototwin.perceive.rgbd import RgbdConfig, perceive_rgbd
-from phototwin.scene import Maps, ObjectHint, Photo
+from phototwin.perceive.vanishing import pitch_roll
+from phototwin.scene import SENSOR_SCALE_SIGMA, Maps, ObjectHint, Photo
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 W, H = 320, 240
@@ -193,6 +195,32 @@ def test_plane_against_closed_form(seed: int):
     relative = invert(aligned) @ world_from_plane(plane)  # both see the same plane
     np.testing.assert_allclose(aligned[2, :3], world_from_plane(plane)[2, :3], atol=1e-9)
     assert np.isfinite(relative).all()
+
+
+def test_the_tilt_is_as_sure_as_the_slow_errors_of_the_sensor_let_it_be():
+    """A bump of the sensor, the same in neighbouring pixels, is no noise that many pixels average away."""
+    truth = look_at(0.8, 40)
+    photo, _ = render(truth, [], noise=0)
+    off, formal = [], []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        coarse = rng.normal(0, 0.006, (6, 8)).astype(np.float32)
+        depth = photo.depth_m + cv2.resize(coarse, (W, H), interpolation=cv2.INTER_CUBIC)
+        points = pixel_rays(K_PX, W, H) * depth[..., None].astype(float)
+        plane = fit_plane(points, (depth > 0) & (depth < 1.6), np.random.default_rng(0))
+        off.append(np.subtract(pitch_roll(world_from_plane(plane)[:3, :3]), pitch_roll(truth[:3, :3])))
+        assert (plane.tilt_sigma_rad > TILT_SIGMA_RAD).all()
+        level = np.array([1, np.cos(np.radians(40))])
+        formal.append(np.sqrt((plane.tilt_sigma_rad * level) ** 2 - TILT_SIGMA_RAD**2) / level)
+    assert 0.5 < np.sqrt(np.mean(np.square(off))) / np.sqrt(np.mean(np.square(formal))) < 2
+
+
+def test_the_maps_say_how_sure_they_are():
+    photo, _ = render(look_at(0.7, 40), THREE)
+    sigma = perceive_rgbd(replace(photo, K_source="camera file")).sigma
+    assert sigma.scale == SENSOR_SCALE_SIGMA and sigma.depth_m < 0.005 and np.degrees(sigma.pitch_rad) < 0.3
+    guess = perceive_rgbd(replace(photo, K_px=None, depth_scale_sigma=0.08)).sigma
+    assert guess.scale == 0.08 and guess.depth_m > sigma.depth_m and guess.focal > 10 * sigma.focal
 
 
 def test_a_wall_behind_and_a_floor_below_do_not_win():

@@ -8,11 +8,13 @@ import pytest
 
 from phototwin.frames import invert, make_T, project, transform
 from phototwin.perceive.vanishing import (
+    LINES_SIGMA_DEG,
     MIN_EXPLAINED,
     camera_rotation,
     centred_K,
     detect_segments,
     focal_from_lines,
+    focal_sigma,
     manhattan_frame,
     pitch_roll,
 )
@@ -81,6 +83,26 @@ def test_one_direction_alone_does_not_tell_the_vertical():
     K = centred_K(600, W, H)
     frame = manhattan_frame(project_lines(35, 4, 30, K, np.random.default_rng(2), directions=(0,)), K)
     assert frame is not None and not frame.trusted
+
+
+def test_errors_stay_within_the_stated_deviations():
+    K, off = centred_K(600, W, H), []
+    for seed in range(6):
+        lines = project_lines(34, 3, 20, K, np.random.default_rng(seed), count=5 + 3 * seed, jitter_px=1.0)
+        frame = manhattan_frame(lines, K)
+        assert frame is not None and (frame.sigma_rad >= np.radians(LINES_SIGMA_DEG)).all()
+        off.append((np.array(pitch_roll(frame.R_world_camera)) - np.radians([34, 3])) / frame.sigma_rad)
+    assert np.abs(off).max() < 2 and np.mean(np.abs(off) < 1) > 0.67
+    sharp, blunt = (
+        manhattan_frame(project_lines(34, 3, 20, K, np.random.default_rng(9), count=4, jitter_px=jitter), K)
+        for jitter in (0.2, 4.0)
+    )
+    assert sharp is not None and blunt is not None and (blunt.sigma_rad > 1.05 * sharp.sigma_rad).all()
+
+
+def test_how_sure_a_focal_length_is_depends_on_its_source():
+    sigmas = [focal_sigma(source) for source in ("camera file", "exif", "Depth Pro")]
+    assert sigmas == sorted(sigmas) and len(set(sigmas)) == 3
 
 
 def test_the_focal_length_is_recovered_from_three_directions_and_refused_from_two_parallel_views():

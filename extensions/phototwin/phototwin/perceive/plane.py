@@ -20,6 +20,10 @@ MAX_LEANING = 0.3  # n_y: beyond, the surface leans towards the camera, as a wal
 MAX_POSE_TILT_RAD = np.radians(15.0)
 MAX_POSE_OFFSET_M = 0.1
 HEIGHT_RANGE_M = (0.08, 4.0)  # of the camera above the support
+TILES = 4  # along either side: readings of one tile share the sensor's slow errors and count as one witness
+MIN_TILE_POINTS = 10
+TILT_SIGMA_RAD = np.radians(0.1)  # left of a calibrated sensor's bow and of the alignment of depth to colour
+MAX_TILT_SIGMA_RAD = np.radians(10.0)
 DOWNWARDS = np.cos(np.radians(10.0))  # within 10 degrees of straight down the view has no horizontal direction
 
 
@@ -33,6 +37,7 @@ class Plane:
         bow: Coefficients (6,) of the sensor's bow [m] over (1, u, v, uu, uv, vv), u and v in -1..1 over the image.
         spread_m: Median absolute residual of the plane's own points [m].
         share: Part of the trusted readings that lie on the plane.
+        tilt_sigma_rad: Standard deviations (2,) of the normal's tilt along and across the view: the camera's pitch and roll [rad].
     """
 
     normal_c: np.ndarray
@@ -40,6 +45,7 @@ class Plane:
     bow: np.ndarray
     spread_m: float
     share: float
+    tilt_sigma_rad: np.ndarray
 
 
 def depth_sigma(depth_m: np.ndarray) -> np.ndarray:
@@ -106,7 +112,26 @@ def fit_plane(
         np.vstack([basis * root, 1e-3 * np.eye(6)]), np.append(residual * root[:, 0], np.zeros(6)), rcond=None
     )[0]
     spread = float(np.median(np.abs(residual - basis @ bow)[inlier]))
-    return Plane(normal, float(offset), bow, spread, float(inlier.mean()))
+    tile = ((v + 1) / 2 * (TILES - 0.01)).astype(int) * TILES + ((u + 1) / 2 * (TILES - 0.01)).astype(int)
+    tilt = _tilt_sigma(points[inlier], residual[inlier], tile[inlier], normal)
+    return Plane(normal, float(offset), bow, spread, float(inlier.mean()), tilt)
+
+
+def _tilt_sigma(points: np.ndarray, residual: np.ndarray, tile: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Standard deviations (2,) of the normal along and across the view, from how the residuals' means differ between image tiles [rad]."""
+    count = np.bincount(tile, minlength=TILES**2)
+    full = count >= MIN_TILE_POINTS
+    axes = world_axes(normal)
+    columns = [np.ones(len(points)), points @ axes[0], points @ axes[1], residual]
+    means = np.stack([np.bincount(tile, column, TILES**2)[full] / count[full] for column in columns], -1)
+    basis, off = means[:, :3], means[:, 3]
+    if len(off) < 6:
+        return np.full(2, MAX_TILT_SIGMA_RAD)
+    noise = float(off @ off) / (len(off) - 3)
+    variance = noise * np.diag(np.linalg.pinv(basis.T @ basis))[1:]
+    along, across = np.hypot(np.sqrt(variance), TILT_SIGMA_RAD)
+    level = max(float(np.sqrt(1 - min(normal[2] ** 2, 1.0))), 0.1)  # from above, roll is a turn about the vertical
+    return np.minimum([along, across / level], MAX_TILT_SIGMA_RAD)
 
 
 def _best_triplet(
@@ -165,11 +190,15 @@ def world_from_plane(plane: Plane) -> np.ndarray:
 
     Looking straight down, +X is where the top of the photo points.
     """
-    up = plane.normal_c
+    return make_T(world_axes(plane.normal_c), np.array([0.0, 0.0, plane.camera_height_m]))
+
+
+def world_axes(up: np.ndarray) -> np.ndarray:
+    """Rows (3, 3): the world's axes in camera coordinates, +X along the view, +Z the unit vector ``up``."""
     forward = np.array([0.0, 0.0, 1.0]) if abs(up[2]) < DOWNWARDS else np.array([0.0, -1.0, 0.0])
     x = forward - (forward @ up) * up
     x /= np.linalg.norm(x)
-    return make_T(np.stack([x, np.cross(up, x), up]), np.array([0.0, 0.0, plane.camera_height_m]))
+    return np.stack([x, np.cross(up, x), up])
 
 
 def align_pose(T_world_camera: np.ndarray, plane: Plane) -> tuple[np.ndarray, float, float]:

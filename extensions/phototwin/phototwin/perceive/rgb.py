@@ -11,20 +11,30 @@ from phototwin.frames import make_T
 from phototwin.perceive.segment import segment_photo
 from phototwin.perceive.vanishing import (
     FOCAL_PRIOR_HFOV_DEG,
+    FOCAL_SIGMA,
     MIN_EXPLAINED,
     ManhattanFrame,
     camera_rotation,
     centred_K,
     detect_segments,
     focal_from_lines,
+    focal_sigma,
     manhattan_frame,
     pitch_roll,
     prior_focal,
 )
-from phototwin.scene import Maps, Photo
+from phototwin.scene import CameraSigma, Maps, Photo
 
 ASSUMED_HEIGHT_M = 0.5
 """Working value of the camera's height where nothing states it; only a unit, ``build`` rescales it."""
+PRIOR_PITCH_SIGMA_DEG, PRIOR_ROLL_SIGMA_DEG = 10.0, 3.0
+"""How far photos of tables are from the assumed tilt and from level."""
+POSE_SIGMA_DEG, POSE_SCALE_SIGMA = 0.3, 0.015
+"""Of a given camera pose; a hand-eye calibration among the captures is 9 mm off at 0.6 m."""
+HEIGHT_SIGMA = 0.01
+"""Of a given camera height as a share of it: where in the camera the lens centre sits is a guess."""
+UNKNOWN_SCALE_SIGMA = 0.5
+"""Of lengths in units of the working camera height."""
 LINES_PX = 1280
 """Lines are detected on a copy with at most this longer side: finer ones are noise."""
 
@@ -54,13 +64,21 @@ def perceive_rgb(photo: Photo, config: RgbConfig) -> Maps:
     if config.camera_height_m is not None and not (np.isfinite(config.camera_height_m) and config.camera_height_m > 0):
         raise InputError(f"The camera height must be a positive number of metres, got {config.camera_height_m}.")
     segments = _segments(photo)
-    K_px, frame, intrinsics = _intrinsics(photo, segments)
-    T_world_camera, gravity = _gravity(photo, config, segments, K_px, frame)
-    T_world_camera, scale, metric = _scale(photo, config, T_world_camera)
+    K_px, frame, focal, intrinsics = _intrinsics(photo, segments)
+    T_world_camera, tilt_rad, gravity = _gravity(photo, config, segments, K_px, frame)
+    T_world_camera, scale_sigma, scale, metric = _scale(photo, config, T_world_camera)
     found = segment_photo(photo.rgb, photo.hints)
-    notes = {"intrinsics": intrinsics, "gravity": gravity, "scale": scale, "segmentation": found.note}
     return Maps(
-        photo.rgb, K_px, T_world_camera, None, found.support_mask, found.masks, found.names, metric, notes=notes
+        rgb=photo.rgb,
+        K_px=K_px,
+        T_world_camera=T_world_camera,
+        depth_m=None,
+        support_mask=found.support_mask,
+        masks=found.masks,
+        names=found.names,
+        metric=metric,
+        sigma=CameraSigma(focal, float(tilt_rad[0]), float(tilt_rad[1]), scale_sigma),
+        notes={"intrinsics": intrinsics, "gravity": gravity, "scale": scale, "segmentation": found.note},
     )
 
 
@@ -75,62 +93,57 @@ def _segments(photo: Photo) -> np.ndarray:
     return detect_segments(rgb) * np.tile([width / size[0], height / size[1]], 2)
 
 
-def _intrinsics(photo: Photo, segments: np.ndarray) -> tuple[np.ndarray, ManhattanFrame | None, str]:
-    """K (3, 3) [px], the frame that came with it (None where not tried), and where it is from."""
+def _intrinsics(photo: Photo, segments: np.ndarray) -> tuple[np.ndarray, ManhattanFrame | None, float, str]:
+    """K (3, 3) [px], the frame that came with it (None where not tried), the focal length's sigma as a share, and where K is from."""
     height, width = photo.rgb.shape[:2]
     if photo.K_px is not None:
-        return photo.K_px, None, f"Intrinsics from the {photo.K_source or 'photo'}."
+        return photo.K_px, None, focal_sigma(photo.K_source), f"Intrinsics from the {photo.K_source or 'photo'}."
     from_lines = focal_from_lines(segments, width, height) if photo.T_world_camera is None else None
     if from_lines is not None:
         focal_px, frame = from_lines
-        return (
-            centred_K(focal_px, width, height),
-            frame,
-            (
-                f"Focal length {focal_px:.0f} px from the vanishing points of three orthogonal directions of lines (about 10 % uncertain)."
-            ),
-        )
-    return (
-        centred_K(prior_focal(width), width, height),
-        None,
-        (
-            f"Focal length assumed: prior of {FOCAL_PRIOR_HFOV_DEG:.0f} deg horizontal field of view (neither camera file, EXIF nor lines tell it)."
-        ),
-    )
+        sigma = FOCAL_SIGMA["lines"]
+        note = f"Focal length {focal_px:.0f} px +- {100 * sigma:.0f} % from the vanishing points of three orthogonal directions of lines."
+        return centred_K(focal_px, width, height), frame, sigma, note
+    note = f"Focal length assumed: prior of {FOCAL_PRIOR_HFOV_DEG:.0f} deg horizontal field of view (neither camera file, EXIF nor lines tell it)."
+    return centred_K(prior_focal(width), width, height), None, FOCAL_SIGMA["prior"], note
 
 
 def _gravity(
     photo: Photo, config: RgbConfig, segments: np.ndarray, K_px: np.ndarray, frame: ManhattanFrame | None
-) -> tuple[np.ndarray, str]:
-    """T_world_camera with the assumed height, and how the vertical was found."""
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """T_world_camera with the assumed height, the sigmas of pitch and roll (2,) [rad], and how the vertical was found."""
     if photo.T_world_camera is not None:
-        return photo.T_world_camera, "Camera pose given."
+        return photo.T_world_camera, np.radians([POSE_SIGMA_DEG, POSE_SIGMA_DEG]), "Camera pose given."
     frame = frame or manhattan_frame(segments, K_px)
     if frame is not None and frame.trusted:
-        R = frame.R_world_camera
+        R, sigma_rad = frame.R_world_camera, frame.sigma_rad
         source = f"lines: {frame.explained:.0%} of their length points to three orthogonal directions"
     else:
-        R = camera_rotation(np.radians(config.prior_pitch_deg))
+        R, sigma_rad = (
+            camera_rotation(np.radians(config.prior_pitch_deg)),
+            np.radians([PRIOR_PITCH_SIGMA_DEG, PRIOR_ROLL_SIGMA_DEG]),
+        )
         why = (
             "too few lines"
             if frame is None
             else f"lines explain {frame.explained:.0%} or are ambiguous, {MIN_EXPLAINED:.0%} and one answer needed"
         )
         source = f"prior, not measured: {why}"
-    pitch, roll = np.degrees(pitch_roll(R))
+    (pitch, roll), (of_pitch, of_roll) = np.degrees(pitch_roll(R)), np.degrees(sigma_rad)
     T = make_T(R, np.array([0.0, 0.0, ASSUMED_HEIGHT_M]))
-    return T, f"Camera tilted {pitch:.1f} deg down, rolled {roll:.1f} deg ({source})."
+    return (
+        T,
+        sigma_rad,
+        f"Camera tilted {pitch:.1f} +- {of_pitch:.1f} deg down, rolled {roll:.1f} +- {of_roll:.1f} deg ({source}).",
+    )
 
 
-def _scale(photo: Photo, config: RgbConfig, T_world_camera: np.ndarray) -> tuple[np.ndarray, str, bool]:
-    """The pose with its final height, where the scale is from, and whether it is metric."""
+def _scale(photo: Photo, config: RgbConfig, T_world_camera: np.ndarray) -> tuple[np.ndarray, float, str, bool]:
+    """The pose with its final height, the scale's sigma as a share, where it is from, and whether it is metric."""
     if photo.T_world_camera is not None:
-        return T_world_camera, "Camera pose given.", True
+        return T_world_camera, POSE_SCALE_SIGMA, "Camera pose given.", True
     if config.camera_height_m is None:
-        return (
-            T_world_camera,
-            f"Not known yet: camera height set to {ASSUMED_HEIGHT_M} m until an anchor or a prior tells it.",
-            False,
-        )
+        note = f"Not known yet: camera height set to {ASSUMED_HEIGHT_M} m until an anchor or a prior tells it."
+        return T_world_camera, UNKNOWN_SCALE_SIGMA, note, False
     T = make_T(T_world_camera[:3, :3], np.array([0.0, 0.0, config.camera_height_m]))
-    return T, f"Camera height {config.camera_height_m:g} m given.", True
+    return T, HEIGHT_SIGMA, f"Camera height {config.camera_height_m:g} m given.", True

@@ -11,8 +11,12 @@ from phototwin.frames import pixel_rays, transform
 from phototwin.perceive.clusters import Cloud, find_objects, hinted_objects
 from phototwin.perceive.plane import Plane, align_pose, depth_sigma, fit_plane, heights, world_from_plane
 from phototwin.perceive.refine import refine_mask
-from phototwin.scene import Maps, Photo
+from phototwin.perceive.vanishing import FOCAL_SIGMA, focal_sigma
+from phototwin.scene import SENSOR_SCALE_SIGMA, CameraSigma, Maps, Photo
 
+MODEL_NOISE_M = (
+    0.01  # of one reading of an estimated depth map at 1 m: smooth, but wrong by about a percent within a thing
+)
 SUPPORT_GAP_M = 0.03  # the table goes on behind an object's sensor shadow of about this width
 
 
@@ -67,10 +71,32 @@ def perceive_rgbd(photo: Photo, config: RgbdConfig | None = None, seed: int = 0)
     notes = {
         "intrinsics": intrinsics,
         "gravity": gravity,
-        "scale": "Metric, from the depth image.",
+        "scale": f"Metric, from the {photo.depth_source}.",
         "segmentation": " ".join([_summary(cloud, masks, bool(photo.hints)), refined, *remarks]).replace("  ", " "),
     }
-    return Maps(photo.rgb, K_px, T_world_camera, photo.depth_m, support, masks, tuple(names), True, notes=notes)
+    return Maps(
+        rgb=photo.rgb,
+        K_px=K_px,
+        T_world_camera=T_world_camera,
+        depth_m=photo.depth_m,
+        support_mask=support,
+        masks=masks,
+        names=tuple(names),
+        sigma=_sigma(photo, plane),
+        notes=notes,
+    )
+
+
+def _sigma(photo: Photo, plane: Plane) -> CameraSigma:
+    """How sure the camera is: the focal length by its source, the tilt by the plane, lengths by the depth."""
+    estimated = photo.depth_scale_sigma > 2 * SENSOR_SCALE_SIGMA
+    return CameraSigma(
+        focal=FOCAL_SIGMA["prior"] if photo.K_px is None else focal_sigma(photo.K_source),
+        pitch_rad=float(plane.tilt_sigma_rad[0]),
+        roll_rad=float(plane.tilt_sigma_rad[1]),
+        scale=photo.depth_scale_sigma,
+        depth_m=MODEL_NOISE_M if estimated else float(depth_sigma(np.array(1.0))),
+    )
 
 
 def _intrinsics(photo: Photo, config: RgbdConfig) -> tuple[np.ndarray, str]:
