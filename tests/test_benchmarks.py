@@ -43,7 +43,7 @@ def test_status_and_json(tmp_path, monkeypatch, capsys):
     value = json.loads((tmp_path / "good.json").read_text())
     assert set(value) == {"suite", "machine", "versions", "commit", "measures"}
     assert value["measures"][0] == {
-        "name": "a", "scene": "x", "value": 1.0, "unit": "s", "target": "< 2", "ok": True,
+        "name": "a", "scene": "x", "value": 1.0, "unit": "s", "target": "< 2", "method": "", "ok": True,
     }  # fmt: skip
     assert value["measures"][1]["ok"] is None
     assert run_suite(f"{__name__}:fake_bad", None, None, True) == 1

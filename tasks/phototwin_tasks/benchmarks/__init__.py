@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -13,7 +14,10 @@ from pathlib import Path
 
 from phototwin.resolve import resolve
 
-SUITES = {"main": "phototwin_tasks.benchmarks.main_suite:measure"}
+SUITES = {
+    "main": "phototwin_tasks.benchmarks.main_suite:measure",
+    "reconstruct": "phototwin_tasks.benchmarks.reconstruct_suite:measure",
+}
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -27,6 +31,7 @@ class Measure:
         value: The number.
         unit: Its unit.
         target: What it must reach, such as ">= 0.8", or None.
+        method: By what means it was reached, or empty.
         ok: Whether it does; None without a target.
     """
 
@@ -35,9 +40,11 @@ class Measure:
     value: float
     unit: str
     target: str | None = None
+    method: str = ""
     ok: bool | None = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "value", float(self.value))
         object.__setattr__(self, "ok", None if self.target is None else meets(self.value, self.target))
 
 
@@ -62,19 +69,27 @@ def run_suite(suite: str, data: Path | None, file: Path | None, quick: bool) -> 
     """
     measure: Callable[[Path | None, bool], Iterator[Measure]] = resolve(suite, SUITES, "suite")
     measures: list[Measure] = []
-    sys.stdout.write(f"{'scene':<44} {'measure':<26} {'value':>10} {'unit':<8} {'target':<10} ok\n")
+    sys.stdout.write(f"{'scene':<40} {'measure':<36} {'value':>10} {'unit':<8} {'target':<10} {'ok':<3} method\n")
     for item in measure(data, quick):
         measures.append(item)
         mark = {True: "yes", False: "NO", None: ""}[item.ok]
-        row = f"{item.scene:<44} {item.name:<26} {item.value:>10.3f} {item.unit:<8} {item.target or '':<10} {mark}"
+        row = (
+            f"{item.scene:<40} {item.name:<36} {item.value:>10.3f} {item.unit:<8} {item.target or '':<10} {mark:<3} "
+            f"{item.method}"
+        )
         sys.stdout.write(row.rstrip() + "\n")
         sys.stdout.flush()
     if file:
         value = {"suite": suite, "machine": machine(), "versions": _versions(), "commit": commit()}
-        file.write_text(json.dumps(value | {"measures": [asdict(m) for m in measures]}, indent=1) + "\n")
+        file.write_text(json.dumps(value | {"measures": [_as_json(m) for m in measures]}, indent=1) + "\n")
     missed = [m for m in measures if m.ok is False]
     sys.stdout.write(f"{len(measures)} measures, {len(missed)} targets missed\n")
     return 1 if missed else 0
+
+
+def _as_json(item: Measure) -> dict:
+    """A measure for the file; what is not a number becomes null, which JSON can hold."""
+    return asdict(item) | {"value": item.value if math.isfinite(item.value) else None}
 
 
 def machine() -> str:
