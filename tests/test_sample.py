@@ -10,6 +10,7 @@ from PIL import Image
 
 from phototwin.frames import invert, pixel_rays, project, support_depth, transform
 from phototwin.images import load_depth, load_ids, load_rgb
+from phototwin_tasks.benchmarks.truth_surfaces import object_surfaces, vessel_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE = ROOT / "usd_assets/sample"
@@ -134,10 +135,10 @@ def test_the_truth_is_what_the_script_describes(truth, maker):
     assert truth["samples"] >= 256
 
 
-def test_meshes_are_closed_and_fill_their_boxes(truth, maker):
+def test_meshes_are_closed_and_fill_their_boxes(truth):
     for item in truth["objects"]:
         low, high = np.full(3, np.inf), np.full(3, -np.inf)
-        for points, normals, _, faces in maker.object_mesh(item):
+        for points, normals, _, faces in object_surfaces(item):
             low, high = np.minimum(low, points.min(0)), np.maximum(high, points.max(0))
             a, b, c = points[faces].swapaxes(0, 1)
             cross = np.cross(b - a, c - a)
@@ -148,9 +149,9 @@ def test_meshes_are_closed_and_fill_their_boxes(truth, maker):
 
 
 @pytest.mark.parametrize("shape", ["bowl", "mug"])
-def test_vessel_profiles_do_not_cross_themselves(maker, shape):
+def test_vessel_profiles_do_not_cross_themselves(shape):
     """Out, up, over the rim, down and back to the axis: heights rise to one maximum, radii never jump."""
-    profile = maker.vessel_profile(shape, 0.05, 0.06, 0.004)
+    profile = vessel_profile(shape, 0.05, 0.06, 0.004)
     top = profile[:, 1].argmax()
     assert (np.diff(profile[: top + 1, 1]) >= -1e-12).all() and (np.diff(profile[top:, 1]) <= 1e-12).all()
     assert profile[0, 0] == profile[-1, 0] == 0 and np.isclose(profile[:, 1].max(), 0.06)
