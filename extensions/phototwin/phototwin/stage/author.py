@@ -40,6 +40,9 @@ DOME_NITS = 1000.0
 HORIZONTAL_APERTURE = 20.955
 """Film width that USD cameras have by default [tenths of a unit]; only its ratio to the focal length matters."""
 CLIPPING_RANGE_M = (0.01, 100.0)
+DEPENETRATION_MPS = 0.1
+"""How fast PhysX may push a thing out of another. Where two flat faces meet within 0.2 mm it misjudges their overlap now and
+then and, left to its default, throws a mug across the table; at this speed the mug moves by 0.2 mm (measured)."""
 
 
 def author_stage(scene: Scene, folder: Path) -> Path:
@@ -144,7 +147,7 @@ def _define_root(stage: Any, name: str, role: str, kind: str) -> Any:
 
 def _author_object(stage: Any, item: SceneObject, mask_id: int) -> None:
     """One rigid body."""
-    from pxr import Gf, UsdGeom, UsdPhysics
+    from pxr import Gf, Sdf, UsdGeom, UsdPhysics
 
     root = _define_root(stage, item.key, "object", "component")
     mass = mass_properties(item)
@@ -154,6 +157,10 @@ def _author_object(stage: Any, item: SceneObject, mask_id: int) -> None:
     sigmas = {"sizeSigma": item.size_sigma_m, "positionSigma": item.position_sigma_m}
     schema.put(root, material=item.material, **{name: Gf.Vec3d(*value.tolist()) for name, value in sigmas.items()})
     UsdPhysics.RigidBodyAPI.Apply(root)
+    # PhysX's own schema by name: its definitions come with Isaac Sim only, other engines pass over it.
+    root.AddAppliedSchema("PhysxRigidBodyAPI")
+    depenetration = root.CreateAttribute("physxRigidBody:maxDepenetrationVelocity", Sdf.ValueTypeNames.Float, False)
+    depenetration.Set(DEPENETRATION_MPS)
     api = UsdPhysics.MassAPI.Apply(root)
     api.CreateMassAttr(item.mass_kg)
     api.CreateCenterOfMassAttr(Gf.Vec3f(*mass.center_o.tolist()))
