@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from phototwin.build.fit import FittedShape
+    from phototwin.build.uncertainty import Doubt
 
 CAMERA_HEIGHT, FLOOR_HEIGHT, TABLE_HEIGHT = "camera height", "camera above floor", "table height"
 MAX_LENGTH_M, MAX_CAMERA_HEIGHT_M = 1.5, 5.0  # of a thing on a table, of a camera over it: more was not meant in metres
@@ -71,7 +72,7 @@ class Lengths:
     Attributes:
         names: Names of the N objects.
         size_m: Their sides (N, 3): longer and shorter horizontal one, height.
-        sigma_m: Standard deviations of the sides (N, 3), without that of the common factor.
+        doubt: Standard deviations (N, 5) of the logarithms of the sides and of the places [m], without that of the common factor.
         place_w: Their centres on the support (N, 2).
         camera_height_m: Of the camera above the support.
         own_sigma: Standard deviation of the maps' own scale as a share, None where they have none.
@@ -80,26 +81,45 @@ class Lengths:
 
     names: tuple[str, ...]
     size_m: np.ndarray
-    sigma_m: np.ndarray
+    doubt: np.ndarray
     place_w: np.ndarray
     camera_height_m: float
     own_sigma: float | None = None
     own_source: str = "the depth"
 
 
-def lengths_of(maps: Maps, fits: Sequence[FittedShape], names: tuple[str, ...], sigma_m: np.ndarray) -> Lengths:
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """The factor and its doubt.
+
+    Attributes:
+        factor: All lengths are multiplied with it.
+        sigma: Its standard deviation as a share, from all causes.
+        sentence: Where it comes from, for the report; empty where there is nothing to add.
+        rows: How its logarithm inherits the errors of what it was compared with, (N, 5) over ``uncertainty.Doubt``'s quantities.
+        own_sigma: The part of ``sigma`` that it does not inherit.
+    """
+
+    factor: float
+    sigma: float
+    sentence: str
+    rows: np.ndarray
+    own_sigma: float
+
+
+def lengths_of(maps: Maps, fits: Sequence[FittedShape], names: tuple[str, ...], doubts: Sequence[Doubt]) -> Lengths:
     """What ``find_scale`` compares anchors with: the fitted shapes and the camera, before scaling.
 
     Args:
         maps: Their ``sigma.scale`` counts only where they are metric.
         fits: N shapes.
         names: N names.
-        sigma_m: Standard deviations of the shapes' sides (N, 3) without that of the common factor.
+        doubts: N doubts of the shapes.
     """
     return Lengths(
         names=names,
         size_m=np.array([fit.size_m for fit in fits]).reshape(-1, 3),
-        sigma_m=sigma_m,
+        doubt=np.array([doubt.sigma for doubt in doubts]).reshape(-1, 5),
         place_w=np.array([fit.T_world_object[:2, 3] for fit in fits]).reshape(-1, 2),
         camera_height_m=float(maps.T_world_camera[2, 3]),
         own_sigma=maps.sigma.scale if maps.metric else None,
@@ -107,14 +127,29 @@ def lengths_of(maps: Maps, fits: Sequence[FittedShape], names: tuple[str, ...], 
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Reading:
-    """One measurement of the logarithm of the factor, its standard deviation, and what it is in words."""
+    """One measurement of the logarithm of the factor.
+
+    Attributes:
+        log_factor: What it says.
+        stated: Standard deviation of what was stated.
+        row: How it inherits the errors of what it is compared with, (N, 5).
+        inherited: Standard deviation that comes from there.
+        words: What it is.
+        is_own: True for the maps' own scale.
+    """
 
     log_factor: float
-    sigma: float
+    stated: float
+    row: np.ndarray
+    inherited: float
     words: str
     is_own: bool = False
+
+    @property
+    def sigma(self) -> float:
+        return float(np.hypot(self.stated, self.inherited))
 
 
 def parse_anchor(text: str) -> Anchor:
@@ -182,8 +217,8 @@ def match_name(wanted: str, names: tuple[str, ...]) -> tuple[int, str]:
     return index, found.note
 
 
-def find_scale(anchors: tuple[Anchor, ...], lengths: Lengths) -> tuple[float, float, str]:
-    """The factor that all lengths are multiplied with, its standard deviation as a share, and where it comes from, in words.
+def find_scale(anchors: tuple[Anchor, ...], lengths: Lengths) -> Scale:
+    """The factor that all lengths are multiplied with, how sure it is, and where it comes from, in words.
 
     Every anchor, and the maps' own scale where they have one, is a measurement of the factor's logarithm; they are averaged by their
     variances. The one that the others contradict by more than ``DISAGREES`` standard deviations is left out and named, until none is.
@@ -191,22 +226,29 @@ def find_scale(anchors: tuple[Anchor, ...], lengths: Lengths) -> tuple[float, fl
     Raises:
         InputError: An anchor names nothing in the photo or several things, or cannot be used.
     """
+    nothing = np.zeros_like(lengths.doubt)
     remarks: list[str] = []
     readings = [_read(anchor, lengths, remarks) for anchor in _without_floor(anchors)]
     if lengths.own_sigma is not None:
-        readings.append(_Reading(0.0, max(lengths.own_sigma, 1e-4), lengths.own_source, is_own=True))
+        readings.append(_Reading(0.0, max(lengths.own_sigma, 1e-4), nothing, 0.0, lengths.own_source, is_own=True))
     if not anchors:
-        return (1.0, float(lengths.own_sigma), "") if lengths.own_sigma is not None else _prior_scale(lengths)
+        if lengths.own_sigma is None:
+            factor, sigma, sentence = _prior_scale(lengths)
+            return Scale(factor, sigma, sentence, nothing, sigma)
+        return Scale(1.0, lengths.own_sigma, "", nothing, lengths.own_sigma)
     kept, refused = _agreeing(readings)
-    log_factor, sigma = _mean(kept)
+    log_factor, sigma, share = _mean(kept)
+    own = float(np.sqrt(np.sum((share * [r.stated for r in kept]) ** 2)))
     if len(kept) == 1 and refused:  # one word against another: half of the difference is the least that is in doubt
-        sigma = float(np.hypot(sigma, min(abs(r.log_factor - log_factor) for r in refused) / 2))
+        rift = min(abs(r.log_factor - log_factor) for r in refused) / 2
+        sigma, own = float(np.hypot(sigma, rift)), float(np.hypot(own, rift))
     factor = float(np.exp(log_factor))
     sentence = f"Lengths come from {_listed(kept, log_factor)}, to {100 * sigma:.1f} %."
     sentence += "".join(f" {_complaint(reading, kept)}" for reading in refused)
     if lengths.own_sigma is not None and abs(factor - 1) > 0.001:
         sentence += f" This rescales {lengths.own_source} by {factor:.3f}."
-    return factor, sigma, " ".join([sentence, *remarks])
+    rows = np.tensordot(share, np.array([r.row for r in kept]), 1)
+    return Scale(factor, sigma, " ".join([sentence, *remarks]), rows, own)
 
 
 def _without_floor(anchors: tuple[Anchor, ...]) -> tuple[Anchor, ...]:
@@ -235,46 +277,49 @@ def _without_floor(anchors: tuple[Anchor, ...]) -> tuple[Anchor, ...]:
 
 def _read(anchor: Anchor, lengths: Lengths, remarks: list[str]) -> _Reading:
     """What an anchor says about the factor: its own doubt and that of the length it is compared with."""
+    row = np.zeros_like(lengths.doubt)  # of the logarithm of the factor, so minus that of the compared length
     if anchor.kind:
-        measured, doubt, what = lengths.camera_height_m, 0.0, CAMERA_HEIGHT
+        measured, what = lengths.camera_height_m, CAMERA_HEIGHT
     else:
         index, note = match_name(anchor.name, lengths.names)
         remarks += [note] if note else []
-        measured, doubt, what = _side(anchor, index, lengths)
         if anchor.other is not None:
             second, note = match_name(anchor.other, lengths.names)
             remarks += [note] if note else []
-            measured, doubt, what = _distance(index, second, lengths)
-    sigma = float(np.hypot(anchor.sigma_m / anchor.length_m, doubt / measured))
-    return _Reading(float(np.log(anchor.length_m / measured)), sigma, f"{what} = {anchor.length_m:g} m")
+            what = f"distance {lengths.names[index]} to {lengths.names[second]}"
+            measured = _distance(index, second, lengths, row)
+        else:
+            axis = SIDES[anchor.side]
+            axis = int(np.argmax(lengths.size_m[index])) if axis is None else axis
+            what, measured = f"{anchor.side} of the {lengths.names[index]}", float(lengths.size_m[index, axis])
+            row[index, axis] = -1.0
+    inherited = float(np.linalg.norm(row * lengths.doubt))
+    log_factor = float(np.log(anchor.length_m / measured))
+    return _Reading(log_factor, anchor.sigma_m / anchor.length_m, row, inherited, f"{what} = {anchor.length_m:g} m")
 
 
-def _side(anchor: Anchor, index: int, lengths: Lengths) -> tuple[float, float, str]:
-    axis = SIDES[anchor.side]
-    axis = int(np.argmax(lengths.size_m[index])) if axis is None else axis
-    what = f"{anchor.side} of the {lengths.names[index]}"
-    return float(lengths.size_m[index, axis]), float(lengths.sigma_m[index, axis]), what
-
-
-def _distance(first: int, second: int, lengths: Lengths) -> tuple[float, float, str]:
-    """Distance of two centres; a centre is as unsure as a quarter of a doubtful side, at least."""
-    names = f"{lengths.names[first]} to {lengths.names[second]}"
-    measured = float(np.linalg.norm(lengths.place_w[first] - lengths.place_w[second]))
+def _distance(first: int, second: int, lengths: Lengths, row: np.ndarray) -> float:
+    """Distance of two centres seen from above; fills in what it inherits."""
+    between = lengths.place_w[first] - lengths.place_w[second]
+    measured = float(np.linalg.norm(between))
     if measured < 0.01:
-        raise InputError(f"The anchor '{names}' is a distance between centres, but they stand in the same place.")
-    doubt = float(np.linalg.norm(lengths.sigma_m[[first, second], :2])) / 2
-    return measured, doubt, f"distance {names}"
+        raise InputError(
+            f"The anchor '{lengths.names[first]} to {lengths.names[second]}' is a distance between centres, but they stand in the same place."
+        )
+    row[first, 3:], row[second, 3:] = -between / measured**2, between / measured**2
+    return measured
 
 
-def _mean(readings: list[_Reading]) -> tuple[float, float]:
-    """Weighted mean of the logarithms and its standard deviation."""
+def _mean(readings: list[_Reading]) -> tuple[float, float, np.ndarray]:
+    """Weighted mean of the logarithms, its standard deviation, and each one's share in it."""
     weight = np.array([1 / r.sigma**2 for r in readings])
-    return float(weight @ [r.log_factor for r in readings] / weight.sum()), float(1 / np.sqrt(weight.sum()))
+    share = weight / weight.sum()
+    return float(share @ [r.log_factor for r in readings]), float(1 / np.sqrt(weight.sum())), share
 
 
 def _contradiction(reading: _Reading, others: list[_Reading]) -> float:
     """How many standard deviations a reading is from the mean of the others."""
-    mean, sigma = _mean(others)
+    mean, sigma, _ = _mean(others)
     return abs(reading.log_factor - mean) / float(np.hypot(reading.sigma, sigma))
 
 
