@@ -11,7 +11,7 @@ from phototwin.build.shapes import convex_piece, is_closed, mesh_volume
 from phototwin.errors import PerceptionError
 from phototwin.frames import make_T, rotation_z
 from phototwin.perceive.vanishing import camera_rotation
-from phototwin_tasks.benchmarks import captures, reconstruct_suite
+from phototwin_tasks.benchmarks import captures, mask_rows, reconstruct_suite, size_rows
 from phototwin_tasks.benchmarks.capture_measures import (
     bounding_box,
     box_mask,
@@ -178,12 +178,30 @@ def test_plane_error_of_a_known_tilt_and_lift():
     assert plane_error(lifted, truth) == pytest.approx((0, 10), abs=1e-5)
 
 
-def test_outline_of_points_fills_between_them():
-    rows, columns = np.mgrid[20:60:3, 30:90:3]
-    mask = captures.outline_of_points(np.stack([columns.ravel(), rows.ravel()], -1) + 0.5, (100, 120))
-    expected = np.zeros((100, 120), bool)
-    expected[20:60, 30:88] = True
-    assert overlap(mask, expected) > 0.95
+def test_outline_of_polygons_is_exact_on_pixels_and_keeps_holes():
+    outer = [[10.0, 10], [50, 10], [50, 40], [10, 40]]
+    hole = [[20.0, 20], [30, 20], [30, 30], [20, 30]]
+    mask = captures.outline_of([outer, hole], (60, 80))
+    expected = np.zeros((60, 80), bool)
+    expected[10:40, 10:50] = True
+    expected[20:30, 20:30] = False
+    assert overlap(mask, expected) > 0.93
+    slid = captures.outline_of([[[x + 0.25, y] for x, y in outer]], (60, 80))
+    assert overlap(slid, captures.outline_of([outer], (60, 80))) > 0.97
+
+
+def test_drawn_outlines_lie_on_the_captures():
+    data = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not data.is_dir():
+        pytest.skip("the captures are not there")
+    for name, things in json.loads(captures.DRAWN.read_text()).items():
+        with Image.open(data / name / "rgb.png") as photo:
+            shape = (photo.height, photo.width)
+        masks = [captures.outline_of(polygons, shape) for polygons in things.values()]
+        assert min(mask.sum() for mask in masks) > 300
+        assert np.sum(masks, axis=0).max() <= 1 + (name == "o2s_spoon_plate")  # drawn edges may share pixels
+        facts = json.loads((data / name / "scene.json").read_text())
+        assert list(things) == [item["name"] for item in facts["objects"]]
 
 
 def tiny_capture(folder):
@@ -192,9 +210,7 @@ def tiny_capture(folder):
     facts = {"K_px": {"fx": 150, "fy": 150, "cx": 80, "cy": 60}, "objects": [{"name": "x", "size_m": None}]}
     facts["objects"][0]["height_m_by_depth"] = 0.1
     (folder / "scene.json").write_text(json.dumps(facts))
-    columns = np.arange(-20, 20) / 150
-    points = np.stack([*np.meshgrid(columns, columns), np.ones((40, 40))], -1).reshape(-1, 3)
-    np.savetxt(folder / "object_points_camera.xyz", points)
+    Image.fromarray(np.pad(np.ones((40, 50), np.uint8), ((30, 50), (60, 50)))).save(folder / "masks.png")
     Image.fromarray(np.full((120, 160), 500, np.uint16)).save(folder / "depth.png")
 
 
@@ -205,6 +221,8 @@ def test_a_scene_that_fails_gives_empty_rows_and_a_sentence(tmp_path, monkeypatc
         raise PerceptionError("There is nothing to see.")
 
     monkeypatch.setattr(captures, "photo_to_twin", refuse)
+    monkeypatch.setattr(mask_rows, "look", refuse)
+    monkeypatch.setattr(size_rows, "look", refuse)
     monkeypatch.setattr(reconstruct_suite, "SCENES", ("six_sugar",))
     monkeypatch.setattr(reconstruct_suite, "TRUTH", "phototwin_tasks.benchmarks.no_such_suite")
     scratch = tmp_path / "scratch"

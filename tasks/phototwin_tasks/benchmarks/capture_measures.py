@@ -153,8 +153,8 @@ def emptiest_point(cloud: np.ndarray, low: float = 0.4, high: float = 0.8) -> np
     from scipy.spatial import ConvexHull, cKDTree
 
     floor, top = cloud[:, 2].min(), cloud[:, 2].max()
-    axes = [np.linspace(cloud[:, k].min(), cloud[:, k].max(), 40) for k in (0, 1)]
-    axes.append(floor + np.linspace(low, high, 9) * (top - floor))
+    axes = [np.linspace(cloud[:, k].min(), cloud[:, k].max(), 24) for k in (0, 1)]
+    axes.append(floor + np.linspace(low, high, 5) * (top - floor))
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     planes = ConvexHull(cloud).equations
     points = points[(points @ planes[:, :3].T + planes[:, 3] <= 0).all(1)]
@@ -168,15 +168,16 @@ def widest_m(points: np.ndarray) -> float:
     return float(np.ptp(across, axis=0).max())
 
 
-def upright_box(points_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (8, 3) and faces (12, 3), outward, of the smallest upright box around points (N, 3) and down to z = 0: the simplest baseline."""
+def upright_box(points_w: np.ndarray, foot_z: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (8, 3) and faces (12, 3), outward, of the smallest upright box around points (N, 3), from ``foot_z`` up if given: the simplest baseline."""
     angles = np.radians(np.arange(90))
     axes = np.stack([np.cos(angles), np.sin(angles), -np.sin(angles), np.cos(angles)], -1).reshape(-1, 2, 2)
     along = points_w[:, :2] @ axes.transpose(0, 2, 1)
     best = int(np.ptp(along, axis=1).prod(-1).argmin())
-    (low, high), top = (along[best].min(0), along[best].max(0)), points_w[:, 2].max()
+    low, high, top = along[best].min(0), along[best].max(0), points_w[:, 2].max()
+    foot_z = points_w[:, 2].min() if foot_z is None else foot_z
     flat = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]]) @ axes[best]
-    corners = np.array([[x, y, z] for z in (0.0, top) for x, y in flat])
+    corners = np.array([[x, y, z] for z in (foot_z, top) for x, y in flat])
     walls = [(k, (k + 1) % 4, (k + 1) % 4 + 4, k + 4) for k in range(4)]
     quads = [(3, 2, 1, 0), (4, 5, 6, 7), *walls]
     return corners, np.array([f for a, b, c, d in quads for f in ((a, b, c), (a, c, d))])

@@ -13,7 +13,7 @@ from phototwin.scene import Scene
 from phototwin.view.render import render_twin
 from phototwin_tasks.benchmarks import Measure
 from phototwin_tasks.benchmarks.capture_measures import psnr, ssim, texture_contrast, upright_box
-from phototwin_tasks.benchmarks.captures import Bench, all_objects, masks_of
+from phototwin_tasks.benchmarks.captures import Bench, Take, all_objects
 from phototwin_tasks.benchmarks.size_rows import BASELINE, SIX, main_take
 
 RING_PX = (4, 40)
@@ -24,31 +24,34 @@ WOOD = (*SIX, "simpler_bridge_cubes")
 def background_rows(bench: Bench) -> Iterator[Measure]:
     """The background where objects were: against the empty counter, and its grain on wood."""
     counter = bench.capture("simpler_counter_three_objects")
-    scene = main_take(bench, counter).scene if counter else None
-    if counter is not None and scene is not None:
-        method = main_take(bench, counter).method
-        true_rgb, masks = load_rgb(counter.folder / "background.png"), masks_of(scene)
-        for item, mask in zip(scene.objects, masks, strict=True):
-            fair = matched_light(true_rgb, load_rgb(scene.path(scene.photo)), ring(mask, all_objects(scene)))
-            for label, image in ((method, load_rgb(scene.path(scene.background_rgb))), ("Telea", telea(scene))):
-                value = psnr(image, fair, mask)
-                aim = ">= 30" if label == method else None
-                yield Measure("background PSNR", f"{counter.name}: {item.name}", value, "dB", aim, label)
+    take = main_take(bench, counter) if counter else None
+    if counter is not None and take is not None and take.scene is not None:
+        true_rgb, photo = load_rgb(counter.folder / "background.png"), load_rgb(counter.photo)
+        everything = np.any(list(counter.outlines.values()), axis=0)
+        for name, outline in counter.outlines.items():
+            fair = matched_light(true_rgb, photo, ring(outline, everything))
+            for label, image in _cleared(take):
+                aim = ">= 30" if label == take.method else None
+                where = f"{counter.name}: {name}"
+                yield Measure("background PSNR", where, psnr(image, fair, outline), "dB", aim, label)
     for name in WOOD:
         capture = bench.capture(name)
         take = None if capture is None else main_take(bench, capture)
-        if take is None or take.scene is None:
+        if capture is None or take is None or take.scene is None:
             continue
-        for i, item in enumerate(take.scene.objects):
-            for label, image in (
-                (take.method, load_rgb(take.scene.path(take.scene.background_rgb))),
-                ("Telea", telea(take.scene)),
-            ):
-                ratio = contrast_ratio(take.scene, i, image)
+        for thing, outline in capture.outlines.items():
+            for label, image in _cleared(take):
+                ratio = contrast_ratio(take.scene, outline, image)
                 if np.isfinite(ratio):
-                    aim = "<= 30" if label == take.method else None
-                    off = 100 * abs(ratio - 1)
-                    yield Measure("texture contrast off by", f"{name}: {item.name}", off, "%", aim, label)
+                    aim, off = "<= 30" if label == take.method else None, 100 * abs(ratio - 1)
+                    yield Measure("texture contrast off by", f"{name}: {thing}", off, "%", aim, label)
+
+
+def _cleared(take: Take) -> Iterator[tuple[str, np.ndarray]]:
+    """The background by our method and by the simplest one."""
+    assert take.scene is not None
+    yield take.method, load_rgb(take.scene.path(take.scene.background_rgb))
+    yield "Telea", telea(take.scene)
 
 
 def ring(mask: np.ndarray, objects: np.ndarray) -> np.ndarray:
@@ -75,13 +78,13 @@ def telea(scene: Scene) -> np.ndarray:
     return cv2.inpaint(load_rgb(scene.path(scene.photo)), holes, 5, cv2.INPAINT_TELEA)
 
 
-def contrast_ratio(scene: Scene, index: int, image: np.ndarray) -> float:
+def contrast_ratio(scene: Scene, outline: np.ndarray, image: np.ndarray) -> float:
     """Fine detail of the support inside an object's hole against that around it; NaN where little of the hole shows the support."""
-    masks, camera = masks_of(scene), scene.camera
+    camera = scene.camera
     behind = load_depth(scene.path(scene.background_depth))
     plane = support_depth(camera.K_px, camera.T_world_camera, camera.width, camera.height)
     on_support = np.isfinite(plane) & (np.abs(behind - plane) < 0.02 * np.where(np.isfinite(plane), plane, 1))
-    hole, around = masks[index] & on_support, ring(masks[index], all_objects(scene)) & on_support
+    hole, around = outline & on_support, ring(outline, outline | all_objects(scene)) & on_support
     if min(hole.sum(), around.sum()) < 200:
         return float("nan")
     photo = load_rgb(scene.path(scene.photo))

@@ -21,6 +21,7 @@ from phototwin_tasks.benchmarks.captures import (
     box_hints,
     complain,
     look,
+    mask_hints,
     masks_of,
     object_at,
 )
@@ -170,7 +171,7 @@ def _box_of_points(take: Take, mask: np.ndarray) -> np.ndarray:
     points_c = (pixel_rays(camera.K_px, camera.width, camera.height) * depth_m[..., None])[known]
     points_w = transform(camera.T_world_camera, points_c)
     low, high = np.percentile(points_w, (0.5, 99.5), axis=0)
-    return box_sides(upright_box(points_w[((points_w >= low) & (points_w <= high)).all(1)])[0])
+    return box_sides(upright_box(points_w[((points_w >= low) & (points_w <= high)).all(1)], foot_z=0.0)[0])
 
 
 def box_on_plane(take: Take, mask: np.ndarray) -> np.ndarray:
@@ -198,7 +199,9 @@ def _can_rows(bench: Bench, sets: dict[tuple[str, str], list[float]]) -> Iterato
     if counter is not None:
         take = main_take(bench, counter)
         truth = counter.facts["objects"][0]["size_m"][0]
-        error = attempt(counter.name, take.method, lambda: 100 * abs(_can_diameter(take) / truth - 1))
+        error = attempt(
+            counter.name, take.method, lambda: 100 * abs(_can_diameter(take, counter.outlines["can"]) / truth - 1)
+        )
         yield Measure("size error, can's diameter", counter.name, error, "%", None, take.method)
         sets.setdefault(("RGB height", "RGB"), []).append(error)
     if sugar is not None:
@@ -209,9 +212,9 @@ def _can_rows(bench: Bench, sets: dict[tuple[str, str], list[float]]) -> Iterato
                 sets.setdefault(("RGB footprint", "RGB"), []).append(error)
 
 
-def _can_diameter(take: Take) -> float:
+def _can_diameter(take: Take, outline: np.ndarray) -> float:
     assert take.scene is not None, "there is no reconstruction"
-    return float(take.scene.object("can").size_m[:2].mean())
+    return float(object_at(take.scene, outline)[0].size_m[:2].mean())
 
 
 def gravity_rows(bench: Bench) -> Iterator[Measure]:
@@ -259,8 +262,4 @@ def _lines_take(bench: Bench, capture: Capture) -> np.ndarray | None:
 
 def _rgb_look(bench: Bench, capture: Capture) -> Maps:
     """Maps without depth, the objects given, so that nothing but the camera is in question."""
-    outlines = list(capture.outlines.values())
-    if not outlines:
-        scene = main_take(bench, capture).scene
-        outlines = [] if scene is None else list(masks_of(scene))
-    return look(capture, bench.scratch, depth=False, hints=[{"mask": mask} for mask in outlines])
+    return look(capture, bench.scratch, depth=False, hints=mask_hints(capture))
