@@ -8,14 +8,13 @@ from synthetic import look_at
 
 from phototwin.build.build import BuildConfig, build_scene, clear_background, fit_shapes
 from phototwin.build.fit import FitConfig
-from phototwin.build.settle import settle_objects
 from phototwin.build.shapes import mesh_volume
 from phototwin.build.texture import shade_raster
 from phototwin.errors import InputError, PerceptionError
 from phototwin.frames import invert, make_T, rotation_z, support_depth, transform
 from phototwin.images import load_depth, load_ids, load_rgb
 from phototwin.kernels.rasterize import rasterize
-from phototwin.scene import ConvexPiece, Maps, load_scene, scene_equal
+from phototwin.scene import Maps, load_scene, scene_equal
 
 WIDTH, HEIGHT = 320, 240
 K_PX = np.array([[330.0, 0, 161.0], [0, 330.0, 118.0], [0, 0, 1]])
@@ -51,16 +50,18 @@ def make_maps(with_depth, factor=1.0):
     return Maps(rgb, K_PX, T, depth, support, masks, (None, None), metric=with_depth, notes=notes)
 
 
-def build(maps, folder, **config):
-    shapes = fit_shapes(maps, FitConfig())
+@pytest.fixture(scope="module")
+def shapes():
+    return fit_shapes(make_maps(True), FitConfig())
+
+
+def build(shapes, folder, **config):
     return build_scene("made", shapes, clear_background(shapes.maps), folder, BuildConfig(**config))
 
 
 @pytest.fixture(scope="module")
-def deep(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("deep")
-    maps = make_maps(True)
-    return maps, build(maps, folder)
+def deep(shapes, tmp_path_factory):
+    return shapes.maps, build(shapes, tmp_path_factory.mktemp("deep"))
 
 
 def test_sizes_names_and_poses_come_back(deep):
@@ -115,7 +116,7 @@ def test_the_twin_seen_by_its_camera_is_the_photo(deep):
 
 def test_without_depth_an_anchor_gives_the_size(tmp_path):
     maps = make_maps(False, factor=2.5)
-    scene = build(maps, tmp_path, anchors=("ball=0.08",))
+    scene = build(fit_shapes(maps, FitConfig()), tmp_path, anchors=("ball=0.08",))
     ball = scene.objects[1]
     assert max(ball.size_m) == pytest.approx(0.08, rel=1e-3) and "yellow ball = 0.08 m" in scene.notes["scale"]
     np.testing.assert_allclose(scene.camera.T_world_camera[:3, 3], [0, 0, 0.4], atol=0.03)
@@ -127,8 +128,8 @@ def test_without_depth_an_anchor_gives_the_size(tmp_path):
     assert (behind - depth)[maps.masks.any(0)].mean() > 0.01
 
 
-def test_bad_anchors_and_an_empty_photo_are_refused_before_anything_is_written(tmp_path):
-    maps = make_maps(True)
+def test_bad_anchors_and_an_empty_photo_are_refused_before_anything_is_written(shapes, tmp_path):
+    maps = shapes.maps
     for anchor, match in (
         ("spoon=0.1", "the photo shows"),
         ("box", "length in metres"),
@@ -137,19 +138,19 @@ def test_bad_anchors_and_an_empty_photo_are_refused_before_anything_is_written(t
         ("camera height=45", "metres\\?"),
     ):
         with pytest.raises(InputError, match=match):
-            build(maps, tmp_path / "twin", anchors=(anchor,))
+            build(shapes, tmp_path / "twin", anchors=(anchor,))
     nothing = Maps(maps.rgb, K_PX, T_WORLD_CAMERA, maps.depth_m, maps.support_mask, maps.masks[:0], ())
     with pytest.raises(PerceptionError, match="--objects"):
-        build(nothing, tmp_path / "twin")
+        fit_shapes(nothing, FitConfig())
     assert not (tmp_path / "twin").exists()
 
 
-def test_a_materials_file_decides_what_it_names(tmp_path):
+def test_a_materials_file_decides_what_it_names(shapes, tmp_path):
     file = tmp_path / "materials.json"
     felt = {"density": 200, "friction": 0.9}
     stated = {"materials": {"felt": felt}, "objects": {"box": {"material": "felt"}, "ball": {"mass_kg": 0.057}}}
     file.write_text(json.dumps(stated | {"support": {"friction": 0.4}}))
-    box, ball = (scene := build(make_maps(True), tmp_path / "twin", materials=file)).objects
+    box, ball = (scene := build(shapes, tmp_path / "twin", materials=file)).objects
     volume = abs(mesh_volume(box.mesh.points.astype(np.float64), box.mesh.faces))
     assert (box.material, box.friction) == ("felt", 0.9) and box.mass_kg == pytest.approx(200 * volume, rel=1e-3)
     assert ball.mass_kg == 0.057 and scene.support.friction == 0.4
@@ -163,33 +164,5 @@ def test_a_materials_file_decides_what_it_names(tmp_path):
     ):
         file.write_text(json.dumps(bad))
         with pytest.raises(InputError, match=match):
-            build(make_maps(True), tmp_path / "bad", materials=file)
+            build(shapes, tmp_path / "bad", materials=file)
     assert not (tmp_path / "bad").exists()
-
-
-def cube(size):
-    mesh = trimesh.creation.box((size, size, size))
-    return (ConvexPiece(mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32)),)
-
-
-def at(x, y, z):
-    return make_T(np.eye(3), np.array([x, y, z]))
-
-
-def test_overlapping_things_part_by_the_shortest_move():
-    poses, notes = settle_objects([at(0, 0, 0.02), at(0.03, 0.005, 0.02)], [cube(0.04)] * 2, ("a", "b"))
-    gap = poses[1][:3, 3] - poses[0][:3, 3]
-    assert gap[0] == pytest.approx(0.041, abs=1e-3) and gap[1] == pytest.approx(0.005, abs=1e-6)
-    np.testing.assert_allclose(poses[0][0, 3] + poses[1][0, 3], 0.03, atol=1e-9)
-    assert len(notes) == 2 and "moved" in notes[0]
-
-
-def test_stacks_and_neighbours_stay_and_nothing_is_below_the_table():
-    stacked = [at(0, 0, 0.02), at(0.005, 0, 0.0595), at(0.05, 0, 0.02)]
-    poses, notes = settle_objects(stacked, [cube(0.04)] * 3, ("a", "b", "c"))
-    assert not notes
-    np.testing.assert_allclose(poses, stacked, atol=1e-9)
-    poses, notes = settle_objects([at(0, 0, 0.01)], [cube(0.04)], ("a",))
-    assert poses[0][2, 3] == pytest.approx(0.02) and "lifted" in notes[0]
-    poses, notes = settle_objects([at(0, 0, 0.1), at(0, 0, 0.1)], [cube(0.2)] * 2, ("a", "b"))
-    assert "still overlaps" in notes[0] and np.linalg.norm(poses[0][:2, 3]) < 0.041

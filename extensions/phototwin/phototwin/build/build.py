@@ -11,12 +11,13 @@ import numpy as np
 
 from phototwin.build.background import background_depth, background_mesh, object_depth, support_polygon
 from phototwin.build.inpaint import remove_objects
+from phototwin.build.layout import Layout, solve_layout
 from phototwin.build.names import Look, color_of, make_key, name_objects
 from phototwin.build.physics import Physics, estimate_physics, load_materials, match_overrides
 from phototwin.build.scale import find_scale, lengths_of, parse_anchor
-from phototwin.build.settle import settle_objects
 from phototwin.build.shapes import mesh_volume
 from phototwin.build.texture import bake_texture
+from phototwin.build.uncertainty import fit_doubts, object_sigmas
 from phototwin.errors import PerceptionError
 from phototwin.frames import transform
 from phototwin.images import save_depth, save_ids, save_rgb
@@ -24,6 +25,10 @@ from phototwin.scene import Camera, ConvexPiece, GivenMesh, Maps, Mesh, Scene, S
 
 if TYPE_CHECKING:
     from phototwin.build.fit import FitConfig, FittedShape
+
+
+AWAY_DOUBT, AWAY_DOUBT_WITH_DEPTH = 3.0, 1.5
+"""How much less a photo tells of a place along the view than across it: a foot that is hidden, a back that is not seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,26 +127,28 @@ def build_scene(name: str, shapes: Shapes, background_rgb: np.ndarray, folder: P
     """
     maps, fits = shapes.maps, list(shapes.fits)
     anchors = tuple(parse_anchor(text) for text in config.anchors)
-    doubt_m = np.array([0.03 * fit.size_m for fit in fits]).reshape(-1, 3)  # H7: replaced by build/uncertainty.py soon
-    factor, scale_sigma, scale_note = find_scale(anchors, lengths_of(maps, fits, name_shapes(shapes), doubt_m))
-    maps, fits = _scale_maps(maps, factor), [_scale_fit(fit, factor) for fit in fits]
-    maps = replace(maps, sigma=replace(maps.sigma, scale=scale_sigma))
+    doubts = fit_doubts(maps, fits)
+    scale = find_scale(anchors, lengths_of(maps, fits, name_shapes(shapes), doubts))
+    maps, fits = _scale_maps(maps, scale.factor), [_scale_fit(fit, scale.factor) for fit in fits]
+    maps = replace(maps, sigma=replace(maps.sigma, scale=scale.sigma))
+    size_sigma_m, position_sigma_m = object_sigmas(fits, doubts, maps.T_world_camera[:3, 3], scale)
     names, colors = _name_all(maps, fits)
-    poses, moves = settle_objects([f.T_world_object for f in fits], [f.pieces for f in fits], names)
+    layout = _lay_out(maps, fits, names)
     notes = maps.notes | shapes.notes
     notes |= {f"object {name}": _fit_sentence(fit) for name, fit in zip(names, fits, strict=True)}
-    if moves:
-        notes["layout"] = " ".join(moves)
-    if scale_note:
-        notes["scale"] = f"{maps.notes.get('scale', '')} {scale_note}".strip()
+    if layout.notes:
+        notes["layout"] = " ".join(layout.notes)
+    if scale.sentence:
+        notes["scale"] = f"{maps.notes.get('scale', '')} {scale.sentence}".strip()
     materials = load_materials(config.materials)
     overrides = match_overrides(materials, names)
     folder.mkdir(parents=True, exist_ok=True)
     objects = []
-    for i, (fit, T) in enumerate(zip(fits, poses, strict=True)):
+    for i, (fit, T) in enumerate(zip(fits, layout.T_world_object, strict=True)):
         volume = mesh_volume(fit.points, fit.faces)
         physics = estimate_physics(names[i], fit.hollow, volume, materials, overrides.get(i))
-        objects.append(_make_object(maps, i, fit, T, names[i], colors[i], physics, folder))
+        item = _make_object(maps, i, fit, T, names[i], colors[i], physics, folder)
+        objects.append(replace(item, size_sigma_m=size_sigma_m[i], position_sigma_m=position_sigma_m[i]))
     scene = replace(_make_scene(name, maps, fits, tuple(objects), background_rgb, folder), notes=notes)
     if materials.support_friction is not None:
         scene = replace(scene, support=replace(scene.support, friction=materials.support_friction))
@@ -186,6 +193,15 @@ def _scale_fit(fit: FittedShape, factor: float) -> FittedShape:
         size_m=fit.size_m * factor,
         depth_rmse_m=None if fit.depth_rmse_m is None else fit.depth_rmse_m * factor,
     )
+
+
+def _lay_out(maps: Maps, fits: Sequence[FittedShape], names: tuple[str, ...]) -> Layout:
+    """The fitted objects where they can stand, seen from the camera as little moved as possible."""
+    poses = [fit.T_world_object for fit in fits]
+    away = np.array([T[:2, 3] for T in poses]).reshape(-1, 2) - maps.T_world_camera[:2, 3]
+    away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-9)
+    doubt = AWAY_DOUBT if maps.depth_m is None else AWAY_DOUBT_WITH_DEPTH
+    return solve_layout(poses, [fit.pieces for fit in fits], names, away, doubt)
 
 
 def _fit_sentence(fit: FittedShape) -> str:
