@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from phototwin_tasks.benchmarks import Measure
+from phototwin_tasks.benchmarks.audit_rows import audit_rows
 from phototwin_tasks.benchmarks.captures import Bench
 from phototwin_tasks.benchmarks.mask_rows import mask_rows
 from phototwin_tasks.benchmarks.mesh_rows import mesh_rows, real_solid_rows
@@ -45,5 +46,6 @@ def measure_in(data: Path | None, quick: bool, scratch: Path) -> Iterator[Measur
     yield from background_rows(bench)
     yield from first_frame_rows(bench, names)
     yield from time_rows(bench)
+    yield from audit_rows(bench, names)
     if importlib.util.find_spec(TRUTH):
         yield from importlib.import_module(TRUTH).measure_truth(quick, scratch)
