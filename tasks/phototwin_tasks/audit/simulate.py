@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import isaaclab.sim as sim_utils
 import numpy as np
@@ -32,7 +33,8 @@ def simulate_twin(twin: Scene, engine: str) -> Motion:
     There is an environment for each object, which is pushed only there, so all of it is one run.
     """
     drop_pinned_without_cuda()
-    config = resolve_presets(TwinEnvCfg(), (engine,)).sim
+    environment: Any = resolve_presets(TwinEnvCfg(), (engine,))
+    config = environment.sim
     size_contacts(config.physics, twin)
     context = SimulationContext(config)
     with use_stage(context.stage):
