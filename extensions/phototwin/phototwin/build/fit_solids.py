@@ -20,6 +20,9 @@ EDGE_NEUTRAL = 0.7  # misfit of an edge that the model hides: neither praise nor
 PRIOR_WEIGHT = 0.25  # pulls a box towards a cube only where nothing else decides
 LEAN_SIGMA_RAD = 0.02  # things stand upright to about a degree
 LEAN_SHOWN_DEG = 1.0
+BORDER_PX = 2.0  # a mask's border as a whole lies at most that far inside a sharp-edged box's
+BEVEL_SHARE = 1.4  # a bevel draws the outline in by this part of its size and less
+MAX_BEVEL_M, MAX_BEVEL_SHARE = 0.003, 0.1
 HEIGHT_STARTS = (0.5, 0.65, 0.8, 1.2)  # of the height that the contour alone prefers
 BOX_COST, CYLINDER_COST = 0.012, 0.006  # a ball has fewer freedoms and costs nothing
 MISSING_RIM_COST = 0.06  # of a cylinder whose top has no edge towards the camera
@@ -109,8 +112,7 @@ def fit_box(view: View) -> Candidate:
     points = some_points(view)
     scale = np.array([width, width, 0.3, 1.0, 1.0, 1.0])
     starts = []
-    for yaw in np.arange(YAW_STARTS) * (np.pi / 2 / YAW_STARTS):
-        start = np.array([*center, yaw, *np.log([0.75 * width, 0.75 * width, height])])
+    for start in _measured_boxes(view) if len(points) else _turned_boxes(center, width, height):
         starts.append((float(np.sum(np.abs(_box_residuals(view, start, points, False)))), start))
     starts.sort(key=lambda item: item[0])
     few = 2 if len(points) else 1  # depth leaves less doubt
@@ -125,9 +127,10 @@ def fit_box(view: View) -> Candidate:
     if view.edge is not None and not len(points):
         fine += _other_heights(view, min(fine, key=lambda item: item[1])[0], scale)
     p, _ = min(fine, key=lambda item: item[1])
-    note = ""
+    note, bevel = "", 0.0
     if len(points):
-        p, note = _without_lean(view, p, points, scale)
+        p, border, note = _settled(view, p, points, scale)
+        bevel = border * view.px_m * BEVEL_SHARE
     size = np.exp(p[3:])
     T = make_T(rotation_z(p[2]), np.array([p[0], p[1], view.base_z]))
     cost = BOX_COST
@@ -135,7 +138,38 @@ def fit_box(view: View) -> Candidate:
         shown = _inner_edge_misfit(view, _box_corners(view, p))
         shown = shown[shown != EDGE_NEUTRAL]
         cost += MISSING_EDGE_COST * max(float(shown.mean()) - 0.5, 0.0) if len(shown) else 0.0
-    return Candidate("box", False, T, shapes.box(size), cost, note)
+    bevel = float(np.clip(bevel, 0.0, min(MAX_BEVEL_M, MAX_BEVEL_SHARE * float(size.min()))))
+    return Candidate("box", False, T, shapes.box(size, bevel), cost, note)
+
+
+def _turned_boxes(center: np.ndarray, width: float, height: float) -> list[np.ndarray]:
+    """The same box in all directions."""
+    size = np.log([0.75 * width, 0.75 * width, height])
+    return [np.array([*center, yaw, *size]) for yaw in np.arange(YAW_STARTS) * (np.pi / 2 / YAW_STARTS)]
+
+
+def _measured_boxes(view: View) -> list[np.ndarray]:
+    """Boxes around the measured points, along their upright faces and in a few other directions.
+
+    Where only one face is seen the points do not say how deep the box is, so some go on behind them.
+    """
+    level = view.normals_w[:, 0] + 1j * view.normals_w[:, 1]
+    faces = level[np.abs(view.normals_w[:, 2]) < 0.5]
+    turns = list(np.arange(6) * (np.pi / 12))
+    if len(faces) >= 8:  # four directions of one box are one: angles times four
+        turns.insert(0, float(np.angle(np.mean((faces / np.abs(faces)) ** 4))) / 4)
+    tall = max(float(np.percentile(view.points_w[:, 2], 99)) - view.base_z, LOW_M)
+    out = []
+    for turn in turns:
+        R = rotation_z(turn)[:2, :2]
+        low, high = np.percentile(view.points_w[:, :2] @ R, [1, 99], axis=0)
+        behind = np.sign(view.ahead_w[:2] @ R)
+        for axes in ((0, 0), (1, 0), (0, 1)):
+            more = np.array(axes) * max(float((high - low).max()) / 2, LOW_M)
+            first, last = low - more * (behind < 0), high + more * (behind > 0)
+            size = np.maximum(last - first, LOW_M)
+            out.append(np.array([*R @ (first + last) / 2, turn, *np.log([*size, tall])]))
+    return out
 
 
 def _other_heights(view: View, best: np.ndarray, scale: np.ndarray) -> list[tuple[np.ndarray, float]]:
@@ -153,26 +187,35 @@ def _other_heights(view: View, best: np.ndarray, scale: np.ndarray) -> list[tupl
     return [solve(lambda p: _box_residuals(view, p, nothing, True), start, scale, 15) for start in fits]
 
 
-def _without_lean(view: View, p: np.ndarray, points: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, str]:
-    """Sizes of a box that may lean a little (a soft package does), then the upright box of those sizes; twins stand upright."""
-    start = np.append(p, [0.0, 0.0])
-    leaning, _ = solve(
-        lambda q: np.append(_box_residuals(view, q, points, False), q[6:] / LEAN_SIGMA_RAD),
-        start,
-        np.append(scale, [0.1, 0.1]),
-    )
+def _settled(view: View, p: np.ndarray, points: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, float, str]:
+    """The box (6,) that may lean a little (a soft package does), set upright, how far the mask lies inside its outline [px], and a note.
+
+    Masks are cut a little too tight all around, and round edges draw the silhouette in; the measured faces tell.
+    """
+
+    def residuals(q: np.ndarray) -> np.ndarray:
+        return np.concatenate([_box_residuals(view, q, points, False), q[6:8] / LEAN_SIGMA_RAD, q[8:]])
+
+    leaning, _ = solve(residuals, np.append(p, [0.0, 0.0, 0.3]), np.append(scale, [0.1, 0.1, 1.0]))
     lean = float(np.degrees(np.hypot(leaning[6], leaning[7])))
+    upright = leaning.copy()
+    upright[6:8] = 0.0
     if lean < LEAN_SHOWN_DEG:
-        return p, ""
-    upright = np.concatenate([p[:3], leaning[3:6]])
-    moved, _ = solve(
-        lambda q: _box_residuals(view, np.append(q, upright[3:]), points, False), upright[:3], scale[:3], 20
-    )
-    return np.append(moved, upright[3:]), f"it leans by {lean:.1f} degrees and is set upright"
+        free, note = [0, 1, 2, 3, 4, 5, 8], ""
+    else:
+        free, note = [0, 1, 2], f"it leans by {lean:.1f} degrees and is set upright"
+
+    def held(q: np.ndarray) -> np.ndarray:
+        full = upright.copy()
+        full[free] = q
+        return residuals(full)
+
+    upright[free] = solve(held, upright[free], np.append(scale, [0.1, 0.1, 1.0])[free], 20)[0]
+    return upright[:6], BORDER_PX * float(np.clip(upright[8], 0, 1)), note
 
 
 def _box_frame(p: np.ndarray) -> np.ndarray:
-    """Rotation (3, 3) of a box: yaw, and a lean about its own X and Y where the parameters have one."""
+    """Rotation (3, 3) of a box: yaw, and a lean about its own X and Y where there are more parameters."""
     R = rotation_z(p[2])
     if len(p) == 6:
         return R
@@ -188,7 +231,7 @@ def _box_corners(view: View, p: np.ndarray) -> np.ndarray:
 def _box_residuals(view: View, p: np.ndarray, points: np.ndarray, with_edges: bool) -> np.ndarray:
     corners = _box_corners(view, p)
     size = np.exp(np.clip(p[3:6], -9, 3))
-    parts = [contour_residuals(view, corners)]
+    parts = [contour_residuals(view, corners) + (BORDER_PX * np.clip(p[8], 0, 1) if len(p) > 8 else 0.0)]
     if len(points):
         local = (points - [p[0], p[1], view.base_z]) @ _box_frame(p) - [0, 0, size[2] / 2]
         parts.append(box_distance(local, size / 2) / POINT_SIGMA_M)

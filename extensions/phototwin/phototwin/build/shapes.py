@@ -77,9 +77,14 @@ def merge(solids: Sequence[Solid]) -> Solid:
     return Solid(np.concatenate(points), np.concatenate(faces).astype(np.int32), pieces)
 
 
-def box(size_m: np.ndarray) -> Solid:
-    """A box of that size (3,), standing on z = 0 with its axis at the origin."""
+def box(size_m: np.ndarray, bevel_m: float = 0.0) -> Solid:
+    """A box of that size (3,), standing on z = 0 with its axis at the origin; a bevel takes that much off each side of an edge."""
     signs = np.array([[x, y, z] for z in (0, 1) for y in (-0.5, 0.5) for x in (-0.5, 0.5)])
+    if bevel_m > 0:
+        corners = 2 * signs - [0, 0, 1]
+        half = np.asarray(size_m) / 2
+        points = np.concatenate([corners * (half - bevel_m * (1 - axis)) for axis in np.eye(3)])
+        return lump(points + np.array([0.0, 0.0, half[2]]))
     points = signs * size_m
     quads = [[0, 2, 3, 1], [4, 5, 7, 6], [0, 1, 5, 4], [1, 3, 7, 5], [3, 2, 6, 7], [2, 0, 4, 6]]
     faces = np.array([t for a, b, c, d in quads for t in ([a, b, c], [a, c, d])], dtype=np.int32)
