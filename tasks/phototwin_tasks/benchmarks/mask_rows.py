@@ -24,7 +24,7 @@ from phototwin_tasks.benchmarks.size_rows import BASELINE, SIX
 
 SCENES = (*SIX, "pcr_google7", "o2s_spoon_plate", "simpler_bridge_cubes", "simpler_counter_three_objects")
 STACKED = {
-    "pcr_google7": ("object 1", "object 2", "object 3", "object 4"),  # on a plate: a pitcher, a bowl with a mug in it
+    "pcr_google7": ("plate", "pitcher", "bowl", "mug"),  # on the plate a pitcher and a bowl, in which there is a mug
     "o2s_spoon_plate": ("wooden spoon", "white block"),  # one lies on the other
 }
 CLUTTERED = (*SIX, "simpler_bridge_cubes")

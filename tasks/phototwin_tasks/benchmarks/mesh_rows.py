@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -24,8 +25,8 @@ from phototwin_tasks.benchmarks.capture_measures import (
 from phototwin_tasks.benchmarks.captures import Bench, Capture, attempt, mask_hints, object_at
 from phototwin_tasks.benchmarks.size_rows import BASELINE, main_take
 
-NAMES = ("plate", "pitcher", "bowl", "mug", "teapot")
 VESSELS = ("pitcher", "bowl", "mug")
+REAL_VESSELS = ("six_blue_mug", "six_green_bowl")
 SAMPLES = 20000
 SEED = 0
 GIVEN = "depth, masks given"
@@ -57,8 +58,8 @@ def _truths(capture: Capture) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     assert capture.pose is not None
     with np.load(capture.folder / "complete_points_world.npz") as data:
         points_c, owner = transform(invert(capture.pose), data["points_w"].astype(np.float64)), data["instance"]
-    for i, outline in enumerate(capture.outlines.values()):
-        yield NAMES[i], points_c[owner == i], outline
+    for i, (name, outline) in enumerate(capture.outlines.items()):
+        yield name, points_c[owner == i], outline
 
 
 def _object_rows(
@@ -107,11 +108,15 @@ def hollow_at(item: SceneObject, point_o: np.ndarray) -> float:
 
 def _baseline_surface(scene: Scene, outline: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Points on the smallest upright box around the masked points of the depth, from the support up."""
+    corners, faces = upright_box(seen_points(scene, outline))
+    return sample_surface(corners, faces, SAMPLES, rng)
+
+
+def seen_points(scene: Scene, outline: np.ndarray) -> np.ndarray:
+    """Points (N, 3) of the depth inside an outline, world frame [m]."""
     depth_m, camera = load_depth(scene.path(scene.depth)), scene.camera
     rays = pixel_rays(camera.K_px, camera.width, camera.height)
-    points_c = (rays * depth_m[..., None])[outline & (depth_m > 0)]
-    corners, faces = upright_box(transform(camera.T_world_camera, points_c))
-    return sample_surface(corners, faces, SAMPLES, rng)
+    return transform(camera.T_world_camera, (rays * depth_m[..., None])[outline & (depth_m > 0)])
 
 
 def real_solid_rows(bench: Bench, names: tuple[str, ...]) -> Iterator[Measure]:
@@ -126,3 +131,15 @@ def real_solid_rows(bench: Bench, names: tuple[str, ...]) -> Iterator[Measure]:
         worst = max(row.value for row in rows if row.name != "closed")
         yield Measure("closed, all objects", name, closed, "", "== 1", take.method)
         yield Measure("pieces' volume error, worst", name, worst, "%", "<= 3", take.method)
+    for name in filter(names.__contains__, REAL_VESSELS):
+        capture = bench.capture(name)
+        take = None if capture is None else main_take(bench, capture)
+        if capture is not None and take is not None and take.scene is not None:
+            value = attempt(name, take.method, partial(_real_hollow, take.scene, next(iter(capture.outlines.values()))))
+            yield Measure("hollow stays hollow", name, value, "", "== 1", take.method)
+
+
+def _real_hollow(scene: Scene, outline: np.ndarray) -> float:
+    """Whether the object at an outline is empty half-way between its near wall, seen from outside, and its far one, seen from inside."""
+    item = object_at(scene, outline)[0]
+    return hollow_at(item, transform(invert(item.T_world_object), emptiest_point(seen_points(scene, outline))))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from phototwin.errors import TwinError
 from phototwin.frames import pixel_rays, transform
 from phototwin.images import load_depth
 from phototwin.perceive.vanishing import pitch_roll
@@ -110,28 +111,31 @@ def size_rows(bench: Bench) -> Iterator[Measure]:
         if capture is None:
             continue
         for take in (depth_take(bench, capture), rgb_take(bench, capture)):
-            for method in (take.method, BASELINE):
-                for side, error in _side_errors(capture, take, method == BASELINE).items():
-                    kind = "depth" if take.method == "depth" else "RGB"
-                    label = take.method if method != BASELINE else f"{BASELINE} ({kind})"
-                    yield Measure(f"size error, {side}", name, error, "%", None, label)
+            kind = "depth" if take.method == "depth" else "RGB"
+            for method in (take.method, f"{BASELINE} ({kind})"):
+                for side, error in _side_errors(capture, take, method != take.method).items():
+                    yield Measure(f"size error, {side}", name, error, "%", None, method)
                     group = "all" if kind == "depth" else "height" if side == "height" else "footprint"
-                    key = (f"{kind} {group}", BASELINE if method == BASELINE else kind)
-                    sets.setdefault(key, []).append(error)
+                    label = kind if method == take.method else method
+                    sets.setdefault((f"{kind} {group}", label), []).append(error)
+            for side, sigmas in _in_sigmas(capture, take).items():
+                yield Measure(f"size error over its sigma, {side}", name, sigmas, "", None, take.method)
     yield from _can_rows(bench, sets)
+    yield from _summary(sets)
+
+
+def _summary(sets: dict[tuple[str, str], list[float]]) -> Iterator[Measure]:
+    """Mean and worst of each set of errors."""
     aims = {
-        "depth all": ("size error", "<= 2.5", "<= 5"),
-        "RGB height": ("heights and diameters, error", "<= 4", None),
-        "RGB footprint": ("box footprint, error", "<= 12", None),
+        "depth all": ("size error", ALL_SIX, "<= 2.5", "<= 5"),
+        "RGB height": ("heights and diameters, error", f"{ALL_SIX}, can", "<= 4", None),
+        "RGB footprint": ("box footprint, error", ALL_SIX, "<= 12", None),
     }
     for (group, method), errors in sets.items():
-        label, mean, worst = aims[group]
-        kind = group.split(maxsplit=1)[0]
-        ours = method != BASELINE
-        scene = ALL_SIX if group != "RGB height" else f"{ALL_SIX}, can"
-        label_of = kind if ours else f"{BASELINE} ({kind})"
-        yield Measure(f"{label}, mean", scene, float(np.mean(errors)), "%", mean if ours else None, label_of)
-        yield Measure(f"{label}, worst", scene, float(np.max(errors)), "%", worst if ours else None, label_of)
+        label, scene, mean, worst = aims[group]
+        ours = not method.startswith(BASELINE)
+        yield Measure(f"{label}, mean", scene, float(np.mean(errors)), "%", mean if ours else None, method)
+        yield Measure(f"{label}, worst", scene, float(np.max(errors)), "%", worst if ours else None, method)
 
 
 def true_sides(capture: Capture) -> dict[str, float]:
@@ -161,6 +165,21 @@ def _side_errors(capture: Capture, take: Take, baseline: bool) -> dict[str, floa
         complain(capture.name, take.method, str(error))
         return dict.fromkeys(truth, float("nan"))
     return {side: 100 * abs(found[side] / value - 1) for side, value in truth.items()}
+
+
+def _in_sigmas(capture: Capture, take: Take) -> dict[str, float]:
+    """Errors of the known sides over the standard deviations that the twin states; empty where there is no twin."""
+    if take.scene is None:
+        return {}
+    try:
+        item = object_at(take.scene, next(iter(capture.outlines.values())))[0]
+    except TwinError:
+        return {}
+    long, short = np.argsort(item.size_m[:2])[::-1]
+    axes = {"long side": long, "short side": short, "height": 2}
+    truth = true_sides(capture)
+    sigma = np.maximum(item.size_sigma_m, 1e-6)
+    return {side: float(abs(item.size_m[axes[side]] - v) / sigma[axes[side]]) for side, v in truth.items()}
 
 
 def _box_of_points(take: Take, mask: np.ndarray) -> np.ndarray:
