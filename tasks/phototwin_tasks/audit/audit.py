@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from phototwin.errors import InputError, PlanError, TwinError
-from phototwin.plan.grasp import propose_grasps
+from phototwin.plan.grasp import MAX_CANDIDATES, propose_grasps
 from phototwin.robots import Robot, get_robot
 from phototwin.scene import Scene, SceneObject, load_scene
 from phototwin.stage.validate import validate_stage
@@ -16,6 +16,9 @@ from phototwin_tasks.audit.geometry import mesh_defects, reprojection_iou
 from phototwin_tasks.audit.rest import Motion, MujocoTwin, Overlap, drift_m, falls, tilt_deg
 from phototwin_tasks.audit.values import Audit, Limits, ObjectAudit
 from phototwin_tasks.audit.verdict import judge
+
+FEW_GRASPS = 200
+"""Grasps that are tried before all are."""
 
 
 def audit_twin(
@@ -92,11 +95,15 @@ def _object_audit(
 def _grasp_trouble(scene: Scene, item: SceneObject, robot: Robot) -> str:
     """Why the gripper cannot take an object where it stands, or "" where it can."""
     others = tuple((other, other.T_world_object) for other in scene.objects if other is not item)
-    try:
-        propose_grasps(item, robot, others, item.T_world_object, seed=0, count=2)
-    except PlanError as error:
-        return str(error)
-    return ""
+    trouble = ""
+    for candidates in (FEW_GRASPS, MAX_CANDIDATES):  # most things are taken by one of a few
+        try:
+            propose_grasps(item, robot, others, item.T_world_object, seed=0, count=2, candidates=candidates)
+        except PlanError as error:
+            trouble = str(error)
+        else:
+            return ""
+    return trouble
 
 
 def _usd_issues(twin: Path) -> tuple[tuple[str, ...] | None, list[str]]:

@@ -62,6 +62,7 @@ def propose_grasps(
     T_world_object: np.ndarray,
     seed: int,
     count: int = 64,
+    candidates: int = MAX_CANDIDATES,
 ) -> Grasps:
     """Up to ``count`` grasps of an object that stands on the support, best first, each also with the tool turned by half a turn.
 
@@ -72,6 +73,7 @@ def propose_grasps(
         T_world_object: Pose of the object, (4, 4), upright.
         seed: Of the surface samples.
         count: How many, duplicates by half a turn included.
+        candidates: How many are tried at most; a few hundred tell whether there is any.
 
     Raises:
         PlanError: The object is too wide for the gripper, or no grasp is free.
@@ -96,8 +98,8 @@ def propose_grasps(
             f"The {item.name} lies too flat to grasp: where the gripper could close on it ({1000 * item.size_m[2]:.0f} mm "
             "high in all), the fingertips would be in the support."
         )
-    if len(T) > MAX_CANDIDATES:
-        pick = np.random.default_rng(seed).permutation(len(T))[:MAX_CANDIDATES]
+    if len(T) > candidates:
+        pick = np.random.default_rng(seed).permutation(len(T))[:candidates]
         T, width, quality = T[pick], width[pick], quality[pick]
     free = gripper_is_free(T, width, robot, surface, CONTACT_SLACK_M)
     for other, T_world_other in obstacles:
@@ -237,7 +239,7 @@ def gripper_is_free(T: np.ndarray, width: np.ndarray, robot: Robot, points: np.n
     for start in range(0, len(T), 256):
         part = slice(start, start + 256)
         inverse = invert(T[part])
-        local = np.einsum("gij,pj->gip", inverse[:, :3, :3], points) + inverse[:, :3, 3, None]
+        local = inverse[:, :3, :3] @ points.T + inverse[:, :3, 3, None]
         x, y, z = np.abs(local[:, 0]), np.abs(local[:, 1]), local[:, 2]
         inner = (0.5 * width[part] + slack_m)[:, None] if slack_m >= 0 else 0.0
         finger = (x < half_x) & (y > inner) & (y < outer) & (z > palm) & (z < tip)
@@ -277,7 +279,7 @@ def _pad_contact(
     for start in range(0, len(T), 256):
         part = slice(start, start + 256)
         inverse = invert(T[part])
-        local = np.einsum("gij,pj->gip", inverse[:, :3, :3], surface) + inverse[:, :3, 3, None]
+        local = inverse[:, :3, :3] @ surface.T + inverse[:, :3, 3, None]
         on_pad = (np.abs(local[:, 0]) < half_x) & (np.abs(local[:, 2]) < robot.pad_half_m)
         for side, sign in enumerate((-1.0, 1.0)):
             touching = np.abs(local[:, 1] - sign * 0.5 * width[part, None]) < 0.001
