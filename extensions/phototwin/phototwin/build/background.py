@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from phototwin.build.inpaint import diffuse
+from phototwin.build.fields import diffuse
 from phototwin.frames import invert, pixel_rays, support_depth, transform
 from phototwin.scene import Mesh, depth_inside
 
