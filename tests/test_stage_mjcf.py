@@ -5,7 +5,7 @@ import pytest
 from synthetic import make_scene
 
 from phototwin.errors import OutputError
-from phototwin.frames import matrix_from_quat_xyzw
+from phototwin.frames import make_T, matrix_from_quat_xyzw, rotation_z
 from phototwin.scene import Support
 from phototwin.stage.mass import mass_properties
 from phototwin.stage.mjcf import export_mjcf
@@ -39,6 +39,25 @@ def test_objects_stay_where_they_are_for_two_seconds(scene, tmp_path, polygon):
     assert moved.max() < 0.005
     turned = 2 * np.arccos(np.clip(np.abs(np.sum(data.qpos.reshape(-1, 7)[:, 3:] * start[:, 3:], 1)), 0, 1))
     assert turned.max() < 0.01
+
+
+@pytest.mark.parametrize("yaw", [0.0, 0.4, 0.785])
+def test_a_pushed_cube_slides_as_far_as_friction_lets_it(scene, tmp_path, yaw):
+    """v^2 / (2 mu g) straight ahead, whichever way it faces; mu is the larger of the two surfaces."""
+    import mujoco
+
+    cube = scene.object("green cube")
+    place = make_T(rotation_z(yaw), np.array([0.6, -0.2, 0.02]))
+    alone = dataclasses.replace(scene, objects=(dataclasses.replace(cube, T_world_object=place),))
+    model = load(export_mjcf(alone, tmp_path / "twin.xml"))
+    data = mujoco.MjData(model)
+    mujoco.mj_step(model, data, 250)
+    start = data.qpos[:3].copy()
+    data.qvel[0] = 0.3
+    mujoco.mj_step(model, data, 250)
+    moved = data.qpos[:3] - start
+    assert moved[0] == pytest.approx(0.3**2 / (2 * max(cube.friction, scene.support.friction) * 9.81), rel=0.06)
+    assert abs(moved[1]) < 2e-4
 
 
 def test_poses_masses_and_inertia_are_the_scene_s(scene, tmp_path):
