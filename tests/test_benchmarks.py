@@ -50,6 +50,26 @@ def test_status_and_json(tmp_path, monkeypatch, capsys):
     assert "1 targets missed" in capsys.readouterr().out
 
 
+def fake_empty(data, quick):
+    yield Measure("a", "x", float("nan"), "s", "< 2", "by hand")
+    yield Measure("b", "x", float("inf"), "dB", "> 2")
+
+
+def test_what_is_no_number_is_null_in_json_and_missed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmarks, "_versions", dict)
+    assert run_suite(f"{__name__}:fake_empty", None, tmp_path / "a.json", True) == 1
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    first, second = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)["measures"]
+    assert first["value"] is None
+    assert first["ok"] is False
+    assert first["method"] == "by hand"
+    assert second["ok"] is True
+    assert "by hand" in capsys.readouterr().out
+
+
 def test_unknown_suite_names_the_choices():
     with pytest.raises(InputError, match="main"):
         run_suite("nonsense", None, None, True)
