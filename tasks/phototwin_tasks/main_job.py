@@ -88,8 +88,10 @@ def run_reconstruction(source: Source, seed: int, out: Path | None, redo: tuple[
         timer = StageTimer(progress)
         twin = folder / "twin"
         photo_to_twin(source, twin, stages=folder / STAGES_FOLDER, redo=redo, seed=seed, progress=timer)
+        verdict = audit_made(twin, timer)
         write_report(folder, twin, (), ReportFacts(timer.seconds, {"seed": str(seed)}, versions=versions()))
     return (
+        f"{verdict}"
         f"  {folder / 'report.html'}   open in a browser\n"
         f"  {twin / 'twin.usda'}   open in Isaac Sim, usdview or Newton\n"
         f"  scripts/generate.py --twin {twin}   makes demonstrations in it\n"
@@ -105,7 +107,20 @@ def make_twin(source: Source, folder: Path, seed: int, resume: bool, timer: Stag
                 f"'{folder}' holds a twin already: go on with --resume, use it with --twin {twin}, or give another --out."
             )
         photo_to_twin(source, twin, stages=folder / STAGES_FOLDER, seed=seed, progress=timer)
+        audit_made(twin, timer)
     return twin
+
+
+def audit_made(twin: Path, timer: StageTimer) -> str:
+    """Audit a new twin in MuJoCo, keep ``audit.json`` in it, and say in lines whether it is fit for simulation."""
+    from phototwin_tasks.audit.audit import audit_twin
+    from phototwin_tasks.audit.values import save_audit
+
+    with timer.stage("audit"):
+        audit = audit_twin(twin)
+        save_audit(audit, twin)
+    lines = [f"  no-go: {reason}\n" for reason in audit.reasons] + [f"  note: {text}\n" for text in audit.warnings]
+    return "".join([f"audit of {len(audit.objects)} object(s): {'GO' if audit.go else 'NO-GO'}\n", *lines])
 
 
 def report_facts(config: GenerateConfig, made: Generated, seconds: dict[str, float]) -> ReportFacts:

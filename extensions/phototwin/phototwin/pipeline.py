@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from phototwin.errors import InputError
 from phototwin.frozen import file_fingerprint
@@ -17,7 +15,7 @@ from phototwin.progress import Progress, StageTimer, silent
 from phototwin.stages import Stages, source_fingerprint
 
 if TYPE_CHECKING:
-    from phototwin.build.build import Shapes
+    from phototwin.build.build import Background, Shapes
     from phototwin.scene import GivenMesh, Maps, Photo
 
 SAMPLE = Path(__file__).resolve().parents[3] / "usd_assets" / "sample"
@@ -100,9 +98,8 @@ def photo_to_twin(
     maps = run.run("perceive", lambda: perceive(photo, config), photo, config)
     given = (source.shapes_from, file_fingerprint(source.meshes) if source.meshes else "")
     shapes = run.run("shapes", lambda: find_shapes(maps, source, stages), maps, given)
-    cleared = run.run(
-        "background", lambda: find_background(shapes.maps, source), shapes.maps, _digest(source.background)
-    )
+    backing = (file_fingerprint(source.background) if source.background else "", source.perception)
+    cleared = run.run("background", lambda: find_background(shapes.maps, source), shapes.maps, backing)
     with written_aside(folder) as aside:
         with timer.stage("build the scene"):
             scene = build_scene(photo.name, shapes, cleared, aside, BuildConfig(source.anchor, source.materials))
@@ -135,9 +132,14 @@ def read_source(source: Source) -> Photo:
 
 def see_with_models(photo: Photo, choice: str) -> Photo:
     """The photo with what models see in it: depth and intrinsics where none were given, masks where there are no hints."""
-    from phototwin.backends import choose_backends, see_more
+    from phototwin.backends.choose import choose_backends
+    from phototwin.backends.see import see_more
 
-    return see_more(photo, choose_backends(choice))
+    backends = choose_backends(choice)
+    seen = see_more(photo, backends)
+    backends.release()
+    chosen = " ".join(f"{family.capitalize()}: {note}" for family, note in backends.notes.items())
+    return replace(seen, note=f"{seen.note} {chosen}".strip())
 
 
 def find_shapes(maps: Maps, source: Source, scratch: Path | None) -> Shapes:
@@ -161,19 +163,32 @@ def find_shapes(maps: Maps, source: Source, scratch: Path | None) -> Shapes:
     return register_meshes(shapes, given)
 
 
-def find_background(maps: Maps, source: Source) -> np.ndarray:
-    """The photo (H, W, 3) uint8 without its objects: the user's own, an inpainting model's, or ours.
+def find_background(maps: Maps, source: Source) -> Background:
+    """The photo without its objects: the user's own, an inpainting model's, or ours.
 
     Raises:
-        InputError: The given image has another size than the photo.
+        InputError: The given image has other proportions than the photo, or a model cannot be used.
     """
+    from phototwin.build.build import Background, clear_background
+
     if source.background:
         from phototwin.perceive.photo import load_background
 
-        return load_background(source.background, maps.rgb.shape)
-    from phototwin.build.build import clear_background
+        rgb = load_background(source.background, maps.rgb.shape)
+        return Background(rgb, (rgb != maps.rgb).any(-1), "The background is an image that was given.")
+    cleared = clear_background(maps)
+    if source.perception == "offline":
+        return cleared
+    from phototwin.backends.choose import choose_backends
+    from phototwin.backends.contract import check_image
 
-    return clear_background(maps)
+    backends = choose_backends(source.perception)
+    if backends.inpainting is None:
+        return cleared
+    name = backends.names["inpainting"]
+    rgb = check_image(backends.inpainting(maps.rgb, cleared.filled), maps.rgb, cleared.filled, name)
+    backends.release()
+    return Background(rgb, cleared.filled, f"What was behind the objects and their shadows is painted by {name}.")
 
 
 def write_manifest(file: Path, source: Source, seed: int, run: Stages) -> None:
@@ -196,10 +211,6 @@ def write_manifest(file: Path, source: Source, seed: int, run: Stages) -> None:
         "stages": {name: asdict(record) for name, record in run.records.items()},
     }
     file.write_text(json.dumps(manifest, indent=1) + "\n")
-
-
-def _digest(file: Path | None) -> str:
-    return file_fingerprint(file) if file else ""
 
 
 def sample_twin() -> Path:

@@ -59,9 +59,27 @@ class BuildConfig:
     materials: Path | None = None
 
 
-def clear_background(maps: Maps) -> np.ndarray:
-    """The photo (H, W, 3) uint8 with the objects and their shadows filled in."""
-    return remove_objects(maps.rgb, maps.masks, maps.support_mask)[0]
+@dataclass(frozen=True, eq=False)
+class Background:
+    """What is behind the objects.
+
+    Attributes:
+        rgb: The photo without its objects and their shadows, (H, W, 3) uint8.
+        filled: Which pixels are not the photo's, (H, W) bool.
+        note: How they were filled.
+    """
+
+    rgb: np.ndarray
+    filled: np.ndarray
+    note: str
+
+
+def clear_background(maps: Maps) -> Background:
+    """The photo with the objects and their shadows filled in from their surroundings."""
+    rgb, filled = remove_objects(maps.rgb, maps.masks, maps.support_mask)
+    return Background(
+        rgb, filled, "What was behind the objects and their shadows is filled in from their surroundings."
+    )
 
 
 def fit_shapes(maps: Maps, config: FitConfig) -> Shapes:
@@ -112,13 +130,13 @@ def register_meshes(shapes: Shapes, given: dict[int, GivenMesh]) -> Shapes:
     return replace(shapes, fits=tuple(fits))
 
 
-def build_scene(name: str, shapes: Shapes, background_rgb: np.ndarray, folder: Path, config: BuildConfig) -> Scene:
+def build_scene(name: str, shapes: Shapes, background: Background, folder: Path, config: BuildConfig) -> Scene:
     """The metric twin of fitted shapes, saved into ``folder``; ``scene.json`` is written last.
 
     Args:
         name: Short name of the scene.
         shapes: What stands where.
-        background_rgb: The photo without the objects, (H, W, 3) uint8.
+        background: What is behind the objects.
         folder: Where the files go.
         config: Anchors and materials.
 
@@ -134,7 +152,7 @@ def build_scene(name: str, shapes: Shapes, background_rgb: np.ndarray, folder: P
     size_sigma_m, position_sigma_m = object_sigmas(fits, doubts, maps.T_world_camera[:3, 3], scale)
     names, colors = _name_all(maps, fits)
     layout = _lay_out(maps, fits, names)
-    notes = maps.notes | shapes.notes
+    notes = maps.notes | shapes.notes | {"background": background.note}
     notes |= {f"object {name}": _fit_sentence(fit) for name, fit in zip(names, fits, strict=True)}
     if layout.notes:
         notes["layout"] = " ".join(layout.notes)
@@ -149,7 +167,7 @@ def build_scene(name: str, shapes: Shapes, background_rgb: np.ndarray, folder: P
         physics = estimate_physics(names[i], fit.hollow, volume, materials, overrides.get(i))
         item = _make_object(maps, i, fit, T, names[i], colors[i], physics, folder)
         objects.append(replace(item, size_sigma_m=size_sigma_m[i], position_sigma_m=position_sigma_m[i]))
-    scene = replace(_make_scene(name, maps, fits, tuple(objects), background_rgb, folder), notes=notes)
+    scene = replace(_make_scene(name, maps, fits, tuple(objects), background.rgb, folder), notes=notes)
     if materials.support_friction is not None:
         scene = replace(scene, support=replace(scene.support, friction=materials.support_friction))
     save_scene(scene, folder)
