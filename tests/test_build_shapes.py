@@ -22,7 +22,14 @@ def _solids() -> dict[str, shapes.Solid]:
     arc = np.stack([0.04 + 0.03 * np.cos(angle), np.zeros(9), 0.05 + 0.03 * np.sin(angle)], -1)
     body = shapes.vessel(np.full(10, 0.04), np.linspace(0, 0.1, 10), 0.004, 0.006)
     handle = shapes.tube(arc, np.array([0.0, 1.0, 0.0]), 0.008, 0.012)
+    turn = 2 * np.pi * np.arange(48) / 48
+    circle = np.stack([np.cos(turn), np.sin(turn)], -1)
+    square = 0.1 * np.sign(circle) * np.abs(circle) ** 0.3
+    stations, inside = np.linspace(0.6, 1.0, 6), 0.005 + 0.02 * np.linspace(0, 1, 6) ** 1.5
     return {
+        "plate": shapes.dish(0.11 * circle, stations, inside, 0.004, False),
+        "tray": shapes.dish(square, stations, inside + 0.012, 0.004, True),
+        "bevelled box": shapes.box(np.array([0.1, 0.05, 0.2]), 0.003),
         "box": shapes.box(np.array([0.1, 0.05, 0.2])),
         "cylinder": shapes.revolution(np.array([0.03, 0.03]), np.array([0.0, 0.1])),
         "sphere": shapes.sphere(0.035),
@@ -71,6 +78,17 @@ def test_volumes_follow_the_formulas():
     straight = shapes.vessel(np.full(5, 0.04), np.linspace(0, 0.1, 5), 0.004, 0.006)
     expected = np.pi * polygon * (0.04**2 * 0.1 - 0.036**2 * 0.094)
     assert shapes.mesh_volume(straight.points, straight.faces) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_dish_reaches_its_rim_and_stands_on_its_foot():
+    for name, tall in (("plate", 0.025), ("tray", 0.037)):
+        points = SOLIDS[name].points
+        np.testing.assert_allclose(np.ptp(points, axis=0)[:2], 0.22 if name == "plate" else 0.2, rtol=0.005)
+        assert points[:, 2].max() == pytest.approx(tall)
+        above_middle = np.array([[0.0, 0.0, z] for z in np.linspace(0.006 if name == "plate" else 0.018, tall, 5)])
+        assert not any(_inside(piece, above_middle).any() for piece in SOLIDS[name].pieces)
+    size = np.array([0.1, 0.05, 0.2])
+    np.testing.assert_allclose(np.ptp(SOLIDS["bevelled box"].points, axis=0), size, atol=1e-7)
 
 
 def test_a_ball_rests_at_its_height():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from phototwin.build import shapes
+from phototwin.build.fit_dish import fit_dish
 from phototwin.build.fit_extrusion import fit_extrusion
 from phototwin.build.fit_revolution import fit_revolution
 from phototwin.build.fit_solids import Candidate, fit_box, fit_cylinder, fit_sphere
@@ -157,7 +158,7 @@ def _cropped(
 def _candidates(view: View) -> list[Candidate]:
     cylinder, parameters = fit_cylinder(view)
     out = [fit_box(view), cylinder, fit_sphere(view), *fit_revolution(view, parameters)]
-    return [*out, *fit_extrusion(view)]
+    return [*out, *fit_dish(view), *fit_extrusion(view)]
 
 
 @dataclass(frozen=True)

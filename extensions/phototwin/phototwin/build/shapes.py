@@ -16,6 +16,7 @@ from phototwin.scene import ConvexPiece
 ROUND_SEGMENTS = 48  # of a mesh: 0.2 % of the radius from a true circle
 PIECE_VERTICES = 64  # PhysX cooks a convex hull with at most 64 vertices on a GPU
 WALL_WEDGES = (16, 14, 12)  # convex wedges around a vessel's wall of one, two, three bands: 36 pieces at most
+DISH_WEDGES = 16  # the corners of a rectangle are among their ends
 BAND_SLACK = 0.3  # a band of wall may bend by this share of its thickness
 BALL_RINGS = (8, 12, 14, 12, 8)  # corners of a ball's hull around its axis, evenly spread; with two facets 64
 BALL_CAP_CORNERS, BALL_CAP_RAD = 5, 0.2  # the facets' corners lie 2 % of the radius outside the ball
@@ -183,6 +184,80 @@ def vessel(radii_m: np.ndarray, heights_m: np.ndarray, wall_m: float, floor_m: f
     points, faces = lathe(profile)
     base = _stacked_pieces(up[heights <= floor_m + 1e-9])
     return Solid(points, faces, base + _wall_pieces(up[inside], inner[inside]))
+
+
+def dish(outline_m: np.ndarray, stations: np.ndarray, heights_m: np.ndarray, thick_m: float, on_ring: bool) -> Solid:
+    """A shallow vessel over a convex outline, with a measured inside and walls of one thickness.
+
+    Args:
+        outline_m: The rim (S, 2), counter-clockwise about the origin [m].
+        stations: Where the inside is known, from the floor's border to the rim (K,), as shares of the outline, increasing to 1.
+        heights_m: Height of the inside there (K,) [m].
+        thick_m: Thickness across the wall [m].
+        on_ring: Stand on a ring, with the floor as thin as the wall; else the floor is solid down to the support.
+    """
+    reach = float(np.linalg.norm(outline_m, axis=1).mean())
+    inner = np.stack([stations * reach, heights_m], -1)
+    inner[-1, 0] -= thick_m
+    keep = np.append(inner[:-1, 0] < inner[-1, 0], True)
+    inner = inner[keep]
+    slope = np.gradient(inner[:, 1], inner[:, 0])
+    aside = thick_m / np.sqrt(1 + slope**2)
+    outer = np.stack([inner[:, 0] + slope * aside, inner[:, 1] - aside], -1)
+    outer[:, 0] = np.minimum(outer[:, 0], reach)
+    outer[:, 1] = np.maximum(outer[:, 1], 0.0)
+    outer[-1] = reach, inner[-1, 1]
+    foot, under = float(inner[0, 0]), float(inner[0, 1]) - thick_m
+    ring = max(foot - 1.5 * thick_m, 0.5 * foot)
+    start = [[0.0, under], [ring, under], [ring, 0.0], [foot, 0.0]] if on_ring else [[0.0, 0.0], [foot, 0.0]]
+    rising = (outer[:, 1] > 5e-4) & (outer[:, 0] > foot + 1e-4)
+    profile = np.concatenate([start, outer[rising], inner[::-1], [[0.0, inner[0, 1]]]])
+    points, faces = lathe(profile, len(outline_m))
+    segments = len(outline_m)
+    shape = outline_m / reach
+    radius = np.linalg.norm(points[1:-1, :2], axis=1).reshape(-1, segments)
+    points[1:-1, :2] = (radius[..., None] * shape).reshape(-1, 2)
+    return Solid(points, faces, _dish_pieces(shape, inner, outer, foot, ring if on_ring else 0.0, under))
+
+
+def _dish_pieces(
+    shape: np.ndarray, inner: np.ndarray, outer: np.ndarray, foot_m: float, ring_m: float, under_m: float
+) -> tuple[ConvexPiece, ...]:
+    """Floor, foot ring and wedges of the wall; corners lie on the outline ``shape`` (S, 2) times a radius."""
+    step = len(shape) // DISH_WEDGES
+    corners = shape[::step]
+    corners = corners * np.sqrt(_polygon_area(shape) / _polygon_area(corners))  # chords enclose the outline's area
+
+    def at(point: np.ndarray | tuple[float, float], wedge: int) -> np.ndarray:
+        xy = point[0] * corners[[wedge, (wedge + 1) % DISH_WEDGES]]
+        return np.concatenate([xy, np.full((2, 1), point[1])], 1)
+
+    def disc(low: float, high: float) -> np.ndarray:
+        return np.concatenate(
+            [np.concatenate([foot_m * corners, np.full((DISH_WEDGES, 1), z)], 1) for z in (low, high)]
+        )
+
+    floor = float(inner[0, 1])
+    pieces = [convex_piece(disc(under_m if ring_m else 0.0, floor))]
+    cuts = _wall_bands(outer, BAND_SLACK * float(np.linalg.norm(outer[0] - inner[0])))[:4]
+    lowest = np.array([foot_m, max(under_m, 0.0) if ring_m else 0.0])
+    outside = np.concatenate([[lowest], outer[1:]])
+    for i, j in itertools.pairwise(cuts):
+        for wedge in range(DISH_WEDGES):
+            pieces.append(
+                convex_piece(np.concatenate([at(q, wedge) for q in (inner[i], inner[j], outside[i], outside[j])]))
+            )
+    if ring_m and under_m > 0:
+        for wedge in range(DISH_WEDGES):
+            ends = ((ring_m, 0.0), (foot_m, 0.0), (ring_m, under_m), (foot_m, under_m))
+            pieces.append(convex_piece(np.concatenate([at(q, wedge) for q in ends])))
+    return tuple(pieces)
+
+
+def _polygon_area(corners: np.ndarray) -> float:
+    """Area of a polygon (N, 2). Source: the shoelace formula."""
+    x, y = corners.T
+    return 0.5 * abs(float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))))
 
 
 def loft(
