@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from phototwin.backends.contract import DepthEstimate
-from phototwin.backends.weights import load_model, load_processor
+from phototwin.backends.weights import as_image, load_model, load_processor
 from phototwin.errors import InputError, PerceptionError
 from phototwin.images import MAX_DEPTH_M
 
@@ -47,7 +47,7 @@ class DepthPro:
         processor, model = self._loaded
         height, width = rgb.shape[:2]
         with torch.inference_mode():
-            outputs = model(**processor(images=_image(rgb), return_tensors="pt").to(model.device))
+            outputs = model(**processor(images=as_image(rgb), return_tensors="pt").to(model.device))
             if K_px is not None:
                 outputs.field_of_view = outputs.predicted_depth.new_tensor([field_of_view_deg(K_px[0, 0], width)])
             elif outputs.field_of_view is None:
@@ -88,7 +88,7 @@ class DepthAnything:
 
         processor, model = self._loaded
         with torch.inference_mode():
-            outputs = model(**processor(images=_image(rgb), return_tensors="pt").to(model.device))
+            outputs = model(**processor(images=as_image(rgb), return_tensors="pt").to(model.device))
             result = processor.post_process_depth_estimation(outputs, target_sizes=[rgb.shape[:2]])[0]
         sigma = fixed_camera_sigma(K_px, rgb.shape[1], HYPERSIM_FOCAL)
         return DepthEstimate(_metres(result["predicted_depth"]), None, sigma, "Depth Anything V2")
@@ -115,7 +115,7 @@ class ZoeDepth:
         processor, model = self._loaded
         size = rgb.shape[:2]
         with torch.inference_mode():
-            pixels = processor(images=_image(rgb), return_tensors="pt").to(model.device)["pixel_values"]
+            pixels = processor(images=as_image(rgb), return_tensors="pt").to(model.device)["pixel_values"]
             result = processor.post_process_depth_estimation(
                 model(pixels), source_sizes=[size], target_sizes=[size], outputs_flipped=model(pixels.flip(-1))
             )[0]
@@ -141,12 +141,6 @@ def fixed_camera_sigma(K_px: np.ndarray | None, width: int, trained_focal: float
     """
     ratio = 1.0 if K_px is None else float(K_px[0, 0]) / width / trained_focal
     return float(np.hypot(SIGMA_FIXED_CAMERA, np.log(ratio)))
-
-
-def _image(rgb: np.ndarray) -> Any:
-    from PIL import Image
-
-    return Image.fromarray(rgb)
 
 
 def _metres(depth: Any) -> np.ndarray:

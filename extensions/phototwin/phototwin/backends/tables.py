@@ -64,7 +64,7 @@ SEGMENTATION = {
 }
 LISTING = {
     "qwen3_vl": Model("phototwin.backends.listing:VisionLanguage", ("Qwen/Qwen3-VL-2B-Instruct",), "Apache-2.0"),
-    "smolvlm": Model("phototwin.backends.listing:VisionLanguage", ("HuggingFaceTB/SmolVLM2-2.2B-Instruct",), "Apache-2.0"),
+    "smolvlm": Model("phototwin.backends.listing:VisionLanguage", ("HuggingFaceTB/SmolVLM-Instruct",), "Apache-2.0"),
     "smolvlm_small": Model("phototwin.backends.listing:VisionLanguage", ("HuggingFaceTB/SmolVLM-500M-Instruct",), "Apache-2.0"),
 }  # fmt: skip
 INPAINTING = {

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from phototwin.errors import InputError
 
 FOLDER_VARIABLE = "PHOTOTWIN_MODELS"
@@ -46,6 +48,13 @@ def missing_file(folder: Path) -> str | None:
     return None if shards or any(f.is_file() for f in folder.glob("*.safetensors")) else "*.safetensors"
 
 
+def as_image(rgb: np.ndarray) -> Any:
+    """A photo (H, W, 3) uint8 as the processors take it without guessing the order of its axes."""
+    from PIL import Image
+
+    return Image.fromarray(rgb)
+
+
 def pick_device() -> str:
     """Where models run: the CUDA device where there is one."""
     import torch
@@ -53,15 +62,25 @@ def pick_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_model(kind: Any, folder: Path, **options: Any) -> Any:
+def load_model(kind: Any, folder: Path, half: bool = False) -> Any:
     """A transformers model of class ``kind`` on the device that models run on, ready for inference.
+
+    Args:
+        kind: Class of the model.
+        folder: Where its weights are.
+        half: Keep the half precision that the weights are stored in where there is a CUDA device.
 
     Raises:
         InputError: The folder does not hold such a model, or only a part of its weights.
     """
+    device = pick_device()
     with _loading(folder):
         model, info = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype="auto" if half and device == "cuda" else "float32",
         )
     if info["missing_keys"]:
         # from_pretrained only warns and draws the missing weights at random.
@@ -69,7 +88,7 @@ def load_model(kind: Any, folder: Path, **options: Any) -> Any:
             f"The weights in '{folder}' lack {len(info['missing_keys'])} parts of a {kind.__name__} "
             f"({sorted(info['missing_keys'])[0]}): they belong to another model, download them again."
         )
-    return model.to(pick_device()).eval()
+    return model.to(device).eval()
 
 
 def load_processor(kind: Any, folder: Path) -> Any:
@@ -88,8 +107,13 @@ def load_pipeline(kind: Any, folder: Path, **options: Any) -> Any:
     Raises:
         InputError: The folder does not hold one.
     """
+    from diffusers.utils import logging
+
+    logging.disable_progress_bar()
     with _loading(folder):
-        pipeline = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **options)
+        pipeline = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, **options
+        )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(pick_device())
 
