@@ -84,6 +84,7 @@ def test_texture_contrast_sees_detail_not_light_nor_what_is_outside():
     where[30:90, 40:120] = True
     grain = RNG.normal(0, 8, (120, 160, 1))
     picture = np.clip(light + grain, 0, 255).astype(np.uint8)
+    picture[:, 60] = 20  # an edge across it, one column in eighty
     picture[~where] = 255
     flat = np.where(where[..., None], light, 255).astype(np.uint8)
     assert texture_contrast(picture, where) == pytest.approx(8, rel=0.06)

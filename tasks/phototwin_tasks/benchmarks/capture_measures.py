@@ -11,6 +11,8 @@ SSIM_SIGMA_PX = 1.5
 """Source: Wang et al. (2004), section III-C, with its constants 0.01 and 0.03."""
 CONTRAST_SIGMA_PX = 4.0
 """Detail finer than this is texture, coarser is light."""
+ONE_SIGMA = (15.87, 84.13)
+"""Percentiles one standard deviation to both sides of the middle of a normal distribution."""
 SAMPLES_A_SIDE = 72
 """Cells a side of the grid that volumes are sampled on; one random point a cell."""
 
@@ -50,13 +52,19 @@ def luminance(rgb: np.ndarray) -> np.ndarray:
 
 
 def texture_contrast(rgb: np.ndarray, where: np.ndarray) -> float:
-    """Standard deviation of the luminance's fine detail on the pixels of a mask (H, W); what lies outside the mask does not bleed in."""
+    """Spread of the luminance's fine detail on the pixels of a mask (H, W): a standard deviation, but few strong edges do not count.
+
+    What lies outside the mask does not bleed in.
+    """
     from scipy.ndimage import gaussian_filter
 
+    if not where.any():
+        return float("nan")
     light, weight = luminance(rgb), where.astype(np.float64)
     share = gaussian_filter(weight, CONTRAST_SIGMA_PX)
     coarse = gaussian_filter(light * weight, CONTRAST_SIGMA_PX) / np.maximum(share, 1e-9)
-    return float((light - coarse)[where].std()) if where.any() else float("nan")
+    low, high = np.percentile((light - coarse)[where], ONE_SIGMA)
+    return float(high - low) / 2
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
