@@ -281,7 +281,9 @@ def test_the_script_s_job_writes_audit_report_and_models(tmp_path, capsys):
     author_stage(made, twin)
     go, text = run_audit(twin, ("mujoco",), "panda", tmp_path / "models")
     assert go and text.startswith("synthetic: GO\n") and "green cube" in text
-    assert load_audit(twin).go and (twin / "report.html").is_file()
+    assert load_audit(twin).go
+    page = (twin / "report.html").read_text()
+    assert "Fit for simulation: go" in page and "passes the asset validator" in page
     assert sorted(p.name for p in (tmp_path / "models").glob("*.*")) == [
         "green_cube.urdf", "red_can.urdf", "twin.xml", "white_bowl.urdf",
     ]  # fmt: skip

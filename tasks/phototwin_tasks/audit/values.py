@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from phototwin.errors import InputError
+from phototwin.view.report import AUDIT_FILE
 
-AUDIT_FILE = "audit.json"
 AUDIT_VERSION = 1
 SHARES = ("falls", "collides", "graspable")
 MEANS = ("drift_mm", "tilt_deg", "penetration_before_mm", "penetration_after_mm", "reprojection_iou")

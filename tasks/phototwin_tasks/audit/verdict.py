@@ -24,7 +24,7 @@ def judge(
         reasons.append(f"The USD does not pass the validator ({len(usd_issues)} errors): {usd_issues[0]}")
     names = {item.key: item.name for item in objects}
     for result in engines:
-        no, warn = _judge_engine(result, names, limits)
+        no, warn = judge_engine(result, names, limits)
         reasons += no
         warnings += warn
     return reasons, warnings
@@ -56,7 +56,7 @@ def _judge_object(item: ObjectAudit, limits: Limits) -> tuple[list[str], list[st
     return no, warn
 
 
-def _judge_engine(result: EngineResult, names: dict[str, str], limits: Limits) -> tuple[list[str], list[str]]:
+def judge_engine(result: EngineResult, names: dict[str, str], limits: Limits) -> tuple[list[str], list[str]]:
     """Reasons and warnings about one engine beside those that MuJoCo's rest has given already."""
     if result.failure:
         return [f"{result.engine} could not simulate the scene: {result.failure}"], []

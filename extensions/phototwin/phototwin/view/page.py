@@ -18,6 +18,7 @@ h1 { font-size: 30px; line-height: 1.2; margin: 0 0 4px; overflow-wrap: anywhere
 h2 { font-size: 18px; margin: 40px 0 12px; }
 p { margin: 4px 0; }
 .soft, figcaption { color: var(--soft); }
+.bad { color: var(--bad); font-weight: 600; }
 .lead { font-size: 18px; overflow-wrap: anywhere; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px; overflow-x: auto; }
 .numbers { display: flex; flex-wrap: wrap; gap: 12px; margin-top: 20px; }
@@ -102,6 +103,40 @@ td.long { overflow-wrap: anywhere; }
 <tr><td>none</td></tr>
 {% endfor %}
 </table></div>
+
+{% if audit %}
+<h2>Fit for simulation: {{ "go" if audit.go else "no-go" }}</h2>
+<div class="card">
+{% for text in audit.reasons %}
+<p class="bad">{{ text }}</p>
+{% endfor %}
+{% for text in audit.warnings %}
+<p class="soft">{{ text }}</p>
+{% endfor %}
+<table>
+<tr><th>name</th><th class="n">inside others [mm]</th><th class="n">after 2 s [mm]</th><th class="n">drift in 2 s [mm]</th><th class="n">tilt [&deg;]</th><th>stays</th><th>graspable</th><th class="n">covers its mask (IoU)</th><th>mesh</th></tr>
+{% for o in audit.objects %}
+<tr><td class="key">{{ o.name }}</td><td class="n">{{ "%.2f" % o.penetration_before_mm }}</td><td class="n">{{ "%.2f" % o.penetration_after_mm }}</td><td class="n">{{ "%.1f" % o.drift_mm }}</td><td class="n">{{ "%.1f" % o.tilt_deg }}</td><td>{{ "falls" if o.falls else "yes" }}</td><td>{{ "yes" if o.graspable else "no" }}</td><td class="n">{{ "%.2f" % o.reprojection_iou }}</td><td class="long">{{ o.defects|join("; ") or "sound" }}</td></tr>
+{% endfor %}
+</table>
+<p class="soft">{{ audit.usd }} The gripper is that of the {{ audit.robot }}.</p>
+</div>
+{% if audit.engines %}
+<h2>The same stage in {{ audit.engines|length }} physics engines</h2>
+<div class="card"><table>
+<tr><th>engine</th><th>object</th><th class="n">drift in 2 s [mm]</th><th class="n">tilt [&deg;]</th><th class="n">rests off the median [mm]</th><th class="n">[&deg;]</th><th class="n">moved by a push [mm]</th><th class="n">off the median [mm]</th></tr>
+{% for engine in audit.engines %}
+{% for o in engine.objects %}
+<tr><td class="key">{{ engine.engine if loop.first }}</td><td>{{ o.key }}</td><td class="n">{{ "%.1f" % o.drift_mm }}</td><td class="n">{{ "%.1f" % o.tilt_deg }}</td><td class="n">{{ "%.2f" % o.rest_off_mm }}</td><td class="n">{{ "%.1f" % o.rest_off_deg }}</td><td class="n">{{ "%.1f" % o.push_mm }}</td><td class="n">{{ "%.1f" % o.push_off_mm }}</td></tr>
+{% else %}
+<tr><td class="key">{{ engine.engine }}</td><td class="long" colspan="7">{{ engine.failure }}</td></tr>
+{% endfor %}
+{% endfor %}
+</table>
+<p class="soft">A push gives one object 0.3 m/s along its longer side; engines combine the friction of two surfaces differently and roll differently.</p>
+</div>
+{% endif %}
+{% endif %}
 
 {% if notes %}
 <h2>How it was found, and what was assumed</h2>

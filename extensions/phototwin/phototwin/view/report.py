@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import platform
 from collections import Counter
@@ -24,6 +25,7 @@ from phototwin.view.render import PALETTE, color_depth, overlay_masks, render_tw
 
 SHOWN_EPISODES = 4
 PICTURE_WIDTH_PX = 640
+AUDIT_FILE = "audit.json"
 JPEG_QUALITY = 88
 SIDE_ANGLE_RAD = np.radians(35)
 """How far the second view of the twin is turned."""
@@ -71,6 +73,7 @@ def write_report(folder: Path, twin: Path, episodes: Iterable[Episode] = (), fac
         "facts": facts,
         "pictures": _pictures(scene),
         "objects": [_object_row(i, item) for i, item in enumerate(scene.objects)],
+        "audit": _audit(twin),
         "episodes": _strips(episodes),
         "notes": {**scene.notes, **_camera_note(scene), **facts.notes},
         "failures": Counter(failure for _, success, failure, _ in facts.attempts if not success).most_common(),
@@ -106,6 +109,20 @@ def _pictures(scene: Scene) -> list[tuple[str, str]]:
         (inline(render_twin(scene, camera, over_photo=True)), "twin: meshes over the background"),
         (inline(render_twin(scene, side, over_photo=False)), "twin from the side: meshes only"),
     ]
+
+
+def _audit(twin: Path) -> dict[str, Any] | None:
+    """What ``audit.json`` of the twin says, ready for the page; None where the twin was not audited."""
+    file = twin / AUDIT_FILE
+    if not file.is_file():
+        return None
+    value = json.loads(file.read_text())
+    issues = value["usd_issues"]
+    said = {None: "The USD was not validated.", 0: "The USD passes the asset validator."}
+    count = None if issues is None else len(issues)
+    value["usd"] = said.get(count, f"The asset validator finds {count} errors in the USD.")
+    value["engines"] = value["engines"] if len(value["engines"]) > 1 else []
+    return value
 
 
 def _strips(episodes: Iterable[Episode]) -> list[dict[str, Any]]:
