@@ -7,6 +7,7 @@ from synthetic import look_at
 
 from phototwin.build.background import background_depth, background_mesh, object_depth, support_polygon
 from phototwin.build.fields import diffuse
+from phototwin.build.holes import find_holes
 from phototwin.build.inpaint import remove_objects
 from phototwin.build.shadow import find_shadow
 from phototwin.build.texture import shade_raster
@@ -177,9 +178,9 @@ def test_object_and_shadow_leave_no_trace():
     deep = (shade < 0.85) & support
     assert (found & deep).sum() > 0.9 * deep.sum()
     assert (found & (shade > 0.995)).sum() < 0.5 * deep.sum()
-    cleared, owner = remove_objects(rgb, mask[None], support)
-    np.testing.assert_array_equal(cleared[owner == 0], rgb[owner == 0])  # bit by bit
-    assert (owner[mask | deep] == 1).all()
+    cleared, hole = remove_objects(rgb, mask[None], support)
+    np.testing.assert_array_equal(cleared[~hole], rgb[~hole])  # bit by bit
+    assert hole[mask | deep].all()
     error = cv2.GaussianBlur(cleared.astype(float) - table, (0, 0), 4)[mask | deep]
     assert np.abs(error).mean() < 5 and np.abs(error).max() < 20
     contrast = cleared[mask].astype(float).std() / table[mask].std()
@@ -200,8 +201,8 @@ def test_a_pattern_on_the_table_goes_on_under_the_object():
     rgb[mask] = (30, 60, 170)
     rgb = np.round(rgb).astype(np.uint8)
     flat, _ = remove_objects(rgb, mask[None], support & ~mask)
-    cleared, owner = remove_objects(rgb, mask[None], support & ~mask, K_PX, T_WORLD_CAMERA)
-    error, before = (np.sqrt(((c.astype(float) - table)[owner > 0] ** 2).mean()) for c in (cleared, flat))
+    cleared, hole = remove_objects(rgb, mask[None], support & ~mask, K_PX, T_WORLD_CAMERA)
+    error, before = (np.sqrt(((c.astype(float) - table)[hole] ** 2).mean()) for c in (cleared, flat))
     assert error < 8 and error < 0.5 * before
 
 
@@ -218,15 +219,27 @@ def test_a_dark_board_under_the_object_is_not_its_shadow():
     assert found.sum() < 0.5 * mask.sum()
 
 
+def test_holes_say_whose_they_are():
+    rgb, first, _ = with_ball(grain())
+    second = np.zeros_like(first)
+    second[20:34, 180:200] = True
+    support = ~(first | second)
+    owner, share = find_holes(rgb, np.stack([first, second]), support)
+    assert (owner[first] == 1).all() and (owner[second] == 2).all() and (share[first | second] == 1).all()
+    assert ((share > 0) == (owner > 0)).all()
+    alone, _ = remove_objects(rgb, np.stack([first, second]), support)
+    np.testing.assert_array_equal((alone != rgb).any(-1) & (owner == 0), False)
+
+
 def test_nothing_to_remove_and_hardly_anything_left():
     rgb = grain().astype(np.uint8)
-    cleared, owner = remove_objects(rgb, np.zeros((0, HEIGHT, WIDTH), bool), np.ones((HEIGHT, WIDTH), bool))
+    cleared, hole = remove_objects(rgb, np.zeros((0, HEIGHT, WIDTH), bool), np.ones((HEIGHT, WIDTH), bool))
     np.testing.assert_array_equal(cleared, rgb)
-    assert not owner.any()
+    assert not hole.any()
     big = np.zeros((1, HEIGHT, WIDTH), bool)
     big[0, 8:-8, 8:-8] = True
-    cleared, owner = remove_objects(rgb, big, ~big[0])
-    assert cleared.shape == rgb.shape and (owner[big[0]] == 1).all()
+    cleared, hole = remove_objects(rgb, big, ~big[0])
+    assert cleared.shape == rgb.shape and hole[big[0]].all()
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="no shared data")
@@ -242,8 +255,8 @@ def test_the_real_counter_is_cleared_as_its_empty_picture_shows():
         cv2.rectangle(mask, (x0, y0), (x1, y1), 1, -1)
     support = np.zeros(rgb.shape[:2], np.uint8)
     cv2.fillConvexPoly(support, np.array([[58, 46], [208, 43], [278, 175], [5, 202]]), 1)
-    cleared, owner = remove_objects(rgb, masks > 0, (support > 0) & ~(masks > 0).any(0))
-    error = (cleared.astype(float) - empty)[owner > 0]
+    cleared, hole = remove_objects(rgb, masks > 0, (support > 0) & ~(masks > 0).any(0))
+    error = (cleared.astype(float) - empty)[hole]
     assert -10 * np.log10((error**2).mean() / 255**2) > 24
 
 

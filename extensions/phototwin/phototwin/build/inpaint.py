@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phototwin.build.fields import components, diffuse, dilate, distance_to, extent, hull_of, masked_blur, window_of
+from phototwin.build.fields import components, diffuse, dilate, distance_to, hull_of, masked_blur, window_of
+from phototwin.build.holes import find_holes
 from phototwin.build.patch import Sheet, find_patch, picture_sheet, support_sheet
-from phototwin.build.shadow import MIN_RIM_PX, RIM_SHARE, find_shadow
 
 FINE_SHARE = 0.006
 """Structure smaller than this share of the picture's width is grain, whose look counts and not its place."""
@@ -16,14 +16,10 @@ NOVEL = 1.2
 """Grain in a patch that is this much stronger than the strongest around the hole is a thing, and cut."""
 GRAIN_RANGE = (0.7, 1.4)
 """A patch's grain is made as strong as that around the hole, within these limits: copying softens it, another place differs."""
-SHADOW_PX = 800
-"""Shadows are looked for in a picture of at most this width: they are smooth."""
 TONE_BLUR_PX = 6
 """Tone is worked out at a size at which its blur is this wide."""
 MIN_HOLE_SHARE = 0.03
 """Holes smaller than this share of the picture are not split further when no patch fits, but diffused."""
-FADE_SHARE, MIN_FADE_PX = 0.04, 2
-"""Over this share of the object's size a filled hole fades into the photo, and at least [px]."""
 EDGE_SHARE = 0.015
 """How far the edge of the support may be from where its pixels end, as a share of the picture's width."""
 APART_SHARE = 0.06
@@ -37,9 +33,7 @@ def remove_objects(
     K_px: np.ndarray | None = None,
     T_world_camera: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The photo without objects and their shadows, (H, W, 3) uint8, and for which object a pixel was replaced, (H, W) uint8.
-
-    The second holds i + 1 where the body, the rim or the shadow of object i was, 0 where the photo was left as it is, bit by bit.
+    """The photo without objects and their shadows, (H, W, 3) uint8, and which pixels were filled, (H, W) bool; the others are the photo's, bit by bit.
 
     Args:
         rgb: Photo (H, W, 3) uint8.
@@ -48,10 +42,10 @@ def remove_objects(
         K_px: Intrinsics (3, 3); with the pose, patches are moved on the plane z = 0 and not in the picture.
         T_world_camera: Camera pose (4, 4).
     """
-    surface = hull_of(support_mask) if support_mask.any() else np.ones(rgb.shape[:2], bool)
-    owner, core = find_owners(rgb, masks, surface)
+    owner, share = find_holes(rgb, masks, support_mask)
     hole = owner > 0
-    canvas = Canvas(rgb.astype(np.float32), ~hole, hole, _share_of(hole, core), surface)
+    surface = hull_of(support_mask) if support_mask.any() else np.ones_like(hole)
+    canvas = Canvas(rgb.astype(np.float32), ~hole, hole, share, surface)
     # Largest last: the small ones have then become places to copy from.
     for part in sorted((p for i in np.unique(owner[hole]) for p in components(owner == i)), key=np.count_nonzero):
         for piece in _pieces(part, surface):
@@ -59,7 +53,7 @@ def remove_objects(
             if K_px is not None and T_world_camera is not None and (piece & surface).any():
                 sheet = support_sheet(K_px, T_world_camera, piece)
             _fill(canvas, piece, sheet)
-    return np.clip(np.round(canvas.rgb), 0, 255).astype(np.uint8), owner
+    return np.clip(np.round(canvas.rgb), 0, 255).astype(np.uint8), hole
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,54 +73,6 @@ class Canvas:
     hole: np.ndarray
     share: np.ndarray
     surface: np.ndarray
-
-
-def _share_of(hole: np.ndarray, core: np.ndarray) -> np.ndarray:
-    outer, inner = distance_to(~hole), distance_to(core)
-    return np.where(hole, outer / np.maximum(outer + inner, 1e-6), 0).astype(np.float32)
-
-
-def find_owners(rgb: np.ndarray, masks: np.ndarray, surface: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel (H, W) uint8 the object, counted from 1, for which it is replaced, 0 for none; and what must not show at all (H, W) bool.
-
-    That is bodies, rims and shadows; around it lies a border in which the fill fades into the photo.
-    """
-    owner, bodies, core = (
-        np.zeros(rgb.shape[:2], np.uint8),
-        np.zeros(rgb.shape[:2], bool),
-        np.zeros(rgb.shape[:2], bool),
-    )
-    rims = [dilate(mask, max(MIN_RIM_PX, round(RIM_SHARE * extent(mask)))) for mask in masks]
-    for rim in rims:
-        bodies |= rim
-    if not bodies.any():
-        return owner, core
-    for i, shade in enumerate(_shadows(rgb, masks, bodies, surface)):
-        whole = rims[i] | shade
-        core |= whole
-        owner[dilate(whole, max(MIN_FADE_PX, round(FADE_SHARE * extent(masks[i])))) & (owner == 0)] = i + 1
-    for grown in (rims, masks):  # what is nearer decides
-        for i, region in enumerate(grown):
-            owner[region] = i + 1
-    return owner, core
-
-
-def _shadows(rgb: np.ndarray, masks: np.ndarray, bodies: np.ndarray, surface: np.ndarray) -> list[np.ndarray]:
-    """The shadow of each object, (H, W) bool."""
-    import cv2
-
-    height, width = rgb.shape[:2]
-    scale = -(-width // SHADOW_PX)
-    if scale == 1:
-        return [find_shadow(rgb, mask, bodies, surface) for mask in masks]
-    size = (-(-width // scale), -(-height // scale))
-
-    def shrink(mask: np.ndarray) -> np.ndarray:
-        return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-
-    small, bodies, surface = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), shrink(bodies), shrink(surface)
-    found = [find_shadow(small, shrink(mask), bodies, surface).astype(np.float32) for mask in masks]
-    return [cv2.resize(shade, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5 for shade in found]
 
 
 def _pieces(part: np.ndarray, surface: np.ndarray) -> list[np.ndarray]:
