@@ -42,11 +42,11 @@ TINY = {
     "Qwen3-VL-2B-Instruct": tiny_models.qwen3_vl,
     "SmolVLM-Instruct": tiny_models.smolvlm,
     "SmolVLM-500M-Instruct": tiny_models.smolvlm,
-    "stable-diffusion-xl-1.0-inpainting-0.1": tiny_models.stable_diffusion,
+    "stable-diffusion-xl-1.0-inpainting-0.1": tiny_models.stable_diffusion_xl,
     "stable-diffusion-inpainting": tiny_models.stable_diffusion,
 }
-"""A tiny stand-in of the same architecture for every repository in the tables; SDXL's stands for both diffusion pipelines."""
-ONCE = {"depth_anything_large", "depth_anything_base", "smolvlm_small", "sdxl_inpainting"}
+"""A tiny stand-in of the same architecture for every repository in the tables."""
+ONCE = {"depth_anything_large", "depth_anything_base", "smolvlm_small"}
 """Names whose classes and architecture another name tests already."""
 
 
@@ -139,6 +139,26 @@ def test_contract_of_a_users_own(family):
     chosen = choose_backends(f"{family}={__name__}:{OWN[family]}")
     check(family, getattr(chosen, family), OWN[family])
     chosen.release()
+
+
+OUTSIDE = """
+import json, pathlib, sys
+import numpy as np
+folder = pathlib.Path(sys.argv[1])
+request = json.loads((folder / "request.json").read_text())
+np.save(folder / "depth.npy", np.full((request["height"], request["width"]), 0.7, np.float32))
+(folder / "answer.json").write_text(json.dumps({"source": "stand-in", "scale_sigma": 0.12}))
+"""
+
+
+def test_contract_of_a_model_in_another_environment(tmp_path):
+    (tmp_path / "run.py").write_text(OUTSIDE)
+    chosen = choose_backends(f"depth=command:{sys.executable} {tmp_path / 'run.py'} {{folder}}")
+    check("depth", chosen.depth, "outside")
+    estimate = chosen.depth(RGB, None)
+    assert (estimate.source, estimate.scale_sigma) == ("stand-in", 0.12) and (estimate.depth_m == np.float32(0.7)).all()
+    with pytest.raises(InputError, match="folder"):
+        choose_backends("depth=command:python run.py")
 
 
 def test_every_repository_has_a_tiny_model_and_every_name_is_one_word():

@@ -341,36 +341,67 @@ def qwen3_vl(folder: Path, said=SAID) -> Path:
     return save(folder, model, processor)
 
 
-def stable_diffusion(folder: Path) -> Path:
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+UNET = {
+    "block_out_channels": (8, 16),
+    "layers_per_block": 1,
+    "sample_size": 8,
+    "in_channels": 9,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "norm_num_groups": 4,
+    "attention_head_dim": 2,
+}
 
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        sample_size=8,
-        in_channels=9,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=16,
-        norm_num_groups=4,
-        attention_head_dim=2,
-    )
-    vae = AutoencoderKL(
+
+def autoencoder():
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
         block_out_channels=[8] * 4,
         down_block_types=["DownEncoderBlock2D"] * 4,
         up_block_types=["UpDecoderBlock2D"] * 4,
         norm_num_groups=4,
     )
+
+
+def stable_diffusion(folder: Path) -> Path:
+    from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
     pipeline = StableDiffusionInpaintPipeline(
-        vae=vae,
+        vae=autoencoder(),
         text_encoder=CLIPTextModel(CLIPTextConfig(**CLIP_TEXT, hidden_size=16)),
         tokenizer=clip_tokenizer(model_max_length=77),
-        unet=unet,
+        unet=UNet2DConditionModel(**UNET, cross_attention_dim=16),
         scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    )
+    return save(folder, pipeline)
+
+
+def stable_diffusion_xl(folder: Path) -> Path:
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLInpaintPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        **UNET,
+        cross_attention_dim=32,  # both text models side by side
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 16,
+    )
+    text = CLIPTextConfig(**CLIP_TEXT, hidden_size=16, projection_dim=16)
+    pipeline = StableDiffusionXLInpaintPipeline(
+        vae=autoencoder(),
+        text_encoder=CLIPTextModel(text),
+        text_encoder_2=CLIPTextModelWithProjection(text),
+        tokenizer=clip_tokenizer(model_max_length=77),
+        tokenizer_2=clip_tokenizer(model_max_length=77),
+        unet=unet,
+        scheduler=EulerDiscreteScheduler(steps_offset=1),
     )
     return save(folder, pipeline)

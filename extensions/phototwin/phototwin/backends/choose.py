@@ -14,6 +14,9 @@ from phototwin.backends.weights import FOLDER_VARIABLE, find_weights, unload
 from phototwin.errors import InputError
 from phototwin.resolve import resolve
 
+OUTSIDE = ("command:", "http://", "https://")
+OUTSIDE_DEPTH = "phototwin.backends.depth:OutsideDepth"
+
 
 @dataclass(frozen=True, eq=False)
 class Backends:
@@ -47,7 +50,8 @@ def choose_backends(choice: str = "auto") -> Backends:
     Args:
         choice: "offline" for none; "auto" for the best of each family that is installed, whose weights are found and
             whose licence allows any use; or a comma-separated list of names and "family=NAME", where NAME is a short
-            name or "module:Attr". With "auto" in the list the other families are chosen too, otherwise they stay empty.
+            name or "module:Attr", for depth also "command:..." or an address (docs/external.md). With "auto" in the list
+            the other families are chosen too, otherwise they stay empty.
 
     Raises:
         InputError: A name is unknown, or the weights or packages of a named backend are missing.
@@ -140,6 +144,8 @@ def _make(family: str, name: str) -> Any:
     """
     table = FAMILIES[family]
     model = table.get(name)
+    if family == "depth" and name.startswith(OUTSIDE):
+        return resolve(OUTSIDE_DEPTH, {}, "depth backend")(name)
     if model is None:
         found = resolve(name, {short: row.target for short, row in table.items()}, f"{family} backend")
         backend = found() if isinstance(found, type) else found

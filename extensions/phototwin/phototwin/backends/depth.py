@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,24 @@ class ZoeDepth:
             )[0]
         sigma = fixed_camera_sigma(K_px, size[1], NYU_FOCAL)
         return DepthEstimate(_metres(result["predicted_depth"]), None, sigma, "ZoeDepth")
+
+
+class OutsideDepth:
+    """Metric depth by a model in an environment of its own, such as MoGe-2, through a folder: docs/external.md."""
+
+    def __init__(self, target: str) -> None:
+        from phototwin.backends.external import parse_external
+
+        self.external = parse_external(target)
+
+    def __call__(self, rgb: np.ndarray, K_px: np.ndarray | None) -> DepthEstimate:
+        """What the model answers; the folder stays only where that failed, and the error names it."""
+        from phototwin.backends.external import request_depth
+
+        folder = Path(tempfile.mkdtemp(prefix="phototwin-depth-"))
+        estimate = request_depth(self.external, rgb, K_px, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        return estimate
 
 
 def field_of_view_deg(focal_px: float, width: int) -> float:
