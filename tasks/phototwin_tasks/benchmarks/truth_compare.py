@@ -32,7 +32,7 @@ class Recovered:
         yaw_deg: Turn about the vertical, boxes only [deg].
         size_error: Signed relative errors of length, width, height.
         iou: Of the masks.
-        hollow_right: Whether vessels are vessels and solids solid.
+        hollow_right: Whether vessels are vessels and solids solid; None where it is a matter of words.
         sigmas: Size errors over the standard deviations that the twin states; empty where it states none.
         position_sigmas: The same of the position along the world's axes.
     """
@@ -119,7 +119,7 @@ def _compare_object(found: SceneObject, item: dict[str, Any], T_true_world: np.n
         yaw,
         tuple((size / true_size - 1).tolist()),
         iou,
-        found.hollow == item["hollow"],
+        None if item["shape"] == "plate" else found.hollow == item["hollow"],  # a plate may be taken for either
         tuple(sure.tolist()),
         tuple(sure_place.tolist()),
     )

@@ -136,12 +136,19 @@ def _box_of(mask: np.ndarray) -> list[int]:
 def describe_truth(seed: int) -> dict[str, Any]:
     """Camera, table, room, light and one to six separate objects, drawn from ``seed``; plain values."""
     rng = np.random.default_rng([seed, 77])
+    truth = describe_room(rng, seed)
+    _place_objects(truth, rng, int(rng.integers(1, 7)))
+    return truth
+
+
+def describe_room(rng: np.random.Generator, seed: int) -> dict[str, Any]:
+    """Camera, empty table, wall, floor and light; plain values."""
     camera, target = _draw_camera(rng)
     kind, color = TABLES[int(rng.integers(len(TABLES)))]
     size = [rng.uniform(1.0, 1.6), rng.uniform(1.2, 1.8), 0.035]
     center = [target[0] + rng.uniform(-0.1, 0.25), target[1] + rng.uniform(-0.2, 0.2)]
     second = list(PAINTS.values())[int(rng.integers(len(PAINTS)))]
-    truth = {
+    return {
         "seed": seed,
         "version": GENERATOR_VERSION,
         "camera": camera,
@@ -158,8 +165,6 @@ def describe_truth(seed: int) -> dict[str, Any]:
         "jpeg_quality": int(rng.integers(*JPEG_QUALITY)),
         "objects": [],
     }  # fmt: skip
-    _place_objects(truth, rng, int(rng.integers(1, 7)))
-    return truth
 
 
 def _draw_camera(rng: np.random.Generator) -> tuple[dict[str, Any], np.ndarray]:
@@ -256,7 +261,7 @@ def _place_objects(truth: dict[str, Any], rng: np.random.Generator, count: int) 
             points_w = transform(T, np.concatenate([s[0] for s in object_surfaces(item)]))
             footprint = _outline_of(points_w)
             near = any(footprint.distance(other) < GAP_M for other in footprints)
-            if near or not _in_view(points_w, truth["camera"]) or not _on_table(points_w, truth["table"]):
+            if near or not in_view(points_w, truth["camera"]) or not _on_table(points_w, truth["table"]):
                 continue
             if _all_visible({**truth, "objects": [*truth["objects"], placed]}):
                 truth["objects"].append(placed)
@@ -280,7 +285,8 @@ def _outline_of(points_w: np.ndarray) -> Any:
     return MultiPoint(points_w[:, :2]).convex_hull
 
 
-def _in_view(points_w: np.ndarray, camera: dict[str, Any]) -> bool:
+def in_view(points_w: np.ndarray, camera: dict[str, Any]) -> bool:
+    """Whether points (N, 3) are all in the picture, off its border."""
     points_c = transform(invert(np.array(camera["T_world_camera"])), points_w)
     if points_c[:, 2].min() < 0.15:
         return False

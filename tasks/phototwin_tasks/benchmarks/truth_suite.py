@@ -13,14 +13,23 @@ import numpy as np
 
 from phototwin.errors import TwinError
 from phototwin.images import load_depth, load_ids
+from phototwin_tasks.audit.values import ObjectAudit
 from phototwin_tasks.benchmarks import Measure
+from phototwin_tasks.benchmarks.truth_clutter import clutter_scene
 from phototwin_tasks.benchmarks.truth_compare import Comparison, Recovered, box_baseline, compare_twin
 from phototwin_tasks.benchmarks.truth_scenes import truth_cache, truth_scene
 
 PHOTOS, QUICK_PHOTOS = 50, 4
+CLUTTER, QUICK_CLUTTER = 20, 3
 METHODS = ("depth", "pose", "height")
 """What comes with photo and K: sensor depth, the camera's pose, or only its height (gravity then comes from lines)."""
-LABELS = {"depth": "depth + K", "pose": "K + pose", "height": "K + height", "box": "upright box"}
+LABELS = {
+    "depth": "depth + K",
+    "pose": "K + pose",
+    "height": "K + height",
+    "box": "upright box",
+    "clutter": "depth + K + masks",
+}
 HINTED = "boxes"
 TARGETS = {  # issue 3's bounds of single things, which truth scenes are held to as a whole by their medians
     ("depth", "size error, median"): "<= 2.5",
@@ -67,12 +76,83 @@ def measure_truth(quick: bool, scratch: Path) -> Iterator[Measure]:
         sys.stderr.write(f"truth scene {seed + 1} of {len(seeds)}\n")
     save_answers(answers, scratch / "truth_recovery.json")
     yield from rows(answers, baseline, len(seeds))
+    yield from measure_clutter(quick, scratch)
+
+
+def measure_clutter(quick: bool, scratch: Path) -> Iterator[Measure]:
+    """The audit of twins of cluttered scenes, masks and depth given; per scene to ``clutter.json`` in ``scratch``."""
+    seeds = range(QUICK_CLUTTER if quick else CLUTTER)
+    answers = [_clutter_answer(clutter_scene(seed), seed, scratch) for seed in seeds]
+    file = scratch / "clutter.json"
+    file.write_text(json.dumps([asdict(a) for a in answers], indent=1) + "\n")
+    yield from clutter_rows(answers)
 
 
 def recover(folder: Path, seed: int, method: str, scratch: Path) -> list[Answer]:
     """Answers of one method: without hints and, where that was refused, with one box per object."""
     first = _answer(folder, seed, method, False, scratch)
     return [first] if first.comparison else [first, _answer(folder, seed, method, True, scratch)]
+
+
+@dataclass(frozen=True, eq=False)
+class ClutterAnswer:
+    """What the twin of one cluttered scene does.
+
+    Attributes:
+        seed: The scene.
+        kind: Its arrangement.
+        refusal: Why there is no twin, or empty.
+        comparison: The twin against the truth, None where there is none.
+        audit: One row per object of the twin.
+        objects: How many objects there truly are.
+    """
+
+    seed: int
+    kind: str
+    refusal: str
+    comparison: Comparison | None
+    audit: tuple[ObjectAudit, ...]
+    objects: int
+
+
+def _clutter_answer(folder: Path, seed: int, scratch: Path) -> ClutterAnswer:
+    from phototwin_tasks.audit.audit import audit_twin
+
+    truth = json.loads((folder / "truth.json").read_text())
+    answer = _answer(folder, seed, "clutter", False, scratch / "truth")
+    audit: tuple[ObjectAudit, ...] = ()
+    refusal = answer.refusal
+    if answer.comparison:
+        try:
+            audit = audit_twin(scratch / "truth" / f"{seed:04d}_clutter", validate=False).objects
+        except Exception as error:
+            refusal = f"BROKEN audit {type(error).__name__}: {error}"
+            sys.stderr.write(f"clutter scene {seed}: {refusal}\n")
+    return ClutterAnswer(seed, truth["kind"], refusal, answer.comparison, audit, len(truth["objects"]))
+
+
+def clutter_rows(answers: Sequence[ClutterAnswer]) -> Iterator[Measure]:
+    """The table of clutter: what a simulator does with the twins, and how true they are."""
+    scene, label = f"{len(answers)} cluttered scenes", LABELS["clutter"]
+    audited = [o for a in answers for o in a.audit]
+    compared = [o for a in answers if a.comparison for o in a.comparison.objects]
+    yield Measure(
+        "twins made and audited", scene, sum(bool(a.audit) for a in answers) / len(answers), "", "== 1", label
+    )
+    if not audited:
+        return
+    yield Measure(
+        "objects found", scene, sum(o.found for o in compared) / sum(a.objects for a in answers), "", method=label
+    )
+    yield Measure("falls", scene, 100 * sum(o.falls for o in audited) / len(audited), "%", "<= 0", label)
+    yield Measure(
+        "starts in collision", scene, 100 * sum(o.collides for o in audited) / len(audited), "%", "<= 0", label
+    )
+    drift = [o.drift_mm for o in audited]
+    yield Measure("drift in 2 s, mean", scene, float(np.mean(drift)), "mm", "<= 5", label)
+    yield Measure("drift in 2 s, worst", scene, max(drift), "mm", method=label)
+    yield Measure("tilt in 2 s, worst", scene, max(o.tilt_deg for o in audited), "deg", method=label)
+    yield from _errors(scene, label, "clutter", [o for o in compared if o.found])
 
 
 def _answer(folder: Path, seed: int, method: str, hinted: bool, scratch: Path) -> Answer:
@@ -89,21 +169,26 @@ def _answer(folder: Path, seed: int, method: str, hinted: bool, scratch: Path) -
 
 
 def reconstruct(folder: Path, truth: dict[str, Any], method: str, hinted: bool, twin: Path) -> Any:
-    """The scene that the product makes of a truth photo; the background is not cleared and no USD is written, which nothing here looks at."""
+    """The scene that the product makes of a truth photo; the background is not cleared and no USD is written: nothing here looks at them."""
     from phototwin.build.build import BuildConfig, build_scene
     from phototwin.perceive.perceive import PerceiveConfig, perceive
-    from phototwin.pipeline import Source, find_shapes, read_source
+    from phototwin.pipeline import Source, find_background, find_shapes, read_source
 
-    source = Source(folder / "photo.png", camera=folder / ("camera_pose.json" if method == "pose" else "camera.json"))
-    if method == "depth":
+    camera = folder / ("camera_pose.json" if method == "pose" else "camera.json")
+    source = Source(folder / "photo.png", camera=camera)
+    if method in ("depth", "clutter"):
         source = replace(source, depth=folder / "depth.png")
+    if method == "clutter":
+        source = replace(source, masks=folder / "masks.png")
     if method == "height":
         source = replace(source, anchor=(f"camera height={truth['camera']['T_world_camera'][2][3]:.4f}",))
     if hinted:
         source = replace(source, objects=folder / "objects.json")
     photo = read_source(source)
     maps = perceive(photo, PerceiveConfig())
-    return build_scene("truth", find_shapes(maps, source, None), photo.rgb, twin, BuildConfig(source.anchor))
+    shapes = find_shapes(maps, source, None)
+    uncleared = find_background(shapes.maps, replace(source, background=source.photo))
+    return build_scene("truth", shapes, uncleared, twin, BuildConfig(source.anchor))
 
 
 def baseline_of(folder: Path) -> list[Recovered]:
