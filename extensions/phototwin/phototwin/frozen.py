@@ -18,21 +18,30 @@ from typing import Any
 import numpy as np
 
 from phototwin.errors import InputError
+from phototwin.output import disk_errors
 
 PACKAGE = "phototwin."
 BROKEN = (OSError, KeyError, IndexError, ValueError, TypeError, AttributeError, ImportError, zipfile.BadZipFile)
 
 
 def save_value(file: Path, value: Any) -> None:
-    """Write a value; the file appears only when it is whole."""
+    """Write a value; the file appears only when it is whole.
+
+    Raises:
+        OutputError: The disk refuses it.
+    """
     arrays: list[np.ndarray] = []
     tree = json.dumps(_pack(value, arrays))
-    file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(file.name + ".partial")
-    with partial.open("wb") as stream:
-        named = {f"a{i}": array for i, array in enumerate(arrays)} | {"tree": np.array(tree)}
-        np.savez_compressed(stream, **named)  # pyright: ignore[reportArgumentType]
-    os.replace(partial, file)
+    named = {f"a{i}": array for i, array in enumerate(arrays)} | {"tree": np.array(tree)}
+    with disk_errors(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as stream:
+                np.savez_compressed(stream, **named)  # pyright: ignore[reportArgumentType]
+            os.replace(partial, file)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def load_value(file: Path) -> Any:
