@@ -20,7 +20,7 @@ from phototwin.backends.contract import (
     check_objects,
     check_words,
 )
-from phototwin.backends.see import see_more
+from phototwin.backends.see import paint_hole, see_more
 from phototwin.backends.tables import FAMILIES
 from phototwin.errors import InputError, PerceptionError
 from phototwin.scene import ObjectHint, Photo
@@ -393,7 +393,8 @@ def test_what_the_user_gave_stays():
 def test_words_of_the_user_need_no_listing_model():
     seen = see_more(Photo(RGB), ours(depth=None, listing=None), ("red block",))
     assert [hint.name for hint in seen.hints] == ["red block"] and "of the words given" in seen.note
-    assert see_more(Photo(RGB), ours(depth=None, listing=None)).hints == ()
+    alone = see_more(Photo(RGB), ours(depth=None, listing=None))
+    assert alone.hints == () and "reds was not used" in alone.note
 
 
 def test_finding_nothing_is_said_and_leaves_the_search_to_perception():
@@ -408,3 +409,32 @@ def test_broken_results_never_reach_the_photo():
         see_more(Photo(RGB), ours(depth=lambda rgb, K: replace(GOOD, depth_m=GOOD.depth_m.T)))
     with pytest.raises(PerceptionError, match="'red_words' returned"):
         see_more(Photo(RGB), ours(listing=lambda rgb: ["cup"]))
+
+
+def test_holes_are_painted_by_the_model_that_was_chosen():
+    assert paint_hole(RGB, MASK, ours()) is None
+    painted = paint_hole(RGB, MASK, Backends(inpainting=grey))
+    assert painted is not None and (painted[MASK] == 128).all() and (painted[~MASK] == RGB[~MASK]).all()
+    with pytest.raises(PerceptionError, match="changed outside"):
+        paint_hole(RGB, MASK, Backends(inpainting=lambda rgb, mask: 255 - rgb))
+
+
+def test_a_backend_that_fails_is_an_error_that_names_it():
+    def out_of_memory(*_):
+        raise RuntimeError("out of memory\nlong trace")
+
+    for family in ("depth", "segmentation", "listing"):
+        with pytest.raises(PerceptionError, match=rf"'{OWN[family]}' failed \(RuntimeError: out of memory\)"):
+            see_more(Photo(RGB), ours(**{family: out_of_memory}))
+    with pytest.raises(PerceptionError, match="failed"):
+        paint_hole(RGB, MASK, Backends(inpainting=out_of_memory))
+
+
+def test_a_backend_cannot_change_the_photo():
+    def scribble(rgb, K_px):
+        rgb[:] = 0
+        return GOOD
+
+    photo = Photo(RGB.copy())
+    see_more(photo, ours(depth=scribble, segmentation=None))
+    np.testing.assert_array_equal(photo.rgb, RGB)

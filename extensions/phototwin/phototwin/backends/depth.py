@@ -16,7 +16,7 @@ from phototwin.errors import InputError, PerceptionError
 from phototwin.images import MAX_DEPTH_M
 
 SIGMA_WITH_FOCAL = 0.15
-"""Of Depth Pro: 89 % of the pixels of SUN RGB-D are within 25 %, 1.6 sigma. Source: Bochkovskii et al. 2024, table 1."""
+"""Of Depth Pro, assumed: its authors report most indoor pixels within 25 %; not measured here."""
 SIGMA_FIXED_CAMERA = 0.25
 """Of models that learnt one camera, on photos of another; not measured here. The tabletop is nearer than most of what they saw."""
 HYPERSIM_FOCAL = 886.81 / 1024
