@@ -299,7 +299,7 @@ def test_a_hanging_server(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside.txt", "/tmp/outside.txt", "a/../../outside.txt", "..\\outside.txt", "C:\\x.txt"]
+    "name", ["../outside.txt", "/outside.txt", "a/../../outside.txt", "..\\outside.txt", "C:\\x.txt"]
 )
 def test_an_archive_that_leads_out_is_refused(server, tmp_path, name):
     server.script = [says(200, packed({"mesh.glb": BOX, name: b"harm"}))]

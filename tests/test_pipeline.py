@@ -1,6 +1,7 @@
 """Photo to twin from files: each stage alone, its replacement by a file, and the manifest that says which."""
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -95,3 +96,23 @@ def test_missing_files_are_refused_at_once(given, name):
     with pytest.raises(InputError, match="missing"):
         photo_to_twin(replace(source, **{name: folder / "missing"}), folder / "none")
     assert not (folder / "none").exists()
+
+
+ANSWERS = """
+import sys, trimesh
+trimesh.creation.box((1.0, 0.6, 0.8)).export(sys.argv[1] + "/mesh.glb")
+"""
+
+
+def test_shapes_come_from_a_program_of_another_environment(given):
+    folder, source = given
+    (folder / "answers.py").write_text(ANSWERS)
+    command = f"command:{sys.executable} {folder / 'answers.py'} {{folder}}"
+    masks = np.asarray(load_ids(folder / "masks.png"))
+    save_ids(folder / "one.png", np.where(masks == 1, 1, 0))
+    photo_to_twin(replace(source, masks=folder / "one.png", shapes_from=command), folder / "asked")
+    (box,) = load_scene(folder / "asked").objects
+    assert box.shape == "mesh"
+    np.testing.assert_allclose(np.sort(box.size_m), np.sort(BOX_SIZE), rtol=0.08)
+    with pytest.raises(InputError, match="command"):
+        photo_to_twin(replace(source, shapes_from="trellis"), folder / "none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from phototwin.progress import Progress, StageTimer, silent
 from phototwin.stages import Stages, source_fingerprint
 
 if TYPE_CHECKING:
+    from phototwin.backends.external import External
     from phototwin.build.build import Background, Shapes
     from phototwin.scene import GivenMesh, Maps, Photo
 
@@ -115,6 +117,7 @@ def read_source(source: Source) -> Photo:
     Raises:
         InputError: A file is missing or bad, or files do not go together.
     """
+    from phototwin.backends.external import parse_external
     from phototwin.build.physics import load_materials
     from phototwin.build.scale import parse_anchor
     from phototwin.perceive.photo import load_photo
@@ -122,6 +125,8 @@ def read_source(source: Source) -> Photo:
     for text in source.anchor:  # what cannot work is refused before any work
         parse_anchor(text)
     load_materials(source.materials)
+    if source.shapes_from:
+        parse_external(source.shapes_from)
     if source.photo is None:
         raise InputError("No photo was given: name an image file with --photo.")
     for file, what in ((source.meshes, "meshes"), (source.background, "background"), (source.materials, "materials")):
@@ -144,6 +149,7 @@ def see_with_models(photo: Photo, choice: str) -> Photo:
 
 def find_shapes(maps: Maps, source: Source, scratch: Path | None) -> Shapes:
     """Fitted shapes, with given meshes in the place of those that have one."""
+    from phototwin.backends.external import parse_external
     from phototwin.build.build import fit_shapes, name_shapes, register_meshes
     from phototwin.build.fit import FitConfig
 
@@ -153,14 +159,34 @@ def find_shapes(maps: Maps, source: Source, scratch: Path | None) -> Shapes:
     names = name_shapes(shapes)
     given: dict[int, GivenMesh] = {}
     if source.shapes_from:
-        from phototwin.backends.external import request_meshes
-
-        given = request_meshes(source.shapes_from, shapes.maps, names, scratch)
+        given = request_shapes(parse_external(source.shapes_from), shapes.maps, names, scratch)
     if source.meshes:
         from phototwin.build.given import load_meshes, match_meshes
 
         given |= match_meshes(load_meshes(source.meshes), names, source.meshes)
     return register_meshes(shapes, given)
+
+
+def request_shapes(
+    external: External, maps: Maps, names: tuple[str, ...], scratch: Path | None
+) -> dict[int, GivenMesh]:
+    """What an external model makes of every object, by its index; each request and answer stays in a folder of ``scratch``."""
+    from phototwin.backends.external import request_mesh
+    from phototwin.build.names import make_key
+
+    with tempfile.TemporaryDirectory(prefix="phototwin_shapes_") as folder:
+        return {
+            i: request_mesh(
+                external,
+                maps.rgb,
+                maps.masks[i],
+                maps.K_px,
+                maps.depth_m,
+                (scratch or Path(folder)) / "external" / make_key(name),
+                name,
+            )
+            for i, name in enumerate(names)
+        }
 
 
 def find_background(maps: Maps, source: Source) -> Background:

@@ -12,6 +12,7 @@ import numpy as np
 from phototwin.build.background import background_depth, background_mesh, object_depth, support_polygon
 from phototwin.build.inpaint import remove_objects
 from phototwin.build.layout import Layout, solve_layout
+from phototwin.build.loads import bear_loads
 from phototwin.build.names import Look, color_of, make_key, name_objects
 from phototwin.build.physics import Physics, estimate_physics, load_materials, match_overrides
 from phototwin.build.scale import find_scale, lengths_of, parse_anchor
@@ -151,11 +152,12 @@ def build_scene(name: str, shapes: Shapes, background: Background, folder: Path,
     maps = replace(maps, sigma=replace(maps.sigma, scale=scale.sigma))
     size_sigma_m, position_sigma_m = object_sigmas(fits, doubts, maps.T_world_camera[:3, 3], scale)
     names, colors = _name_all(maps, fits)
+    fits, grown = bear_loads(maps, fits, names)
     layout = _lay_out(maps, fits, names)
     notes = maps.notes | shapes.notes | {"background": background.note}
     notes |= {f"object {name}": _fit_sentence(fit) for name, fit in zip(names, fits, strict=True)}
-    if layout.notes:
-        notes["layout"] = " ".join(layout.notes)
+    if grown or layout.notes:
+        notes["layout"] = " ".join([*grown, *layout.notes])
     if scale.sentence:
         notes["scale"] = f"{maps.notes.get('scale', '')} {scale.sentence}".strip()
     materials = load_materials(config.materials)
