@@ -1,6 +1,7 @@
 """Every backend keeps its family's contract; the choice among them; what they add to a photo."""
 
 import json
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -65,6 +66,22 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture
+def no_network(monkeypatch):
+    """Hugging Face's libraries may ask the network here, and must not even try."""
+    tried = []
+
+    def refuse(*args, **_):
+        tried.append(args)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    yield
+    assert tried == []
+
+
+@pytest.fixture
 def nothing_installed(monkeypatch, tmp_path):
     monkeypatch.delenv("PHOTOTWIN_MODELS", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-cache"))
@@ -96,7 +113,7 @@ def check(family, backend, who):
 @pytest.mark.parametrize(
     ("family", "name"), [(family, name) for family, table in FAMILIES.items() for name in table if name not in ONCE]
 )
-def test_contract(family, name, models, monkeypatch):
+def test_contract(family, name, models, monkeypatch, no_network):
     """Real loading, real processing, random weights, no network."""
     for repo in FAMILIES[family][name].weights:
         monkeypatch.setenv("PHOTOTWIN_MODELS", str(models(repo)))

@@ -133,6 +133,8 @@ def _loading(folder: Path) -> Iterator[None]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # SAM 2's weights come as a video model, which transformers warns of
     try:
         yield
     except Exception as error:  # the libraries raise whatever a broken file makes them raise
@@ -140,6 +142,8 @@ def _loading(folder: Path) -> Iterator[None]:
         raise InputError(
             f"The model in '{folder}' cannot be loaded ({type(error).__name__}: {first}): download it again."
         ) from error
+    finally:
+        logging.set_verbosity(before)
 
 
 def _places(repo: str) -> Iterator[Path]:
