@@ -1,7 +1,8 @@
 """Measure the product: a table on the terminal, JSON on request, exit status 1 where a target is missed.
 
 ./isaaclab.sh -p scripts/benchmark.py main --data ../shared/data --json main.json
-./isaaclab.sh -p scripts/benchmark.py main --quick
+./isaaclab.sh -p scripts/benchmark.py reconstruct --data ../shared/data --json reconstruct.json
+./isaaclab.sh -p scripts/benchmark.py reconstruct --data ../shared/data --quick
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ class Args:
     """Command line of benchmark.py.
 
     Attributes:
-        suite: What to measure: main.
+        suite: What to measure: main (photo to demonstrations) or reconstruct (how true twins are).
         data: Folder of real captures; scenes that are not there are left out.
         json: File for the measures.
-        quick: End within 5 minutes on a smaller set.
+        quick: End within minutes on a smaller set.
     """
 
     suite: Annotated[str, tyro.conf.Positional]
