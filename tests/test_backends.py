@@ -44,7 +44,7 @@ TINY = {
     "SmolVLM-Instruct": tiny_models.smolvlm,
     "SmolVLM-500M-Instruct": tiny_models.smolvlm,
     "stable-diffusion-xl-1.0-inpainting-0.1": tiny_models.stable_diffusion_xl,
-    "stable-diffusion-inpainting": tiny_models.stable_diffusion,
+    "stable-diffusion-inpainting": lambda folder: tiny_models.stable_diffusion(folder, "fp16"),  # as it is published
 }
 """A tiny stand-in of the same architecture for every repository in the tables."""
 ONCE = {"depth_anything_large", "depth_anything_base", "smolvlm_small"}
@@ -332,6 +332,8 @@ def test_a_pipeline_lacking_a_part_is_not_taken(tmp_path):
     assert weights.missing_file(tmp_path) == "vae"
     (tmp_path / "vae").mkdir()
     assert weights.missing_file(tmp_path) is None
+    (tmp_path / "vae/config.json").write_text("{}")
+    assert weights.missing_file(tmp_path) == "vae/*.safetensors"
 
 
 def test_weights_are_found_in_the_cache_of_hugging_face(nothing_installed, monkeypatch, tmp_path):
@@ -351,6 +353,15 @@ def test_choosing_imports_no_model_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == ""
+
+
+def test_damaged_weights_are_an_error_that_names_their_folder(nothing_installed, monkeypatch, tmp_path):
+    monkeypatch.setenv("PHOTOTWIN_MODELS", str(tmp_path))
+    tiny_models.depth_anything(tmp_path / "Depth-Anything-V2-Metric-Indoor-Small-hf")
+    file = tmp_path / "Depth-Anything-V2-Metric-Indoor-Small-hf/model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"Small-hf' cannot be loaded \(SafetensorError.*download it again"):
+        see_more(Photo(RGB), choose_backends("auto"))
 
 
 def test_weights_of_another_model_are_never_filled_up_at_random(tmp_path):

@@ -9,13 +9,13 @@ import torch
 VIT = {"hidden_size": 16, "num_attention_heads": 2, "mlp_ratio": 2}
 
 
-def save(folder: Path, *parts) -> Path:
+def save(folder: Path, *parts, **options) -> Path:
     """Save model and processors into one folder."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     for part in parts:
-        part.save_pretrained(folder)
+        part.save_pretrained(folder, **options)
     return folder
 
 
@@ -364,7 +364,7 @@ def autoencoder():
     )
 
 
-def stable_diffusion(folder: Path) -> Path:
+def stable_diffusion(folder: Path, variant: str | None = None) -> Path:
     from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -379,7 +379,7 @@ def stable_diffusion(folder: Path) -> Path:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    return save(folder, pipeline)
+    return save(folder, pipeline, variant=variant)
 
 
 def stable_diffusion_xl(folder: Path) -> Path:

@@ -35,8 +35,11 @@ def missing_file(folder: Path) -> str | None:
     """What a model folder lacks (a download that was cut off leaves some files out); None where it is whole."""
     if (folder / "model_index.json").is_file():  # diffusers: a folder per part
         for part, origin in _read(folder / "model_index.json").items():
-            if isinstance(origin, list) and origin[0] is not None and not (folder / part).is_dir():
-                return part
+            if isinstance(origin, list) and origin[0] is not None:
+                if not (folder / part).is_dir():
+                    return part
+                if (folder / part / "config.json").is_file() and not any((folder / part).glob("*.safetensors")):
+                    return f"{part}/*.safetensors"  # only models have a config.json
         return None
     if not (folder / "config.json").is_file():
         return "config.json"
@@ -112,7 +115,12 @@ def load_pipeline(kind: Any, folder: Path, **options: Any) -> Any:
     logging.disable_progress_bar()
     with _loading(folder):
         pipeline = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False, **options
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            low_cpu_mem_usage=False,
+            variant=_variant(folder),
+            **options,
         )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(pick_device())
@@ -125,6 +133,14 @@ def unload(backend: Any) -> None:
 
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # the simulator wants the memory
+
+
+def _variant(folder: Path) -> str | None:
+    """The variant "fp16" where a part comes only so, as Stable Diffusion 1.5 is published; on a processor it is widened."""
+    for part in (file.parent for file in folder.glob("*/*.fp16.safetensors")):
+        if all(".fp16." in file.name for file in part.glob("*.safetensors")):
+            return "fp16"
+    return None
 
 
 @contextmanager
