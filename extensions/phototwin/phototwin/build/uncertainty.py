@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from phototwin.build.scale import Scale
 
 EDGE_SIGMA_PX = 0.7
-"""Of a mask's border; shadows and blur shift long stretches of it together, so ``DIRECTIONS`` stretches count, not pixels."""
+"""Of a mask's border at least, more where the fit misses the mask (Birge's ratio: errors are taken as large as residuals show);
+shadows and blur shift long stretches of it together, so ``DIRECTIONS`` stretches count, not pixels."""
 DIRECTIONS = 16
 CORNER_SIGMA_PX = 2.0  # of a box's upper corners, which inner edges of the photo show
 SURFACE_SAMPLES = 100
@@ -33,6 +34,8 @@ NOISE_PATCH_PX = 40.0  # pixels that share a sensor's noise
 SURFACE_SIGMA_M = 0.001  # real surfaces are no ideal shapes
 BASE_SIGMA_M = 0.0008  # height of the support under a thing: the sensor's bow
 LOG_SIDE_SIGMA = 0.5  # of a side that nothing shows
+FLAT_SHARE, HIDDEN_FOOT_SIGMA = 0.08, 1.0  # a flat disc may be a plate whose rim hides its foot: much taller
+MIN_READINGS = 60
 BORDER_PX = 2.0
 STEP = 1e-4
 QUANTITIES = 5
@@ -118,9 +121,10 @@ def propagate(
     """
     freedoms = _freedoms(fit.shape)
     camera = np.diag([sigma.pitch_rad, sigma.roll_rad, sigma.focal])
-    blocks = [_outline(fit, mask, K_px, T_world_camera, freedoms)]
+    extents = _extents(fit, mask, K_px, T_world_camera)
+    blocks = [_outline(fit, extents, K_px, T_world_camera, freedoms)]
     readings = 0 if depth_m is None else int((mask & (depth_m > 0)).sum())
-    if readings >= 60:
+    if readings >= MIN_READINGS:
         blocks.append(_surface(fit, K_px, T_world_camera, freedoms, sigma.depth_m, readings))
     count = len(freedoms)
     normal = np.diag([1 / LOG_SIDE_SIGMA**2 if row[:3].any() else 1e-6 for row in freedoms])
@@ -131,9 +135,12 @@ def propagate(
     inverse = np.linalg.inv(normal)
     passed = -inverse @ mixed
     bias_m = sigma.depth_m * _spread(float(transform(invert(T_world_camera), fit.T_world_object[:3, 3])[2]))
-    local = passed[:, 3:] * ([bias_m, BASE_SIGMA_M] if readings >= 60 else [0.0, 0.0])
+    local = passed[:, 3:] * ([bias_m, BASE_SIGMA_M] if readings >= MIN_READINGS else [0.0, 0.0])
     to_quantities = freedoms[:, [0, 1, 2, 4, 5]].T
-    return Doubt(to_quantities @ (inverse + local @ local.T) @ to_quantities.T, to_quantities @ passed[:, :3] @ camera)
+    covariance = to_quantities @ (extents.excess * inverse + local @ local.T) @ to_quantities.T
+    if readings < MIN_READINGS and fit.shape == "cylinder" and fit.size_m[2] < FLAT_SHARE * fit.size_m[0]:
+        covariance[2, 2] += HIDDEN_FOOT_SIGMA**2
+    return Doubt(covariance, to_quantities @ passed[:, :3] @ camera)
 
 
 def _freedoms(shape: str) -> np.ndarray:
@@ -165,39 +172,58 @@ def _turned(T_world_camera: np.ndarray, pitch_rad: float, roll_rad: float) -> np
     return make_T(T_world_camera[:3, :3] @ turn, T_world_camera[:3, 3])
 
 
-def _outline(
-    fit: FittedShape, mask: np.ndarray, K_px: np.ndarray, T_world_camera: np.ndarray, freedoms: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives (M, P + 5) of the outline's extent in each direction [px] by freedoms, pitch, roll, log focal, bias and base; weights (M,).
+@dataclass(frozen=True, eq=False)
+class _Extents:
+    """Where a shape's outline touches the supporting lines of ``DIRECTIONS`` directions that the image shows.
 
-    The point that touches a supporting line moves along that line to first order when the shape changes, so the derivative
-    of the extent is that of the touching point.
+    Attributes:
+        touching: Indices of the vertices (D,).
+        ways: Directions (D, 2) in the image.
+        excess: Variance of the mask's border over ``EDGE_SIGMA_PX`` squared, as the fit's residuals show it: at least 1.
     """
+
+    touching: np.ndarray
+    ways: np.ndarray
+    excess: float
+
+
+def _extents(fit: FittedShape, mask: np.ndarray, K_px: np.ndarray, T_world_camera: np.ndarray) -> _Extents:
     pixels = project(K_px, transform(invert(T_world_camera), transform(fit.T_world_object, fit.points.astype(float))))
     angle = 2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
     ways = np.stack([np.cos(angle), np.sin(angle)], -1)
     touching = (pixels @ ways.T).argmax(0)
     height, width = mask.shape
     seen = (pixels[touching] > BORDER_PX).all(1) & (pixels[touching] < [width - BORDER_PX, height - BORDER_PX]).all(1)
-    points, ways = fit.points[touching[seen]].astype(float), ways[seen]
-    # A fit that leaves pixels over misses the outline by their share of the area, spread along the border.
-    side_px = np.sqrt(max(float(mask.sum()), 1.0))
-    edge_px = float(np.hypot(EDGE_SIGMA_PX, (1 - fit.iou) * side_px / 4))
-    weight = np.full(len(points), edge_px**-2)
+    v, u = np.nonzero(mask)
+    missed = (np.stack([u + 0.5, v + 0.5], -1) @ ways.T).max(0) + 0.5 - (pixels @ ways.T).max(0)
+    excess = 1 + float(np.mean(missed[seen] ** 2)) / EDGE_SIGMA_PX**2 if seen.any() else 1.0
+    return _Extents(touching[seen], ways[seen], excess)
+
+
+def _outline(
+    fit: FittedShape, extents: _Extents, K_px: np.ndarray, T_world_camera: np.ndarray, freedoms: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives (M, P + 5) of the outline's extents [px] by freedoms, pitch, roll, log focal, bias and base; weights (M,).
+
+    The point that touches a supporting line moves along that line to first order when the shape changes, so the derivative
+    of the extent is that of the touching point.
+    """
+    points, ways = fit.points[extents.touching].astype(float), extents.ways
+    weight = np.full(len(points), EDGE_SIGMA_PX**-2)
     if fit.shape == "box":
         corners = np.array([[x, y, 1] for x in (-1, 1) for y in (-1, 1)]) * fit.size_m / 2
         points = np.concatenate([points, corners, corners])
         ways = np.concatenate([ways, np.tile([1.0, 0], (4, 1)), np.tile([0, 1.0], (4, 1))])
         weight = np.append(weight, np.full(8, CORNER_SIGMA_PX**-2))
 
-    def extents(change: np.ndarray, view: np.ndarray) -> np.ndarray:
+    def reach(change: np.ndarray, view: np.ndarray) -> np.ndarray:
         K = K_px * np.array([[np.exp(view[2])], [np.exp(view[2])], [1.0]])
         K[:2, 2] = K_px[:2, 2]
         T_camera_world = invert(_turned(T_world_camera, *view[:2]))
         return (project(K, transform(T_camera_world, _moved(fit, points, change))) * ways).sum(1)
 
-    columns = [(extents(STEP * row, np.zeros(3)) - extents(-STEP * row, np.zeros(3))) / (2 * STEP) for row in freedoms]
-    columns += [(extents(np.zeros(6), STEP * d) - extents(np.zeros(6), -STEP * d)) / (2 * STEP) for d in np.eye(3)]
+    columns = [(reach(STEP * row, np.zeros(3)) - reach(-STEP * row, np.zeros(3))) / (2 * STEP) for row in freedoms]
+    columns += [(reach(np.zeros(6), STEP * d) - reach(np.zeros(6), -STEP * d)) / (2 * STEP) for d in np.eye(3)]
     return np.stack([*columns, *np.zeros((2, len(points)))], -1), weight
 
 

@@ -34,6 +34,7 @@ FOCAL_PRIOR_HFOV_DEG = 60.0
 LINES_SIGMA_DEG = (0.8, 1.2)
 """Standard deviations of pitch and roll that stay however many lines there are: errors on six real photos with K known, where
 the lines themselves promise 0.2 to 0.5. Edges that only nearly belong to the three directions, and lens distortion, make the rest."""
+MAX_WITNESSES = 20.0
 POLISH_ROUNDS, MAX_POLISH_DEG, MAX_SIGMA_DEG = 10, 1.0, 20.0
 FOCAL_SIGMA = {"camera file": 0.003, "exif": 0.02, "lines": 0.08, "prior": 0.15}
 """Standard deviation of the focal length as a share of it, by where it comes from: calibration, EXIF (rounded to millimetres, crops of
@@ -190,6 +191,20 @@ def _sines(angles_deg: np.ndarray, lines: tuple[np.ndarray, np.ndarray, np.ndarr
     cross = toward[:, 0] * direction[:, 1] - toward[:, 1] * direction[:, 0]
     ahead = np.where((toward * direction).sum(1) < 0, -1.0, 1.0)
     return ahead * cross / np.sqrt((toward**2).sum(1) + 1e-12)
+
+
+def line_evidence(segments: np.ndarray, K_px: np.ndarray, tilts_deg: np.ndarray) -> np.ndarray:
+    """How much lines that are too few or too ambiguous to be trusted speak for tilts (B, 2) of pitch and roll, (B,).
+
+    A logarithm of probability: the share of line length that the best frame of each tilt explains, times the number of lines that
+    count (Kish's effective sample size; edges of one plank are no independent witnesses, so at most ``MAX_WITNESSES``).
+    """
+    if len(segments) < 2:
+        return np.zeros(len(tilts_deg))
+    lines, yaws = _lines(segments, K_px), np.arange(0, 90, 3.0)
+    angles = np.concatenate([np.repeat(tilts_deg, len(yaws), 0), np.tile(yaws, len(tilts_deg))[:, None]], 1)
+    scores = _scores(angles, lines).reshape(len(tilts_deg), len(yaws)).max(1)
+    return scores * min(1 / float(lines[2] @ lines[2]), MAX_WITNESSES)
 
 
 def focal_from_lines(segments: np.ndarray, width: int, height: int) -> tuple[float, ManhattanFrame] | None:
