@@ -220,7 +220,9 @@ def sam2(folder: Path, video: bool = False) -> Path:
 
 
 def sam3(folder: Path) -> Path:
-    from transformers import Sam3Config, Sam3ImageProcessor, Sam3Model, Sam3Processor
+    """SAM 3 as its authors publish it: the detector inside a video model, beside a tracker that a photo does not need."""
+    from safetensors.torch import save_file
+    from transformers import Sam3Config, Sam3ImageProcessor, Sam3Model, Sam3Processor, Sam3VideoConfig
 
     torch.manual_seed(0)
     small = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32}
@@ -243,7 +245,11 @@ def sam3(folder: Path) -> Path:
         mask_decoder_config={"hidden_size": 32, "num_upsampling_stages": 2, "num_attention_heads": 2},
     )
     processor = Sam3Processor(Sam3ImageProcessor(size={"height": 112, "width": 112}), clip_tokenizer())
-    return save(folder, Sam3Model(config), processor)
+    parts = {f"detector_model.{name}": value.contiguous() for name, value in Sam3Model(config).state_dict().items()}
+    save(folder, Sam3VideoConfig(detector_config=config), processor)
+    parts |= {"tracker_model.x": torch.zeros(1), "tracker_neck.x": torch.zeros(1)}
+    save_file(parts, folder / "model.safetensors", {"format": "pt"})
+    return folder
 
 
 def word_tokenizer(words, special):
