@@ -91,3 +91,24 @@ def test_large_and_tiny_objects_fit_the_atlas():
         st, texture = bake_texture(points_o * factor, faces, T_world_object, T_WORLD_CAMERA, K_PX, rgb, mask)
         assert min(texture.shape[:2]) >= 32 and max(texture.shape) <= 1024
         assert st.min() >= 0 and st.max() <= 1
+
+
+def test_a_side_seen_edge_on_is_plain_and_so_is_its_copy_behind():
+    """Of a stripe a few pixels wide only the tone is known; stretched over a side its details would be a smudge."""
+    mesh = trimesh.creation.box((0.06, 0.06, 0.06))
+    points_o, faces = mesh.vertices, mesh.faces
+    T_world_object = make_T(rotation_z(0.12), np.array([0.4, 0.0, 0.03]))
+    points_c = transform(invert(T_WORLD_CAMERA) @ T_world_object, points_o)
+    raster = rasterize(points_c, faces, K_PX, WIDTH, HEIGHT)
+    mask = raster.face >= 0
+    normals = mesh.face_normals[raster.face[mask]]
+    edge_on = np.abs(normals[:, 1]) > 0.5
+    assert 0 < edge_on.sum() < 0.15 * mask.sum()
+    rgb = np.full((HEIGHT, WIDTH, 3), 235, np.uint8)
+    rgb[mask] = np.where(edge_on[:, None], (90, 20, 20), (200, 60, 60))
+    st, texture = bake_texture(points_o, faces, T_world_object, T_WORLD_CAMERA, K_PX, rgb, mask, "box")
+    inner = np.random.default_rng(0).dirichlet((4, 4, 4), 60)
+    for side in (-1, 1):
+        own = mesh.face_normals[:, 1] * side > 0.5
+        colors = sample_texture(texture, np.einsum("nk,fkc->fnc", inner, st[own])).reshape(-1, 3)
+        assert colors.std(0).max() < 22

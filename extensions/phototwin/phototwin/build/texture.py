@@ -21,9 +21,18 @@ DEPTH_TOLERANCE = 0.02
 """A point is seen where it is within this share of the object's size of what the camera sees first."""
 RIM_SHARE = 0.08
 """Where the fit reaches beyond the mask by less than this share of its size, the nearest pixel inside is taken."""
-NEIGHBOURS = 12
-NORMAL_WEIGHT = 0.3
-"""Two points that face opposite ways are as unlike as two that are this much, doubled, of the object's size apart."""
+NEIGHBOURS, NEAR_SOURCES = 12, 20000
+"""At a seam a colour is the mean of so many nearest of at most so many seen points."""
+FAR_NEIGHBOURS, FAR_SOURCES = 80, 600
+"""On a flat side of which nothing was seen, of many of few: nearest alone would paint each region like the edge next to it."""
+NORMAL_WEIGHT, FLAT_NORMAL_WEIGHT = 0.3, 1.0
+"""Two points that face opposite ways are as unlike as two that are this much, doubled, of the object's size apart. A flat side is coloured
+from what is seen of that side, however little, and not from around its edges."""
+GRAZING, GRAZING_SOURCES = 0.35, 64
+"""What is seen more edge-on than this cosine is known only roughly: stretched to full view its details would be smears.
+It is taken smooth from so many samples of it."""
+FLAT_SIDED = ("box", "extrusion")
+"""Shapes of which whole sides are seen edge-on; what is round turns away slowly, next to what is seen well."""
 SEAM_SHARE = 0.1
 """Guessed colours fade into seen ones over this share of the object's size."""
 CELLS_PER_SIDE = 64
@@ -97,7 +106,7 @@ def bake_texture(
     view = View(
         rgb, _nearest_clean(mask), shown.depth_m, nearest, around_px, K_px, T_camera_object, DEPTH_TOLERANCE * size
     )
-    colors = _complete(view, texels_o, normals_o[hit], _symmetries(shape, T_camera_object), size)
+    colors = _complete(view, texels_o, normals_o[hit], shape, size)
     texture = np.zeros((height, width, 3), np.uint8)
     texture[where] = np.clip(np.round(colors), 0, 255)
     st = np.stack([uv[..., 0] / width, 1.0 - uv[..., 1] / height], -1)
@@ -245,8 +254,8 @@ def _draw_flat(uv: np.ndarray, width: int, height: int) -> Raster:
 
 
 def _look_up(view: View, points_o: np.ndarray, normals_o: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Photo colours (N, 3) of surface points, and where they are really seen (N,)."""
-    colors, seen = np.zeros((len(points_o), 3), np.float32), np.zeros(len(points_o), bool)
+    """Photo colours (N, 3) of surface points, and the cosine (N,) under which they are really seen, 0 where they are not."""
+    colors, seen = np.zeros((len(points_o), 3), np.float32), np.zeros(len(points_o), np.float32)
     eye_o = invert(view.T_camera_object)[:3, 3]
     towards = eye_o - points_o
     cosine = np.einsum("ij,ij->i", towards, normals_o) / np.sqrt(np.einsum("ij,ij->i", towards, towards))
@@ -266,7 +275,7 @@ def _look_up(view: View, points_o: np.ndarray, normals_o: np.ndarray) -> tuple[n
     ok &= points_c[:, 2] - view.nearest_m[row, column] < 3 * view.tolerance_m + slope
     aside = np.stack([clean_column - column, clean_row - row], -1)
     colors[facing[ok]] = _sample(view.rgb, pixels[ok] + aside[ok])
-    seen[facing[ok]] = True
+    seen[facing[ok]] = cosine[facing[ok]]
     return colors, seen
 
 
@@ -285,40 +294,59 @@ def _symmetries(shape: str, T_camera_object: np.ndarray) -> list[np.ndarray]:
     return [mirror_x @ mirror_y, mirror_y, mirror_x, mirror_x @ mirror_z, mirror_y @ mirror_z, mirror_z]
 
 
-def _complete(
-    view: View, points_o: np.ndarray, normals_o: np.ndarray, symmetries: list[np.ndarray], size: float
-) -> np.ndarray:
+def _complete(view: View, points_o: np.ndarray, normals_o: np.ndarray, shape: str, size: float) -> np.ndarray:
     """A colour for every surface point (N, 3) float32: seen, mirrored from seen, or like its neighbours."""
-    colors, known = _look_up(view, points_o, normals_o)
-    seen = known.copy()
-    for S in symmetries:
+    flat = shape in FLAT_SIDED
+    weight = FLAT_NORMAL_WEIGHT if flat else NORMAL_WEIGHT
+    place = np.concatenate([points_o / size, weight * normals_o], 1)
+    # Points are alike where they are near and face the same way: the inside of a cup is not its outside.
+    colors, cosine = _look_up(view, points_o, normals_o)
+    seen, known = cosine > 0, cosine > 0
+    for S in _symmetries(shape, view.T_camera_object):
         missing = np.flatnonzero(~known)
-        found, ok = _look_up(view, points_o[missing] @ S.T, normals_o[missing] @ S.T)
-        colors[missing[ok]], known[missing[ok]] = found[ok], True
+        found, found_cosine = _look_up(view, points_o[missing] @ S.T, normals_o[missing] @ S.T)
+        taken = missing[found_cosine > 0]
+        colors[taken], cosine[taken], known[taken] = found[found_cosine > 0], found_cosine[found_cosine > 0], True
     if not seen.any():
         clean = (view.clean == np.indices(view.depth_m.shape)).all(0)
         pixels = view.rgb[clean]
         return np.broadcast_to(np.median(pixels, axis=0) if len(pixels) else 128.0, colors.shape).astype(np.float32)
-    # Points are alike where they are near and face the same way: the inside of a cup is not its outside.
-    place = np.concatenate([points_o / size, NORMAL_WEIGHT * normals_o], 1)
+    if flat:
+        _smooth_grazing(place, colors, cosine, known)
     if not known.all():
-        colors[~known] = _from_neighbours(place[known], colors[known], place[~known])[0]
+        many = (FAR_NEIGHBOURS, FAR_SOURCES) if flat else (NEIGHBOURS, NEAR_SOURCES)
+        far = _from_neighbours(place[known], colors[known], place[~known], *many)
+        colors[~known] = far[0]
     if not seen.all():
         # What was guessed gives way to what was seen, so that no seam shows where the guess begins.
-        alike, distance = _from_neighbours(place[seen], colors[seen], place[~seen])
+        alike, distance = _from_neighbours(place[seen], colors[seen], place[~seen], NEIGHBOURS, NEAR_SOURCES)
         share = np.clip(1 - distance / SEAM_SHARE, 0, 1)[:, None]
         colors[~seen] += share * (alike - colors[~seen])
     return colors
 
 
-def _from_neighbours(known: np.ndarray, colors: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours (M, 3) by inverse distance over the nearest known places (N, 6), once per small cell, and the nearest's distance (M,)."""
+def _smooth_grazing(place: np.ndarray, colors: np.ndarray, cosine: np.ndarray, known: np.ndarray) -> None:
+    """Take the detail out of colours (N, 3) that were seen nearly edge-on, in place."""
+    grazing = np.flatnonzero(known & (cosine < GRAZING))
+    if len(grazing):
+        smooth = _from_neighbours(
+            place[grazing], colors[grazing], place[grazing], GRAZING_SOURCES // 2, GRAZING_SOURCES
+        )[0]
+        share = np.clip(2 * (1 - cosine[grazing] / GRAZING), 0, 1)[:, None]
+        colors[grazing] += share * (smooth - colors[grazing])
+
+
+def _from_neighbours(
+    known: np.ndarray, colors: np.ndarray, wanted: np.ndarray, neighbours: int, sources: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (M, 3) by inverse distance over the nearest of some known places (N, 6), once per small cell, and the nearest's distance (M,)."""
     from scipy.spatial import cKDTree
 
-    thin = slice(None, None, max(1, len(known) // 20000))
+    # Drawn at random: every n-th of a grid of texels would be a pattern.
+    thin = np.random.default_rng(0).permutation(len(known))[:sources]
     key = np.floor(wanted * CELLS_PER_SIDE).astype(np.int64) + 512
     _, first, member = np.unique(key @ (1 << 10 * np.arange(6)), return_index=True, return_inverse=True)
-    count = min(NEIGHBOURS, len(known[thin]))
+    count = min(neighbours, len(thin))
     distance, index = cKDTree(known[thin]).query(wanted[first], k=count)
     distance, index = distance.reshape(len(first), count), index.reshape(len(first), count)
     weight = 1.0 / (distance + 0.25 / CELLS_PER_SIDE)
