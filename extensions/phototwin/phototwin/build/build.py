@@ -94,7 +94,8 @@ def fit_shapes(maps: Maps, config: FitConfig) -> Shapes:
     fits, kept, left = [], [], []
     for i, mask in enumerate(maps.masks):
         try:
-            fits.append(fit_object(mask, maps.K_px, maps.T_world_camera, maps.depth_m, maps.rgb, config))
+            others = np.where(maps.masks.any(0) & ~mask, maps.masks.argmax(0) + 1, 0).astype(np.int32)
+            fits.append(fit_object(mask, maps.K_px, maps.T_world_camera, maps.depth_m, maps.rgb, config, others))
             kept.append(i)
         except PerceptionError as error:
             if maps.names[i] is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from phototwin.build import shapes
-from phototwin.build.fit_dish import fit_dish
+from phototwin.build.fit_dish import fit_dish, usual_plate
 from phototwin.build.fit_extrusion import fit_extrusion
 from phototwin.build.fit_revolution import fit_revolution
 from phototwin.build.fit_solids import Candidate, fit_box, fit_cylinder, fit_sphere
@@ -77,6 +77,7 @@ def fit_object(
     depth_m: np.ndarray | None,
     rgb: np.ndarray | None,
     config: FitConfig | None = None,
+    others: np.ndarray | None = None,
 ) -> FittedShape:
     """The shape of one object that stands on the support z = 0 (or on what the depth shows beneath it).
 
@@ -87,6 +88,7 @@ def fit_object(
         depth_m: (H, W) along the optical axis, 0 unknown [m], or None.
         rgb: (H, W, 3) uint8, or None.
         config: How shapes compete.
+        others: (H, W) int32 ids of other objects, 0 where there is none, or None: the object may go on behind them.
 
     Raises:
         InputError: An array has another size than the mask.
@@ -98,9 +100,9 @@ def fit_object(
             raise InputError(
                 f"The {name} is {image.shape[:2]} but the mask is {mask.shape}; both must be of one photo."
             )
-    view = make_view(*_cropped(mask, K_px, depth_m, rgb, T_world_camera))
+    view = make_view(*_cropped(mask, K_px, depth_m, rgb, T_world_camera, others))
     if len(view.points_w) < MIN_POINTS and depth_m is not None:
-        view = make_view(*_cropped(mask, K_px, None, rgb, T_world_camera))
+        view = make_view(*_cropped(mask, K_px, None, rgb, T_world_camera, others))
     candidates = [c for c in _candidates(view) if not config.shapes or c.shape in config.shapes]
     if not candidates:
         raise InputError(f"No shape of {', '.join(config.shapes)} can be fitted to this object.")
@@ -137,8 +139,13 @@ def _doubts(judged: list[tuple[Verdict, Candidate]]) -> str:
 
 
 def _cropped(
-    mask: np.ndarray, K_px: np.ndarray, depth_m: np.ndarray | None, rgb: np.ndarray | None, T_world_camera: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    mask: np.ndarray,
+    K_px: np.ndarray,
+    depth_m: np.ndarray | None,
+    rgb: np.ndarray | None,
+    T_world_camera: np.ndarray,
+    others: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """``make_view``'s arguments for the mask's surroundings, with every second, third.. pixel where that is enough."""
     v, u = np.nonzero(mask)
     if not len(v):
@@ -151,14 +158,17 @@ def _cropped(
     K[:2, 2] -= low + step // 2 + 0.5  # the first kept pixel's centre ...
     K[:2] /= step
     K[:2, 2] += 0.5  # ... is the centre of the new first pixel
-    crop = [None if image is None else np.ascontiguousarray(image[part]) for image in (depth_m, rgb)]
-    return np.ascontiguousarray(mask[part]), K, np.asarray(T_world_camera, dtype=np.float64), crop[0], crop[1]
+    deep, seen, beside = (
+        None if image is None else np.ascontiguousarray(image[part]) for image in (depth_m, rgb, others)
+    )
+    return np.ascontiguousarray(mask[part]), K, np.asarray(T_world_camera, dtype=np.float64), deep, seen, beside
 
 
 def _candidates(view: View) -> list[Candidate]:
-    cylinder, parameters = fit_cylinder(view)
-    out = [fit_box(view), cylinder, fit_sphere(view), *fit_revolution(view, parameters)]
-    return [*out, *fit_dish(view), *fit_extrusion(view)]
+    cylinder, parameters, body = fit_cylinder(view)
+    round_view = replace(view, body_contour=body)
+    out = [fit_box(view), cylinder, fit_sphere(view), *fit_revolution(round_view, parameters)]
+    return [*out, *fit_dish(view), *usual_plate(view, parameters), *fit_extrusion(view)]
 
 
 @dataclass(frozen=True)

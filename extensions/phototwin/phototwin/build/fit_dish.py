@@ -18,6 +18,11 @@ SQUARE = (2.5, 5.0, 10.0)  # exponents of the outline |x/a|^n + |y/b|^n = 1 that
 SQUARE_GAIN = 0.75  # share of a circle's cost that a rectangle must get below
 ROUND_COST, SQUARE_COST = 0.02, 0.03
 FOOT_GAP = 2.2  # floors higher than this many thicknesses stand on a ring
+PLATE_SHARE, PLATE_FOOT = 0.1, 0.6  # height and foot over width of usual plates
+PLATE_RADIUS_M = (0.06, 0.2)
+FLAT_SHARE = 0.05  # height over width below which a disc seen by its silhouette may be a plate
+STEEP, STEEP_FLAT_SHARE = 0.94, 0.15  # sine of looking down from which a silhouette hardly tells heights
+PLATE_COST = -0.01  # plates are much more usual than flat discs of that width
 FOOT_SPREAD = 0.6  # foot over mouth while the outline is fitted
 
 
@@ -56,6 +61,28 @@ def fit_dish(view: View) -> list[Candidate]:
     square = exponent > 2
     note = f"its inside is measured, {1000 * thick:.0f} mm thick by its width"
     return [Candidate("mesh" if square else "revolution", True, T, solid, SQUARE_COST if square else ROUND_COST, note)]
+
+
+def usual_plate(view: View, cylinder: np.ndarray) -> list[Candidate]:
+    """A plate of usual height for a flat disc that only its silhouette tells: a rim hides the foot, and few discs lie flat.
+
+    Args:
+        view: The evidence; nothing is returned where it holds depth.
+        cylinder: x, y, radius, height of the upright cylinder that fits best [m].
+    """
+    x, y, radius, tall = (float(v) for v in cylinder)
+    flat = STEEP_FLAT_SHARE if -view.T_camera_world[2, 2] > STEEP else FLAT_SHARE
+    if len(view.points_w) or tall > flat * 2 * radius or not PLATE_RADIUS_M[0] < radius < PLATE_RADIUS_M[1]:
+        return []
+    rim = PLATE_SHARE * 2 * radius
+    nearer = (view.camera_w[2] - rim) / (view.camera_w[2] - tall)  # the same rim, higher on its rays
+    center = view.camera_w[:2] + (np.array([x, y]) - view.camera_w[:2]) * nearer
+    thick = float(np.clip(THICK_SHARE * 2 * radius, *THICK_M))
+    stations = np.linspace(PLATE_FOOT, 1.0, 6)
+    heights = thick + (rim - thick) * np.linspace(0, 1, 6) ** 1.5
+    solid = shapes.dish(_unit(2.0, 48) * radius * nearer, stations, heights, thick, False)
+    T = make_T(np.eye(3), np.array([*center, 0.0]))
+    return [Candidate("revolution", True, T, solid, PLATE_COST, "a plate of usual height: its rim hides how high it is")]
 
 
 def _unit(exponent: float, count: int) -> np.ndarray:

@@ -16,6 +16,7 @@ MIN_REACH_M = 0.010  # less is the body's own irregularity
 FACING = 0.35  # sine of the angle below which a plane counts as seen edge-on
 REACH_SLACK_M = 0.012  # how far a handle may go on past its last depth readings
 SAME_SIDE_RAD = 0.6  # parts closer in direction are one handle, seen in pieces
+LOOP_LEAD = 0.015  # overlap by which a lump must beat a loop: what can be either is for fingers to go through
 WIDE_M = (0.006, 0.022)  # a handle's width across its plane
 THICK_M = (0.005, 0.018)
 
@@ -123,6 +124,7 @@ def _appendage(
     wide = float(np.clip(1.2 * np.subtract(*np.percentile(across, [92, 8])), *WIDE_M))
     if arc is not None:
         path, thick = arc
+        path[:, 1] = np.minimum(path[:, 1], max(float(levels_m[-1]), float(out[:, 1].max())) - thick / 2)
         offset = float(np.median(across)) * side if len(view.points_w) else 0.0
         path3 = path[:, :1] * np.append(direction, 0.0) + path[:, 1:] * [0.0, 0.0, 1.0] + offset
         wide = max(wide, thick) if len(view.points_w) else float(np.clip(1.2 * thick, *WIDE_M))
@@ -140,7 +142,11 @@ def _appendage(
     for solid, _ in options:
         seen = covered | silhouette(view, transform(T_world_fit, solid.points), solid.faces)
         scores.append(float((seen & view.mask).sum()) / max(float((seen | view.mask).sum()), 1.0))
-    best = int(np.argmax(scores))
+    best = int(
+        np.argmax(
+            [v + (LOOP_LEAD if words == "a handle" else 0.0) for v, (_, words) in zip(scores, options, strict=True)]
+        )
+    )
     plain = float((covered & view.mask).sum()) / max(float((covered | view.mask).sum()), 1.0)
     return options[best] if scores[best] > plain + 0.003 else None
 

@@ -15,7 +15,7 @@ from phototwin.build.fit_solids import (
     some_points,
 )
 from phototwin.build.fit_view import MIN_POINTS, View, convex_outline, polygon_distance
-from phototwin.frames import make_T
+from phototwin.frames import make_T, rotation_z
 
 ARC = 2 * np.pi * np.arange(24) / 24
 CIRCLE = np.stack([np.cos(ARC), np.sin(ARC)], -1) / np.sqrt(
@@ -169,6 +169,8 @@ def _candidates(
     T = make_T(np.eye(3), np.array([p[0], p[1], view.base_z]))
     levels = heights * tall
     extras, extra_note = fit_appendages(view, T, radii, levels)
+    turn = _toward(extras)
+    T, extras = T @ make_T(turn, np.zeros(3)), [shapes.turned(extra, turn.T) for extra in extras]
     cost = 0.03 + 0.02 * len(extras)
     out = [
         Candidate("revolution", False, T, shapes.merge([shapes.revolution(radii, levels), *extras]), cost, extra_note)
@@ -178,7 +180,7 @@ def _candidates(
         return out
     if not len(points) and _foot_width(p) * TAPER < float(p[-3]):
         p, tallest = _usual_height(view, p, heights)
-        T, radii, levels = make_T(np.eye(3), np.array([p[0], p[1], view.base_z])), p[2:-2], heights * p[-2]
+        T, radii, levels = make_T(turn, np.array([p[0], p[1], view.base_z])), p[2:-2], heights * p[-2]
         floor *= float(p[-2]) / tall
         if tallest > DOUBT * tall:
             note += f", its foot is hidden: {1000 * tall:.0f} to {1000 * tallest:.0f} mm tall would look the same"
@@ -196,6 +198,14 @@ def _candidates(
         )
     )
     return out
+
+
+def _toward(extras: list[shapes.Solid]) -> np.ndarray:
+    """Rotation (3, 3) about Z whose X axis points at the first of the parts that stick out: a mug's length is along its handle."""
+    if not extras:
+        return np.eye(3)
+    x, y = extras[0].points[:, :2].mean(axis=0)
+    return rotation_z(float(np.arctan2(y, x)))
 
 
 def _flares(p: np.ndarray) -> bool:

@@ -27,6 +27,9 @@ HEIGHT_STARTS = (0.5, 0.65, 0.8, 1.2)  # of the height that the contour alone pr
 BOX_COST, CYLINDER_COST = 0.012, 0.006  # a ball has fewer freedoms and costs nothing
 MISSING_RIM_COST = 0.06  # of a cylinder whose top has no edge towards the camera
 SHADED_LID_COST = 0.04  # of a cylinder whose top is lit as only the inside of a vessel is
+HANDLE_SHIFT = 0.13  # of the outline's width: how far a handle moves its middle
+BESIDE_SHARE = 0.05  # of the object's size in pixels: border points further out may be a handle's
+BESIDE_GAIN, LEAST_OWN, ONE_SIDED = 0.35, 0.6, 0.8  # of the plain cylinder's loss to get below; of the contour to keep
 EVEN_TONE, HOLLOW_TONE = 0.10, 0.20  # spread of the logarithm of light over a flat lid at most, in a cavity at least
 MISSING_EDGE_COST = 0.2  # of a box whose inner edges the photo does not show
 LID_SHARE, MIN_LID_PX = 0.85, 6.0  # of the radius that is looked at: rims are bright; too few pixels say nothing
@@ -286,30 +289,16 @@ def _sample(image: np.ndarray | None, at_px: np.ndarray) -> np.ndarray:
     return top * (1 - fy) + (image[i + 1, j] * (1 - fx) + image[i + 1, j + 1] * fx) * fy
 
 
-def fit_cylinder(view: View) -> tuple[Candidate, np.ndarray]:
-    """The upright cylinder and its parameters x, y, radius, height [m]."""
+def fit_cylinder(view: View) -> tuple[Candidate, np.ndarray, np.ndarray]:
+    """The upright cylinder, its parameters x, y, radius, height [m], and the contour (N,) bool without what sticks out of it."""
     center, width, height = first_guess(view)
     points = some_points(view)
-
-    def residuals(p: np.ndarray) -> np.ndarray:
-        radius, tall = np.exp(np.clip(p[2:], -9, 3))
-        ring = np.concatenate([radius * CIRCLE + p[:2], np.zeros((len(CIRCLE), 1))], -1)
-        rings = np.concatenate([ring + np.array([0, 0, view.base_z + z]) for z in (0.0, tall)])
-        parts = [contour_residuals(view, rings, view.body_contour)]
-        if len(points):
-            rho = np.linalg.norm(points[:, :2] - p[:2], axis=1)
-            across = np.stack([rho, points[:, 2] - view.base_z - tall / 2], -1)
-            parts.append(box_distance(across, np.array([radius, tall / 2])) / POINT_SIGMA_M)
-        else:
-            parts.append(0.5 * PRIOR_WEIGHT * np.array([p[3] - p[2] - np.log(2)]))
-        return np.concatenate(parts)
-
     scale = np.array([width, width, 1.0, 1.0])
-    fits = []
-    for share in (1.0, 0.4):
-        start = np.array([*center, *np.log([width / 2, share * height])])
-        fits.append(solve(residuals, start, scale))
-    p, _ = min(fits, key=lambda item: item[1])
+    starts = [np.array([*center, *np.log([width / 2, share * height])]) for share in (1.0, 0.4)]
+    fits = [solve(lambda p: _round_residuals(view, p, points, view.body_contour), s, scale) for s in starts]
+    p, body = min(fits, key=lambda item: item[1])[0], view.body_contour
+    if not len(points):
+        p, body = _beside_a_handle(view, p, center, width, height)
     radius, tall = np.exp(p[2:])
     T = make_T(np.eye(3), np.array([p[0], p[1], view.base_z]))
     solid = shapes.revolution(np.array([radius, radius]), np.array([0.0, tall]))
@@ -318,7 +307,56 @@ def fit_cylinder(view: View) -> tuple[Candidate, np.ndarray]:
     if shown is not None:
         cost += MISSING_RIM_COST * max(0.0, 1 - shown / 0.8)
         cost += SHADED_LID_COST * cavity_look(view, p[:2], float(radius), float(tall))
-    return Candidate("cylinder", False, T, solid, cost), np.array([p[0], p[1], radius, tall])
+    return Candidate("cylinder", False, T, solid, cost), np.array([p[0], p[1], radius, tall]), body
+
+
+def _round_residuals(view: View, p: np.ndarray, points: np.ndarray, chosen: np.ndarray | slice) -> np.ndarray:
+    radius, tall = np.exp(np.clip(p[2:], -9, 3))
+    ring = np.concatenate([radius * CIRCLE + p[:2], np.zeros((len(CIRCLE), 1))], -1)
+    rings = np.concatenate([ring + np.array([0, 0, view.base_z + z]) for z in (0.0, tall)])
+    parts = [contour_residuals(view, rings, chosen)]
+    if len(points):
+        rho = np.linalg.norm(points[:, :2] - p[:2], axis=1)
+        across = np.stack([rho, points[:, 2] - view.base_z - tall / 2], -1)
+        parts.append(box_distance(across, np.array([radius, tall / 2])) / POINT_SIGMA_M)
+    else:
+        parts.append(0.5 * PRIOR_WEIGHT * np.array([p[3] - p[2] - np.log(2)]))
+    return np.concatenate(parts)
+
+
+def _beside_a_handle(
+    view: View, plain: np.ndarray, center: np.ndarray, width: float, height: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The cylinder and the contour (N,) bool that is its own, where one side of the outline is a handle.
+
+    A handle makes the outline wider and moves its middle. A narrower cylinder wins that explains much better what is left
+    of the contour without the border points far outside it, if those all lie on one side.
+    """
+    nothing, limit = view.points_w[:0], max(4.0, BESIDE_SHARE * float(np.sqrt(view.mask.sum())))
+
+    def misses(p: np.ndarray) -> np.ndarray:
+        return _round_residuals(view, p, nothing, slice(None))[: len(view.contour_px)]
+
+    def loss(miss: np.ndarray) -> float:
+        return float(np.mean(np.sqrt(1 + miss**2) - 1))
+
+    best, chosen, least = plain, view.body_contour, BESIDE_GAIN * loss(misses(plain)[view.body_contour])
+    aside = np.array([-view.ahead_w[1], view.ahead_w[0]])
+    for side in (-1, 1):
+        p = np.array([*(center + side * HANDLE_SHIFT * width * aside), *np.log([(0.5 - HANDLE_SHIFT) * width, height])])
+        own, miss = view.body_contour, misses(p)
+        for _ in range(3):
+            p, _ = solve(
+                lambda q, on=own: _round_residuals(view, q, nothing, on), p, np.array([width, width, 1, 1]), 12
+            )
+            miss = misses(p)
+            own = (miss < limit) & view.body_contour
+        axis_px = view.project(np.array([p[0], p[1], view.base_z + np.exp(p[3]) / 2]))
+        left_out = np.sign(view.contour_px - axis_px)[view.body_contour & ~own, 0]
+        one_sided = len(left_out) > 0 and abs(left_out.mean()) > ONE_SIDED
+        if one_sided and own.mean() >= LEAST_OWN and loss(miss[own]) < least:
+            best, chosen, least = p, own, loss(miss[own])
+    return best, chosen
 
 
 def rim_edge(view: View, center: np.ndarray, radius: float, tall: float) -> float | None:

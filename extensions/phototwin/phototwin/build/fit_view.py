@@ -14,6 +14,9 @@ FIT_POINTS = 1200
 LOW_M = 0.004  # points this close to the support belong to it
 JUMP_SHARE = 0.02  # depth steps over 2 % of the distance are edges: readings there are mixtures
 NORMAL_NEIGHBOURS = 30
+BEHIND_M = 0.005
+MOSTLY = 0.5  # of an object's columns must end above the same thing for it to stand on that
+RESTS_M = 0.015  # between the top of the one and the lowest points of the other
 MIN_POINTS = 60
 WEAK_EDGE = 24.0  # 3 grey levels a pixel (a Sobel filter sums 8 of them): less is shading, not an edge
 DARK_LEVEL = 5.0  # grey levels added before the logarithm: black is noise
@@ -30,6 +33,7 @@ class View:
         camera_w: Camera centre (3,) [m].
         mask: (H, W) bool.
         depth_m: (H, W) float32, 0 unknown, or None.
+        hiding: (H, W) bool, pixels of other things that are not clearly behind this one: it may go on behind them.
         contour_px: Outer border (N, 2), through the centres of its pixels, where the object's own silhouette is seen [px].
         body_contour: (N,) bool, the part that stays when thin appendages are opened away.
         px_m: Size of a pixel at the object [m].
@@ -47,6 +51,7 @@ class View:
     camera_w: np.ndarray
     mask: np.ndarray
     depth_m: np.ndarray | None
+    hiding: np.ndarray
     contour_px: np.ndarray
     body_contour: np.ndarray
     px_m: float
@@ -66,9 +71,14 @@ class View:
 
 
 def make_view(
-    mask: np.ndarray, K_px: np.ndarray, T_world_camera: np.ndarray, depth_m: np.ndarray | None, rgb: np.ndarray | None
+    mask: np.ndarray,
+    K_px: np.ndarray,
+    T_world_camera: np.ndarray,
+    depth_m: np.ndarray | None,
+    rgb: np.ndarray | None,
+    others: np.ndarray | None = None,
 ) -> View:
-    """The evidence of one mask.
+    """The evidence of one mask; ``others`` (H, W) int32 are the ids of other objects, 0 where there is none.
 
     Raises:
         PerceptionError: The mask is too small, or its foot does not meet the support in front of the camera.
@@ -84,17 +94,21 @@ def make_view(
     if depth_m is not None:
         points_w, normals_w = _measured_points(mask, depth_m, K_px, T_world_camera)
         base_z = _base_height(mask, depth_m, K_px, T_world_camera, points_w)
+        if others is not None and len(points_w) >= MIN_POINTS:
+            base_z = _top_beneath(mask, others, depth_m, K_px, T_world_camera, points_w, base_z)
         standing = points_w[:, 2] > base_z + LOW_M
         points_w, normals_w = points_w[standing], normals_w[standing]
     center_w = np.median(points_w, axis=0) if len(points_w) >= MIN_POINTS else foot_w
     distance = transform(invert(T_world_camera), center_w)[2]
-    contour, body = _contour(mask, depth_m)
+    hiding = np.zeros_like(mask) if others is None else _hiding(mask, others, depth_m)
+    contour, body = _contour(mask, depth_m, hiding)
     return View(
         K_px=K_px,
         T_camera_world=invert(T_world_camera),
         camera_w=camera_w,
         mask=mask,
         depth_m=depth_m,
+        hiding=hiding,
         contour_px=contour,
         body_contour=body,
         px_m=float(distance / np.sqrt(K_px[0, 0] * K_px[1, 1])),
@@ -223,7 +237,60 @@ def _base_height(
     return float(np.clip(np.percentile(under, 30), 0.0, low))
 
 
-def _contour(mask: np.ndarray, depth_m: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _top_beneath(
+    mask: np.ndarray,
+    others: np.ndarray,
+    depth_m: np.ndarray,
+    K_px: np.ndarray,
+    T_world_camera: np.ndarray,
+    points_w: np.ndarray,
+    base_z: float,
+) -> float:
+    """Height of the top of the object that this one stands on, else ``base_z``: it is seen below most of it and no higher than its foot."""
+    height, width = mask.shape
+    columns = np.flatnonzero(mask.any(0))
+    bottom = height - 1 - mask[::-1, columns].argmax(0)
+    below = others[np.minimum(bottom + 3, height - 1), columns]
+    ids, counts = np.unique(below[below > 0], return_counts=True)
+    low = float(np.percentile(points_w[:, 2], 2.0))
+    if not len(ids) or counts.max() < MOSTLY * len(columns):
+        return base_z
+    part = (others == ids[counts.argmax()]) & (depth_m > 0)
+    rays = pixel_rays(K_px, width, height)[part]
+    if len(rays) < MIN_POINTS:
+        return base_z
+    top = float(np.percentile(transform(T_world_camera, rays * depth_m[part, None].astype(np.float64))[:, 2], 98.0))
+    return min(top, low) if abs(top - low) < RESTS_M else base_z
+
+
+def _hiding(mask: np.ndarray, others: np.ndarray, depth_m: np.ndarray | None) -> np.ndarray:
+    """Pixels (H, W) of others that may hide this object: those it touches in the photo, but for what is clearly behind it.
+
+    With depth, clearly behind is further away where the two meet: what stands on it or against it is not. Without depth, what
+    reaches further down in the photo stands nearer and hides it.
+    """
+    import cv2
+
+    kernel = np.ones((7, 7), dtype=np.uint8)
+    lowest = int(np.nonzero(mask.any(1))[0].max())
+    out = np.zeros_like(mask)
+    for other in np.unique(others[others > 0]):
+        part = others == other
+        meets = part & (cv2.dilate(mask.astype(np.uint8), kernel) > 0)
+        if not meets.any():
+            continue
+        if depth_m is None:
+            out |= part if int(np.nonzero(part.any(1))[0].max()) > lowest else False
+            continue
+        own = cv2.dilate(np.where(mask & (depth_m > 0), depth_m, 0).astype(np.float32), kernel)
+        known = meets & (depth_m > 0) & (own > 0)
+        behind = depth_m[known] > own[known] * (1 + JUMP_SHARE) + BEHIND_M
+        if not len(behind) or behind.mean() < 0.5:
+            out |= part
+    return out
+
+
+def _contour(mask: np.ndarray, depth_m: np.ndarray | None, hiding: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Evenly spaced border points (N, 2), without those at the image's border or behind something nearer."""
     import cv2
 
@@ -233,6 +300,7 @@ def _contour(mask: np.ndarray, depth_m: np.ndarray | None) -> tuple[np.ndarray, 
     inside = (points > 1).all(axis=1) & (points[:, 0] < width - 2) & (points[:, 1] < height - 2)
     if depth_m is not None:
         inside &= ~_hidden(points, mask, depth_m)
+    inside &= cv2.dilate(hiding.astype(np.uint8), np.ones((7, 7), np.uint8))[points[:, 1], points[:, 0]] == 0
     if inside.sum() >= 12:
         points = points[inside]
     points = points[np.linspace(0, len(points) - 1, min(CONTOUR_POINTS, len(points))).astype(int)]
@@ -331,5 +399,6 @@ def overlap(view: View, points_w: np.ndarray, faces: np.ndarray) -> float:
     if view.depth_m is not None and len(view.points_w):
         distance = transform(view.T_camera_world, view.points_w)[:, 2]
         counted = view.mask | (view.depth_m <= 0) | (view.depth_m > distance.min() * (1 - JUMP_SHARE))
+    counted &= view.mask | ~view.hiding
     union = ((covered | view.mask) & counted).sum()
     return float((covered & view.mask).sum() / max(union, 1))

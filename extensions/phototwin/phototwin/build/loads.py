@@ -55,19 +55,19 @@ def bear_loads(maps: Maps, fits: Sequence[FittedShape], names: tuple[str, ...]) 
 
 
 def _carrier(fits: Sequence[FittedShape], i: int) -> int | None:
-    """The one thing that object i rests on, where its fit is of a kind with a hidden side; None where there is none or several."""
+    """The thing that object i rests on, the nearest; None where there is none, two are under its centre, or its kind has no hidden side."""
     foot, place = _heights(fits[i])[0], fits[i].T_world_object[:2, 3]
-    found = []
+    found: list[tuple[float, int]] = []
     for j, lower in enumerate(fits):
-        if j == i:
-            continue
         top = _heights(lower)[1]
-        if abs(foot - top) < max(RESTS_M, RESTS_SHARE * lower.size_m[2]) and foot > 0.3 * top:
-            near = np.abs(_local(lower, place)) - lower.size_m[:2] / 2
-            reach = fits[i].size_m[:2].max() / 2
-            if (near < reach).all():
-                found.append(j)
-    return found[0] if len(found) == 1 and fits[found[0]].shape in GROWING else None
+        if j != i and abs(foot - top) < max(RESTS_M, RESTS_SHARE * lower.size_m[2]) and foot > 0.3 * top:
+            beside = float((np.abs(_local(lower, place)) - lower.size_m[:2] / 2).max())
+            if beside < fits[i].size_m[:2].max() / 2:
+                found.append((beside, j))
+    found.sort()
+    if not found or fits[found[0][1]].shape not in GROWING:
+        return None
+    return found[0][1] if len(found) == 1 or found[1][0] > 0 else None
 
 
 def _heights(fit: FittedShape) -> tuple[float, float]:

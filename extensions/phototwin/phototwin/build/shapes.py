@@ -16,6 +16,7 @@ from phototwin.scene import ConvexPiece
 ROUND_SEGMENTS = 48  # of a mesh: 0.2 % of the radius from a true circle
 PIECE_VERTICES = 64  # PhysX cooks a convex hull with at most 64 vertices on a GPU
 WALL_WEDGES = (16, 14, 12)  # convex wedges around a vessel's wall of one, two, three bands: 36 pieces at most
+VOLUME_SLACK, THINNER = 0.01, (0.8, 1.25)  # of a wall's pieces against the mesh; how much thinner or thicker they get
 DISH_WEDGES = 16  # the corners of a rectangle are among their ends
 BAND_SLACK = 0.3  # a band of wall may bend by this share of its thickness
 BALL_RINGS = (8, 12, 14, 12, 8)  # corners of a ball's hull around its axis, evenly spread; with two facets 64
@@ -76,6 +77,12 @@ def merge(solids: Sequence[Solid]) -> Solid:
         offset += len(solid.points)
     pieces = tuple(piece for solid in solids for piece in solid.pieces)
     return Solid(np.concatenate(points), np.concatenate(faces).astype(np.int32), pieces)
+
+
+def turned(solid: Solid, R: np.ndarray) -> Solid:
+    """The solid with a rotation (3, 3) applied to its points (N, 3) as ``R @ p``."""
+    pieces = tuple(ConvexPiece((p.points @ R.T).astype(np.float32), p.faces) for p in solid.pieces)
+    return Solid(solid.points @ R.T, solid.faces, pieces)
 
 
 def box(size_m: np.ndarray, bevel_m: float = 0.0) -> Solid:
@@ -183,7 +190,12 @@ def vessel(radii_m: np.ndarray, heights_m: np.ndarray, wall_m: float, floor_m: f
     profile = np.concatenate([[[0, 0]], up[up[:, 0] > 1e-5], down, [[0, floor_m]]])
     points, faces = lathe(profile)
     base = _stacked_pieces(up[heights <= floor_m + 1e-9])
-    return Solid(points, faces, base + _wall_pieces(up[inside], inner[inside]))
+    wall = _wall_pieces(up[inside], inner[inside])
+    share = (mesh_volume(points, faces) - _pieces_volume(base)) / _pieces_volume(wall)
+    if abs(share - 1) > VOLUME_SLACK:  # hulls of bent bands are thicker than the wall
+        kept = float(np.clip(share, *THINNER))
+        wall = _wall_pieces(up[inside], up[inside][:, 0] - kept * (up[inside][:, 0] - inner[inside]))
+    return Solid(points, faces, base + wall)
 
 
 def dish(outline_m: np.ndarray, stations: np.ndarray, heights_m: np.ndarray, thick_m: float, on_ring: bool) -> Solid:
@@ -217,13 +229,18 @@ def dish(outline_m: np.ndarray, stations: np.ndarray, heights_m: np.ndarray, thi
     shape = outline_m / reach
     radius = np.linalg.norm(points[1:-1, :2], axis=1).reshape(-1, segments)
     points[1:-1, :2] = (radius[..., None] * shape).reshape(-1, 2)
-    return Solid(points, faces, _dish_pieces(shape, inner, outer, foot, ring if on_ring else 0.0, under))
+    floor, wall = _dish_pieces(shape, inner, outer, foot, ring if on_ring else 0.0, under)
+    share = (mesh_volume(points, faces) - _pieces_volume(floor)) / _pieces_volume(wall)
+    if abs(share - 1) > VOLUME_SLACK:
+        outer = inner + float(np.clip(share, *THINNER)) * (outer - inner)
+        wall = _dish_pieces(shape, inner, outer, foot, ring if on_ring else 0.0, under)[1]
+    return Solid(points, faces, floor + wall)
 
 
 def _dish_pieces(
     shape: np.ndarray, inner: np.ndarray, outer: np.ndarray, foot_m: float, ring_m: float, under_m: float
-) -> tuple[ConvexPiece, ...]:
-    """Floor, foot ring and wedges of the wall; corners lie on the outline ``shape`` (S, 2) times a radius."""
+) -> tuple[tuple[ConvexPiece, ...], tuple[ConvexPiece, ...]]:
+    """Floor with its foot ring, and wedges of the wall; corners lie on the outline ``shape`` (S, 2) times a radius."""
     step = len(shape) // DISH_WEDGES
     corners = shape[::step]
     corners = corners * np.sqrt(_polygon_area(shape) / _polygon_area(corners))  # chords enclose the outline's area
@@ -238,20 +255,23 @@ def _dish_pieces(
         )
 
     floor = float(inner[0, 1])
-    pieces = [convex_piece(disc(under_m if ring_m else 0.0, floor))]
+    base, wall = [convex_piece(disc(under_m if ring_m else 0.0, floor))], []
     cuts = _wall_bands(outer, BAND_SLACK * float(np.linalg.norm(outer[0] - inner[0])))[:4]
     lowest = np.array([foot_m, max(under_m, 0.0) if ring_m else 0.0])
     outside = np.concatenate([[lowest], outer[1:]])
     for i, j in itertools.pairwise(cuts):
         for wedge in range(DISH_WEDGES):
-            pieces.append(
-                convex_piece(np.concatenate([at(q, wedge) for q in (inner[i], inner[j], outside[i], outside[j])]))
-            )
+            ends = (inner[i], inner[j], outside[i], outside[j])
+            wall.append(convex_piece(np.concatenate([at(q, wedge) for q in ends])))
     if ring_m and under_m > 0:
         for wedge in range(DISH_WEDGES):
             ends = ((ring_m, 0.0), (foot_m, 0.0), (ring_m, under_m), (foot_m, under_m))
-            pieces.append(convex_piece(np.concatenate([at(q, wedge) for q in ends])))
-    return tuple(pieces)
+            base.append(convex_piece(np.concatenate([at(q, wedge) for q in ends])))
+    return tuple(base), tuple(wall)
+
+
+def _pieces_volume(pieces: Sequence[ConvexPiece]) -> float:
+    return sum(mesh_volume(p.points.astype(np.float64), p.faces) for p in pieces)
 
 
 def _polygon_area(corners: np.ndarray) -> float:
