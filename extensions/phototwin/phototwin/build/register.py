@@ -21,7 +21,9 @@ SEARCH_FACES, MESH_FACES = 1500, 4000  # for finding the pose; for the twin
 REFINED, POLISHED = 6, 2  # starts that are refined, and refined again with every pixel
 EXPLAINED_M, EXPLAINED_SHARE = 0.006, 0.06  # a measured point is explained within the lesser of these, at least ..
 LEAST_EXPLAINED_M = 0.003  # .. within the noise of a sensor
-POOR_IOU, POOR_EXPLAINED = 0.85, 0.75  # below these the mesh is hardly of this object
+POOR_IOU, POOR_EXPLAINED = 0.88, 0.75  # below these the mesh is hardly of this object
+POOR_IOU_ALONE = 0.93  # without depth: many a thing of about the right length can be turned to cover most of a mask
+UPSIDE_DOWN_COST = 0.02
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,17 @@ def register_mesh(
     light = simplify(points, faces, SEARCH_FACES, keep_closed=False)
     starts = search(view, *light)
     refined = [refine(view, *light, start, coarse=True) for start in starts[:REFINED]]
-    refined.sort(key=lambda pose: _judge(view, *light, pose).score)
+    refined.sort(key=lambda pose: _cost(view, *light, pose))
     polished = [refine(view, *light, pose, coarse=False) for pose in refined[:POLISHED]]
-    best = min(polished, key=lambda pose: _judge(view, *light, pose).score)
+    best = min(polished, key=lambda pose: _cost(view, *light, pose))
     return _shape(view, points, faces, best, given.source)
+
+
+def _cost(view: View, points: np.ndarray, faces: np.ndarray, pose: Pose) -> float:
+    """The judge's score; a vessel on its head pays, because from outside it looks much like one that stands."""
+    points_w = posed(pose, points)
+    on_its_head = not holds_water(points_w, faces) and holds_water(points_w * [1, -1, -1], faces)
+    return _judge(view, points, faces, pose).score + UPSIDE_DOWN_COST * on_its_head
 
 
 def _shape(view: View, points: np.ndarray, faces: np.ndarray, pose: Pose, source: str) -> FittedShape:
@@ -82,7 +91,8 @@ def _shape(view: View, points: np.ndarray, faces: np.ndarray, pose: Pose, source
     pieces, off = convex_pieces(points_o, faces)
     notes = f"Mesh from {source}, placed by {_evidence(view)}{_words(verdict)}."
     notes += "".join(f" {text[0].upper()}{text[1:]}." for text in (repaired, off) if text)
-    if verdict.iou < POOR_IOU or verdict.explained < POOR_EXPLAINED:
+    least = POOR_IOU_ALONE if verdict.rmse_m is None else POOR_IOU
+    if verdict.iou < least or verdict.explained < POOR_EXPLAINED:
         notes += " This is a poor fit: the mesh is hardly of this object; give another one or leave it out."
     return FittedShape(
         shape="mesh",

@@ -14,6 +14,8 @@ FLAT_HOLE = 0.15  # .. and a larger one where it lies in this lowest share of th
 GRID_CELLS = 64  # along the longest side of a surface that must be rebuilt
 SHEET_CELLS = 1.2  # half the thickness of a rebuilt sheet, in cells: 3.8 % of the size as a whole
 HASTES = (7, 4, 2)  # of the simplifier, tried in turn: less haste joins fewer sheets
+MENDINGS, MENDED_CHANGE = 4, 0.03  # rounds of mending after it; how much of the volume that may change
+MENDED_SHARE = 0.9  # of a given mesh's triangles that must stay where it is mended
 SURFACE_SAMPLES = 150_000
 CORNERS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 1]])
 TETRAHEDRA = np.array([[0, 1, 3, 7], [0, 1, 7, 5], [0, 5, 7, 4], [0, 3, 2, 7], [0, 2, 6, 7], [0, 6, 4, 7]])
@@ -57,6 +59,9 @@ def close(points_w: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarr
     filled_points, filled, count = _fill_holes(points_w, faces)
     if is_closed(filled):
         return filled_points, _outward(filled_points, filled), f"{count} hole(s) of the given mesh were filled"
+    mended_points, mended = _mended(filled_points, filled)
+    if len(mended) >= MENDED_SHARE * len(filled) and is_closed(mended):
+        return mended_points, _outward(mended_points, mended), "small faults of the given mesh were mended"
     rebuilt, rebuilt_faces = rebuild(filled_points, filled)
     note = f"the given mesh is not closed: its surface was rebuilt from {GRID_CELLS} cells a side"
     return rebuilt, rebuilt_faces, note
@@ -66,16 +71,35 @@ def simplify(points: np.ndarray, faces: np.ndarray, count: int, keep_closed: boo
     """The mesh with about ``count`` triangles; more where it would not stay closed."""
     from fast_simplification import simplify as collapse
 
-    target = count
+    target, volume = count, mesh_volume(points, faces)
     while target < len(faces):
         for haste in HASTES if keep_closed else HASTES[:1]:
-            fewer_points, fewer = collapse(
-                points.astype(np.float64), faces.astype(np.int32), target_count=target, agg=haste
-            )[:2]
-            fewer_points, fewer = _used(np.asarray(fewer_points, np.float64), np.asarray(fewer, np.int64))
-            if not keep_closed or (len(fewer) >= 4 and is_closed(fewer)):
+            some = collapse(points.astype(np.float64), faces.astype(np.int32), target_count=target, agg=haste)[:2]
+            fewer_points, fewer = _used(np.asarray(some[0], np.float64), np.asarray(some[1], np.int64))
+            if not keep_closed:
+                return fewer_points, fewer
+            fewer_points, fewer = _mended(fewer_points, fewer)
+            change = abs(mesh_volume(fewer_points, fewer) / volume - 1) if len(fewer) >= 4 else np.inf
+            if change < MENDED_CHANGE and is_closed(fewer):
                 return fewer_points, fewer
         target *= 2
+    return points, faces
+
+
+def _mended(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mesh without the places where the simplifier joined two sheets in an edge; each sheet's hole there is filled."""
+    for _ in range(MENDINGS):
+        edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+        base = int(faces.max()) + 1
+        there, back = edges @ [base, 1], edges @ [1, base]
+        names, count = np.unique(there, return_counts=True)
+        bad = (count[np.searchsorted(names, there)] > 1) | ~np.isin(back, there)
+        if not bad.any():
+            break
+        faces = faces[~np.isin(faces, edges[bad]).any(axis=1)]
+        if len(faces) < 4:
+            break
+        points, faces = _fill_holes(*_used(points, faces))[:2]
     return points, faces
 
 
