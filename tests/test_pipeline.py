@@ -52,7 +52,11 @@ def test_the_manifest_names_inputs_by_hash_and_every_stage(given):
     assert manifest["inputs"]["depth"] == {"file": "depth.png", "sha256": file_fingerprint(folder / "depth.png")}
     assert manifest["settings"]["seed"] == 3 and manifest["versions"]["numpy"] == np.__version__
     assert set(manifest["stages"]) == set(STAGES) - {"see"} and not any(s["kept"] for s in manifest["stages"].values())
-    assert str(folder) not in json.dumps(manifest)
+    assert str(folder) not in json.dumps(manifest) and manifest["models"] == {}
+    first = load_scene(folder / "fresh").objects[0]
+    metrics = manifest["metrics"][first.key]
+    assert metrics["outline_iou"] > 0.9 and metrics["depth_rmse_mm"] < 3
+    np.testing.assert_allclose(metrics["size_mm"], 1000 * first.size_m, atol=0.01)
     np.testing.assert_array_equal(load_ids(folder / "fresh/masks.png"), load_ids(folder / "masks.png"))
 
 
@@ -116,3 +120,22 @@ def test_shapes_come_from_a_program_of_another_environment(given):
     np.testing.assert_allclose(np.sort(box.size_m), np.sort(BOX_SIZE), rtol=0.08)
     with pytest.raises(InputError, match="command"):
         photo_to_twin(replace(source, shapes_from="trellis"), folder / "none")
+
+
+class GreyWall:
+    """An inpainting model of somebody's own: everything behind is grey."""
+
+    def __call__(self, rgb, mask):
+        return np.where(mask[..., None], np.uint8(128), rgb)
+
+
+def test_a_model_of_somebodys_own_paints_the_background(given, monkeypatch):
+    folder, source = given
+    monkeypatch.setattr(sys.modules["phototwin.pipeline"], "GreyWall", GreyWall, raising=False)
+    again(given)
+    mine = replace(source, perception="inpainting=phototwin.pipeline:GreyWall")
+    assert "background" not in again(given, mine)
+    scene = load_scene(folder / "twin")
+    background, photo = load_rgb(scene.path(scene.background_rgb)), load_rgb(folder / "photo.png")
+    assert (background[load_ids(folder / "masks.png") > 0] == 128).all() and (background == photo).all(-1).mean() > 0.5
+    assert "GreyWall" in scene.notes["background"]

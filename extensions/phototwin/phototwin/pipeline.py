@@ -16,9 +16,10 @@ from phototwin.progress import Progress, StageTimer, silent
 from phototwin.stages import Stages, source_fingerprint
 
 if TYPE_CHECKING:
+    from phototwin.backends.choose import Backends
     from phototwin.backends.external import External
     from phototwin.build.build import Background, Shapes
-    from phototwin.scene import GivenMesh, Maps, Photo
+    from phototwin.scene import GivenMesh, Maps, Photo, Scene
 
 SAMPLE = Path(__file__).resolve().parents[3] / "usd_assets" / "sample"
 MANIFEST = "manifest.json"
@@ -86,6 +87,7 @@ def photo_to_twin(
     Raises:
         TwinError: An input is bad, or the photo shows too little.
     """
+    from phototwin.backends.choose import choose_backends
     from phototwin.build.build import BuildConfig, build_scene
     from phototwin.perceive.perceive import PerceiveConfig, perceive
     from phototwin.stage.author import author_stage
@@ -94,20 +96,21 @@ def photo_to_twin(
     run = Stages(stages, timer, redo)
     with timer.stage("read the photo"):
         photo = read_source(source)
+    models = choose_backends(source.perception)
     if source.perception != "offline":
-        photo = run.run("see", lambda: see_with_models(photo, source.perception), photo, source.perception)
+        photo = run.run("see", lambda: see_with_models(photo, models), photo, models.names)
     config = PerceiveConfig(seed=seed)
     maps = run.run("perceive", lambda: perceive(photo, config), photo, config)
     given = (source.shapes_from, file_fingerprint(source.meshes) if source.meshes else "")
     shapes = run.run("shapes", lambda: find_shapes(maps, source, stages), maps, given)
-    backing = (file_fingerprint(source.background) if source.background else "", source.perception)
-    cleared = run.run("background", lambda: find_background(shapes.maps, source), shapes.maps, backing)
+    backing = (file_fingerprint(source.background) if source.background else "", models.names.get("inpainting"))
+    cleared = run.run("background", lambda: find_background(shapes.maps, source, models), shapes.maps, backing)
     with written_aside(folder) as aside:
         with timer.stage("build the scene"):
             scene = build_scene(photo.name, shapes, cleared, aside, BuildConfig(source.anchor, source.materials))
         with timer.stage("author USD"):
             author_stage(scene, aside)
-        write_manifest(aside / MANIFEST, source, seed, run)
+        write_manifest(aside / MANIFEST, source, seed, models.names, run, measured(scene, shapes))
     return folder / "twin.usda"
 
 
@@ -135,15 +138,13 @@ def read_source(source: Source) -> Photo:
     return load_photo(source.photo, source.depth, source.camera, source.objects, source.masks)
 
 
-def see_with_models(photo: Photo, choice: str) -> Photo:
+def see_with_models(photo: Photo, models: Backends) -> Photo:
     """The photo with what models see in it: depth and intrinsics where none were given, masks where there are no hints."""
-    from phototwin.backends.choose import choose_backends
     from phototwin.backends.see import see_more
 
-    backends = choose_backends(choice)
-    seen = see_more(photo, backends)
-    backends.release()
-    chosen = " ".join(f"{family.capitalize()}: {note}" for family, note in backends.notes.items())
+    seen = see_more(photo, models)
+    models.release()
+    chosen = " ".join(f"{family.capitalize()}: {note}" for family, note in models.notes.items())
     return replace(seen, note=f"{seen.note} {chosen}".strip())
 
 
@@ -189,36 +190,46 @@ def request_shapes(
         }
 
 
-def find_background(maps: Maps, source: Source) -> Background:
+def find_background(maps: Maps, source: Source, models: Backends) -> Background:
     """The photo without its objects: the user's own, an inpainting model's, or ours.
 
     Raises:
-        InputError: The given image has other proportions than the photo, or a model cannot be used.
+        InputError: The given image has other proportions than the photo.
+        PerceptionError: A model failed.
     """
+    from phototwin.backends.see import paint_hole
     from phototwin.build.build import Background, clear_background
+    from phototwin.perceive.photo import load_background
 
     if source.background:
-        from phototwin.perceive.photo import load_background
-
         rgb = load_background(source.background, maps.rgb.shape)
         return Background(rgb, (rgb != maps.rgb).any(-1), "The background is an image that was given.")
     cleared = clear_background(maps)
-    if source.perception == "offline":
+    painted = paint_hole(maps.rgb, cleared.filled, models)
+    models.release()
+    if painted is None:
         return cleared
-    from phototwin.backends.choose import choose_backends
-    from phototwin.backends.contract import check_image
-
-    backends = choose_backends(source.perception)
-    if backends.inpainting is None:
-        return cleared
-    name = backends.names["inpainting"]
-    rgb = check_image(backends.inpainting(maps.rgb, cleared.filled), maps.rgb, cleared.filled, name)
-    backends.release()
-    return Background(rgb, cleared.filled, f"What was behind the objects and their shadows is painted by {name}.")
+    name = models.names["inpainting"]
+    return Background(painted, cleared.filled, f"What was behind the objects and their shadows is painted by {name}.")
 
 
-def write_manifest(file: Path, source: Source, seed: int, run: Stages) -> None:
-    """What the twin was made of: inputs by hash, settings, program, and every stage's fingerprint."""
+def measured(scene: Scene, shapes: Shapes) -> dict[str, Any]:
+    """What the manifest keeps of how well each object was fitted."""
+    return {
+        item.key: {
+            "outline_iou": round(fit.iou, 4),
+            "depth_rmse_mm": None if fit.depth_rmse_m is None else round(1000 * fit.depth_rmse_m, 3),
+            "size_mm": (1000 * item.size_m).round(2).tolist(),
+            "size_sigma_mm": (1000 * item.size_sigma_m).round(2).tolist(),
+        }
+        for item, fit in zip(scene.objects, shapes.fits, strict=True)
+    }
+
+
+def write_manifest(
+    file: Path, source: Source, seed: int, models: dict[str, str], run: Stages, metrics: dict[str, Any]
+) -> None:
+    """What the twin was made of and how well: inputs by hash, settings, program, every stage's fingerprint, metrics."""
     from importlib.metadata import version
 
     inputs, settings = {}, {"seed": seed}
@@ -234,7 +245,9 @@ def write_manifest(file: Path, source: Source, seed: int, run: Stages) -> None:
         "settings": settings,
         "versions": {name: version(name) for name in names},
         "program": source_fingerprint(),
+        "models": models,
         "stages": {name: asdict(record) for name, record in run.records.items()},
+        "metrics": metrics,
     }
     file.write_text(json.dumps(manifest, indent=1) + "\n")
 
