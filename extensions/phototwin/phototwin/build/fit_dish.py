@@ -82,7 +82,9 @@ def usual_plate(view: View, cylinder: np.ndarray) -> list[Candidate]:
     heights = thick + (rim - thick) * np.linspace(0, 1, 6) ** 1.5
     solid = shapes.dish(_unit(2.0, 48) * radius * nearer, stations, heights, thick, False)
     T = make_T(np.eye(3), np.array([*center, 0.0]))
-    return [Candidate("revolution", True, T, solid, PLATE_COST, "a plate of usual height: its rim hides how high it is")]
+    return [
+        Candidate("revolution", True, T, solid, PLATE_COST, "a plate of usual height: its rim hides how high it is")
+    ]
 
 
 def _unit(exponent: float, count: int) -> np.ndarray:
