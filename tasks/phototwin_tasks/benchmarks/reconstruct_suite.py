@@ -23,12 +23,12 @@ SCENES = (
     "simpler_bridge_cubes",
     "simpler_counter_three_objects",
 )
-QUICK_SCENES = ("sample", "six_sugar", "six_blue_mug", "simpler_counter_three_objects")
+QUICK_SCENES = ("sample", "six_sugar", "simpler_counter_three_objects")
 TRUTH = "phototwin_tasks.benchmarks.truth_suite"
 
 
 def measure(data: Path | None, quick: bool) -> Iterator[Measure]:
-    """Every row of the table; ``quick`` takes four captures and few generated scenes. Captures that are not there are left out."""
+    """Every row of the table; ``quick`` takes three captures and few generated scenes. Captures that are not there are left out."""
     with tempfile.TemporaryDirectory(prefix="phototwin_reconstruct_") as folder:
         yield from measure_in(data, quick, Path(folder))
 
