@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from phototwin.build.edges import Piece, cut_faces, hidden_piece
 from phototwin.build.fields import diffuse
 from phototwin.frames import invert, pixel_rays, support_depth, transform
 from phototwin.scene import Mesh, depth_inside
@@ -23,7 +24,8 @@ GAP_SHARE = 0.03
 """Gaps in the measured depth are filled from their rim; farther from it than this share of the picture's diagonal they are not gaps."""
 SCRAP_SHARE = 0.05
 """Raised readings beside an object that are smaller than this share of it are its smeared edge."""
-MAX_TRIANGLES = 20000
+MAX_TRIANGLES, GRID_TRIANGLES = 20000, 15000
+"""Of the whole background, and of the picture before its edges are cut."""
 JUMP = 0.06
 """Neighbouring mesh points whose depths differ by more than this share are not one surface."""
 
@@ -117,7 +119,9 @@ def background_depth(
 
 
 def background_mesh(depth_m: np.ndarray, K_px: np.ndarray, T_world_camera: np.ndarray, texture: str) -> Mesh:
-    """The background as a world-frame mesh of at most 20000 triangles, torn where depth jumps; st is the position in the picture.
+    """The background as a world-frame mesh, cut where depth jumps, what is behind an edge going on a little; st is the position in the picture.
+
+    It has at most 20000 triangles, more only where depth is torn all over.
 
     Args:
         depth_m: Background depth (H, W), no holes [m].
@@ -126,7 +130,7 @@ def background_mesh(depth_m: np.ndarray, K_px: np.ndarray, T_world_camera: np.nd
         texture: Image path relative to the scene folder.
     """
     height, width = depth_m.shape
-    step = max(1, int(np.ceil(np.sqrt(2 * height * width / MAX_TRIANGLES))))
+    step = max(1, int(np.ceil(np.sqrt(2 * height * width / GRID_TRIANGLES))))
     rows, columns = (
         np.unique(np.round(np.linspace(0, n - 1, max(2, (n - 1) // step + 1))).astype(int)) for n in (height, width)
     )
@@ -142,15 +146,18 @@ def background_mesh(depth_m: np.ndarray, K_px: np.ndarray, T_world_camera: np.nd
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
     # Counter-clockwise seen from the camera, whose picture has y down.
     faces = np.concatenate([np.stack([a, d, c], -1).reshape(-1, 3), np.stack([a, c, b], -1).reshape(-1, 3)])
-    corners = pixels[faces]
-    torn = np.flatnonzero(_torn(faces, z, points_w))
-    # A torn triangle belongs to what is behind: its corners move back along their rays, a little apart to leave no crack.
-    corners[torn] += 0.03 * (corners[torn] - corners[torn].mean(1, keepdims=True))
-    deepest = np.repeat(z.reshape(-1)[faces[torn]].max(1), 3)
-    behind_w = _unproject(K_px, T_world_camera, corners[torn].reshape(-1, 2), deepest)
-    faces[torn] = len(points_w) + np.arange(3 * len(torn)).reshape(-1, 3)
-    points_w = np.concatenate([points_w, behind_w])
-    st = np.stack([corners[..., 0] / width, 1 - corners[..., 1] / height], -1)
+    torn = _torn(faces, z, points_w)
+    parts = [Piece(pixels, z.reshape(-1), faces[~torn], pixels)]
+    if torn.any():
+        parts += [
+            cut_faces(faces[torn], pixels, z, depth_m.astype(np.float64)),
+            hidden_piece(z, faces[torn], pixels, JUMP, max(MAX_TRIANGLES - len(faces) - 2 * int(torn.sum()), 0)),
+        ]
+    first = np.cumsum([0, *(len(part.pixels) for part in parts)])
+    faces = np.concatenate([part.faces + k for part, k in zip(parts, first, strict=False)])
+    shown = np.concatenate([part.shown for part in parts])[faces]
+    st = np.stack([shown[..., 0] / width, 1 - shown[..., 1] / height], -1)
+    points_w = np.concatenate([_unproject(K_px, T_world_camera, part.pixels, part.depth_m) for part in parts])
     used, compact = np.unique(faces, return_inverse=True)
     return Mesh(
         points_w[used].astype(np.float32), compact.reshape(-1, 3).astype(np.int32), st.astype(np.float32), texture
