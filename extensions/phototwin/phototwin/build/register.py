@@ -8,7 +8,7 @@ import numpy as np
 
 from phototwin.build.convex import convex_pieces
 from phototwin.build.fit import FittedShape, _cropped
-from phototwin.build.fit_view import JUMP_SHARE, MIN_POINTS, View, make_view, overlap
+from phototwin.build.fit_view import JUMP_SHARE, MIN_POINTS, View, make_view
 from phototwin.build.register_fit import Pose, posed, refine
 from phototwin.build.register_search import search
 from phototwin.build.repair import clean, close, simplify
@@ -102,7 +102,7 @@ def _shape(view: View, points: np.ndarray, faces: np.ndarray, pose: Pose, source
         faces=faces.astype(np.int32),
         pieces=pieces,
         size_m=np.ptp(points_o, axis=0),
-        iou=overlap(view, points_w, faces),
+        iou=verdict.iou,
         depth_rmse_m=verdict.rmse_m,
         notes=notes,
     )
@@ -134,7 +134,7 @@ def _judge(view: View, points: np.ndarray, faces: np.ndarray, pose: Pose) -> _Ve
     height, width = view.mask.shape
     raster = rasterize(transform(view.T_camera_world, points_w), faces, view.K_px, width, height)
     covered = raster.face >= 0
-    counted = counted_pixels(view)
+    counted = _counted(view, raster.depth_m)
     iou = float((covered & view.mask).sum() / max(((covered | view.mask) & counted).sum(), 1))
     if not len(view.points_w) or not covered.any():
         return _Verdict(1 - iou, iou, None, 1.0, 0.0)
@@ -152,9 +152,8 @@ def _judge(view: View, points: np.ndarray, faces: np.ndarray, pose: Pose) -> _Ve
     return _Verdict(1 - iou + 1 - share + hidden + 0.1 * rmse / tolerance, iou, rmse, share, hidden)
 
 
-def counted_pixels(view: View) -> np.ndarray:
-    """Where the silhouette says something (H, W): not where a nearer thing may hide the object."""
+def _counted(view: View, drawn_m: np.ndarray) -> np.ndarray:
+    """Where the silhouette says something (H, W): not where something nearer than the drawn mesh hides it."""
     if view.depth_m is None or not len(view.points_w):
         return np.ones_like(view.mask)
-    distance = transform(view.T_camera_world, view.points_w)[:, 2]
-    return view.mask | (view.depth_m <= 0) | (view.depth_m > distance.min() * (1 - JUMP_SHARE))
+    return view.mask | (view.depth_m <= 0) | (view.depth_m > drawn_m * (1 - JUMP_SHARE))
