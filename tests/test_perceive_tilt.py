@@ -8,7 +8,7 @@ import pytest
 
 from phototwin.frames import invert, make_T, project, rotation_z, transform
 from phototwin.perceive.tilt import outline_extents, outline_misfit, tilt_from_outlines
-from phototwin.perceive.vanishing import camera_rotation, centred_K
+from phototwin.perceive.vanishing import LINES_SIGMA_DEG, ManhattanFrame, camera_rotation, centred_K
 
 W, H = 640, 480
 K_PX = centred_K(560, W, H)
@@ -67,6 +67,22 @@ def test_one_thing_is_enough_and_says_less(thing: int):
     every = tilt_from_outlines(np.array([draw(each, 48) for each in THINGS]), K_PX, NO_LINES, 35.0)
     assert tilt is not None and every is not None and tilt.sigma_rad[0] >= every.sigma_rad[0]
     assert abs(np.degrees(tilt.angles_rad[0]) - 48) < 2.5 * np.degrees(tilt.sigma_rad[0])
+
+
+def frame_at(pitch_deg, roll_deg):
+    R = camera_rotation(*np.radians([pitch_deg, roll_deg]))
+    return ManhattanFrame(R, 0.8, np.full(3, 0.27), 0.7, 0.5, np.radians(LINES_SIGMA_DEG))
+
+
+def test_outlines_sharpen_what_lines_say_and_overrule_a_false_frame():
+    masks = np.array([draw(thing, 42, 1) for thing in THINGS])
+    near = tilt_from_outlines(masks, K_PX, NO_LINES, 35.0, frame_at(43.5, 0))
+    assert near is not None and np.degrees(near.angles_rad) == pytest.approx([42, 1], abs=1.2)
+    for false in (33, 56):
+        tilt = tilt_from_outlines(masks, K_PX, NO_LINES, 35.0, frame_at(false, 4))
+        assert tilt is not None and np.degrees(tilt.angles_rad[0]) == pytest.approx(42, abs=1.5)
+    alone = tilt_from_outlines(draw(ball(0, 0, 0.04), 45)[None], K_PX, NO_LINES, 35.0, frame_at(47, 2))
+    assert alone is None or np.degrees(alone.angles_rad) == pytest.approx([47, 2], abs=0.6)
 
 
 def test_balls_and_odd_shapes_and_cut_things_tell_nothing():

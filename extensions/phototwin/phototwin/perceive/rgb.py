@@ -31,6 +31,8 @@ PITCH_PER_FOCAL_DEG = 13.0
 """How far an error of the focal length (as a share) turns the tilt that outlines tell: 2 degrees for 15 %, on path-traced scenes."""
 POSE_SIGMA_DEG, POSE_SCALE_SIGMA = 0.3, 0.015
 """Of a given camera pose; a hand-eye calibration among the captures is 9 mm off at 0.6 m."""
+OVERRULED = 3.5
+"""Standard deviations between what lines say and what was found, beyond which they were not believed."""
 HEIGHT_SIGMA = 0.01
 """Of a given camera height as a share of it: where in the camera the lens centre sits is a guess."""
 UNKNOWN_SCALE_SIGMA = 0.5
@@ -121,30 +123,34 @@ def _gravity(
     if photo.T_world_camera is not None:
         return photo.T_world_camera, np.radians([POSE_SIGMA_DEG, POSE_SIGMA_DEG]), "Camera pose given."
     frame = frame or manhattan_frame(segments, K_px)
-    if frame is not None and frame.trusted:
-        R, sigma_rad = frame.R_world_camera, frame.sigma_rad
-        source = f"lines: {frame.explained:.0%} of their length points to three orthogonal directions"
+    trusted = frame if frame is not None and frame.trusted else None
+    tilt = tilt_from_outlines(masks, K_px, segments, config.prior_pitch_deg, trusted)
+    why = "too few" if frame is None else f"explain {frame.explained:.0%}, or more than one answer"
+    if tilt is not None:
+        by_focal = np.radians([PITCH_PER_FOCAL_DEG, PITCH_PER_FOCAL_DEG / 2]) * focal_sigma
+        R, sigma_rad = camera_rotation(*tilt.angles_rad), np.hypot(tilt.sigma_rad, by_focal)
+        source = f"{tilt.used} outline{'s' * (tilt.used > 1)} as upright boxes, round vessels and balls; lines: {why}"
+        if trusted is not None:
+            source = source.replace(f"lines: {why}", _lines_say(trusted, R))
+    elif trusted is not None:
+        R, sigma_rad = trusted.R_world_camera, trusted.sigma_rad
+        source = f"lines: {trusted.explained:.0%} of their length points to three orthogonal directions"
     else:
-        R, sigma_rad, source = _without_lines(config, segments, K_px, masks, focal_sigma)
-        why = "too few" if frame is None else f"explain {frame.explained:.0%}, or more than one answer"
-        source += f"; lines: {why}"
+        R = camera_rotation(np.radians(config.prior_pitch_deg))
+        sigma_rad = np.radians([PITCH_SIGMA_DEG, ROLL_SIGMA_DEG])
+        source = f"prior, not measured: no outline tells it; lines: {why}"
     (pitch, roll), (of_pitch, of_roll) = np.degrees(pitch_roll(R)), np.degrees(sigma_rad)
     T = make_T(R, np.array([0.0, 0.0, ASSUMED_HEIGHT_M]))
     words = f"Camera tilted {pitch:.1f} +- {of_pitch:.1f} deg down, rolled {roll:.1f} +- {of_roll:.1f} deg ({source})."
     return T, sigma_rad, words
 
 
-def _without_lines(
-    config: RgbConfig, segments: np.ndarray, K_px: np.ndarray, masks: np.ndarray, focal_sigma: float
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """R_world_camera, the sigmas of pitch and roll (2,) [rad] and their source: the objects' outlines, or what people do."""
-    tilt = tilt_from_outlines(masks, K_px, segments, config.prior_pitch_deg)
-    if tilt is None:
-        R = camera_rotation(np.radians(config.prior_pitch_deg))
-        return R, np.radians([PITCH_SIGMA_DEG, ROLL_SIGMA_DEG]), "prior, not measured: no outline tells it"
-    things = f"{tilt.used} outline{'s' * (tilt.used > 1)} as upright boxes, round vessels and balls"
-    by_focal = np.radians([PITCH_PER_FOCAL_DEG, PITCH_PER_FOCAL_DEG / 2]) * focal_sigma
-    return camera_rotation(*tilt.angles_rad), np.hypot(tilt.sigma_rad, by_focal), things
+def _lines_say(frame: ManhattanFrame, R_world_camera: np.ndarray) -> str:
+    """What a trusted frame adds to the tilt that was found with it, or that it was overruled."""
+    pitch = float(np.degrees(pitch_roll(frame.R_world_camera)[0]))
+    off = abs(pitch - np.degrees(pitch_roll(R_world_camera)[0])) / np.degrees(frame.sigma_rad[0])
+    verdict = f"overruled, they said {pitch:.1f} deg" if off > OVERRULED else "agree"
+    return f"lines: {frame.explained:.0%} of their length points to three orthogonal directions, {verdict}"
 
 
 def _scale(photo: Photo, config: RgbConfig, T_world_camera: np.ndarray) -> tuple[np.ndarray, float, str, bool]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phototwin.perceive.vanishing import camera_rotation, line_evidence
+from phototwin.perceive.vanishing import ManhattanFrame, camera_rotation, line_evidence, pitch_roll
 
 DIRECTIONS = 32
-WITNESSES = 12.0
+WITNESSES = 16.0
 """Directions whose errors are independent: a shadow or a blurred side shifts several at once."""
 EDGE_SIGMA_PX = 0.9
 MAX_MISFIT_PX, MAX_MISFIT_SHARE = 1.3, 0.01
@@ -26,8 +26,10 @@ PITCHES_DEG, ROLLS_DEG = np.arange(14.0, 89.0, 4.0), np.array([-5.0, 0.0, 5.0])
 FINE_PITCHES_DEG, FINE_ROLLS_DEG = np.arange(-4.0, 5.0, 2.0), np.arange(-5.0, 6.0, 2.5)
 PITCH_SIGMA_DEG, ROLL_SIGMA_DEG, MOST_PRIOR = 10.0, 3.0, 4.5
 """How far photos of tables are from the assumed tilt and from level, and what this can speak against a tilt at most: some look straight down."""
+MOST_FRAME = 6.0
+"""What a trusted frame of lines can speak against a tilt at most."""
 NEAR_DEG = 9.0
-LEAST_SIGMA_DEG = (1.2, 1.0)
+LEAST_SIGMA_DEG = (0.8, 0.8)
 """Errors that stay where masks are good, measured on path-traced scenes; masks and shapes have errors in common."""
 WORTH_DEG = 7.0
 """Outlines that leave the pitch less sure than this do not tell it."""
@@ -55,7 +57,11 @@ class Tilt:
 
 
 def tilt_from_outlines(
-    masks: np.ndarray, K_px: np.ndarray, segments: np.ndarray, prior_pitch_deg: float
+    masks: np.ndarray,
+    K_px: np.ndarray,
+    segments: np.ndarray,
+    prior_pitch_deg: float,
+    frame: ManhattanFrame | None = None,
 ) -> Tilt | None:
     """The most probable tilt given outlines, what lines there are, and how people photograph tables; None where outlines do not tell it.
 
@@ -64,6 +70,8 @@ def tilt_from_outlines(
         K_px: (3, 3) [px].
         segments: Straight lines (M, 4) [px].
         prior_pitch_deg: Usual pitch.
+        frame: A trusted frame of lines, which then takes the place of the usual tilt and of single lines. Outlines correct it, or
+            overrule it where they flatly contradict: a few lines that lie askew can look like a frame.
     """
     largest = sorted(masks, key=lambda mask: -int(mask.sum()))[:MAX_OBJECTS]
     outlines = [extents for mask in largest if (extents := outline_extents(mask)) is not None]
@@ -73,18 +81,24 @@ def tilt_from_outlines(
     if not told:
         return None
     kept, least = [outlines[k] for k in told], [float(misfits[k].min()) for k in told]
-    prior = _prior(tilts, prior_pitch_deg)
-    cost = prior + _evidence_cost(tilts, [misfits[k] for k in told], least, K_px, segments)
 
-    def fine(center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        near = center + _pairs(FINE_PITCHES_DEG, FINE_ROLLS_DEG)
-        seen = [outline_misfit(extents, K_px, near) for extents in kept]
-        return near, _prior(near, prior_pitch_deg) + _evidence_cost(near, seen, least, K_px, segments)
+    def cost_of(angles: np.ndarray, seen: list[np.ndarray]) -> np.ndarray:
+        known = (
+            _usual(angles, prior_pitch_deg) - line_evidence(segments, K_px, angles)
+            if frame is None
+            else _told(angles, frame)
+        )
+        return known + _against(seen, least)
 
-    first = tilts[np.argmin(cost)]
+    def fine(center: np.ndarray, step: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        near = center + step * _pairs(FINE_PITCHES_DEG, FINE_ROLLS_DEG)
+        return near, cost_of(near, [outline_misfit(extents, K_px, near) for extents in kept])
+
+    cost = cost_of(tilts, [misfits[k] for k in told])
+    first = tilts[np.argmin(cost)] if frame is None else np.degrees(pitch_roll(frame.R_world_camera))
     second = tilts[np.argmin(cost + 1e3 * (np.abs(tilts[:, 0] - first[0]) <= NEAR_DEG))]
     around, low = min((fine(first), fine(second)), key=lambda item: item[1].min())
-    around, low = fine(around[np.argmin(low)])
+    around, low = fine(around[np.argmin(low)], 1.0 if frame is None else 0.5)
     best, sigma = _peak(around, low)
     # Another answer, far away and nearly as good, is the larger doubt; a cell of the coarse grid is worth four of the fine one.
     far = np.abs(tilts[:, 0] - best[0]) > NEAR_DEG
@@ -103,20 +117,22 @@ def _bearable_px(extents: np.ndarray) -> float:
     return max(MAX_MISFIT_PX, MAX_MISFIT_SHARE * float((extents[:half] + extents[half:]).max()))
 
 
-def _prior(tilts_deg: np.ndarray, prior_pitch_deg: float) -> np.ndarray:
+def _usual(tilts_deg: np.ndarray, prior_pitch_deg: float) -> np.ndarray:
     """Minus the logarithm of how usual tilts (B, 2) are, (B,)."""
     pitch, roll = tilts_deg.T
-    return (
-        np.minimum(((pitch - prior_pitch_deg) / PITCH_SIGMA_DEG) ** 2 / 2, MOST_PRIOR)
-        + (roll / ROLL_SIGMA_DEG) ** 2 / 2
-    )
+    far = np.minimum(((pitch - prior_pitch_deg) / PITCH_SIGMA_DEG) ** 2 / 2, MOST_PRIOR)
+    return far + (roll / ROLL_SIGMA_DEG) ** 2 / 2
 
 
-def _evidence_cost(
-    tilts_deg: np.ndarray, misfits: list[np.ndarray], least: list[float], K_px: np.ndarray, segments: np.ndarray
-) -> np.ndarray:
-    """Minus the logarithm of how well tilts (B, 2) explain lines and outlines, (B,); an outline's noise is its ``least`` misfit."""
-    cost = -line_evidence(segments, K_px, tilts_deg)
+def _told(tilts_deg: np.ndarray, frame: ManhattanFrame) -> np.ndarray:
+    """Minus the logarithm of how well tilts (B, 2) agree with a frame of lines, (B,)."""
+    off = (tilts_deg - np.degrees(pitch_roll(frame.R_world_camera))) / np.degrees(frame.sigma_rad)
+    return np.minimum((off**2).sum(1) / 2, MOST_FRAME)
+
+
+def _against(misfits: list[np.ndarray], least: list[float]) -> np.ndarray:
+    """Minus the logarithm of how well tilts explain outlines, (B,); an outline's noise is its ``least`` misfit."""
+    cost = np.zeros_like(misfits[0])
     for misfit, lowest in zip(misfits, least, strict=True):
         against = (misfit - lowest) * WITNESSES / (2 * max(EDGE_SIGMA_PX**2, lowest))
         cost -= np.logaddexp(-against, -MOST_EVIDENCE)
@@ -128,7 +144,7 @@ def _peak(tilts_deg: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, np.ndarr
     share = np.exp(-(cost - cost.min()))
     share /= share.sum()
     mean = share @ tilts_deg
-    cell = np.array([FINE_PITCHES_DEG[1] - FINE_PITCHES_DEG[0], FINE_ROLLS_DEG[1] - FINE_ROLLS_DEG[0]])
+    cell = np.array([np.diff(np.unique(tilts_deg[:, axis])).max() for axis in (0, 1)])
     return mean, np.sqrt(share @ (tilts_deg - mean) ** 2 + cell**2 / 12)
 
 
