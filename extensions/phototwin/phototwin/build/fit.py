@@ -10,6 +10,7 @@ import numpy as np
 from phototwin.build import shapes
 from phototwin.build.fit_dish import fit_dish, usual_plate
 from phototwin.build.fit_extrusion import fit_extrusion
+from phototwin.build.fit_lying import fit_lying
 from phototwin.build.fit_revolution import fit_revolution
 from phototwin.build.fit_solids import Candidate, fit_box, fit_cylinder, fit_sphere
 from phototwin.build.fit_view import JUMP_SHARE, MIN_POINTS, View, make_view, overlap
@@ -167,7 +168,7 @@ def _cropped(
 def _candidates(view: View) -> list[Candidate]:
     cylinder, parameters, body = fit_cylinder(view)
     round_view = replace(view, body_contour=body)
-    out = [fit_box(view), cylinder, fit_sphere(view), *fit_revolution(round_view, parameters)]
+    out = [fit_box(view), cylinder, fit_lying(view), fit_sphere(view), *fit_revolution(round_view, parameters)]
     return [*out, *fit_dish(view), *usual_plate(view, parameters), *fit_extrusion(view)]
 
 

@@ -85,6 +85,12 @@ def turned(solid: Solid, R: np.ndarray) -> Solid:
     return Solid(solid.points @ R.T, solid.faces, pieces)
 
 
+def moved(solid: Solid, way: np.ndarray) -> Solid:
+    """The solid moved by (3,) [m]."""
+    pieces = tuple(ConvexPiece((p.points + way).astype(np.float32), p.faces) for p in solid.pieces)
+    return Solid(solid.points + way, solid.faces, pieces)
+
+
 def box(size_m: np.ndarray, bevel_m: float = 0.0) -> Solid:
     """A box of that size (3,), standing on z = 0 with its axis at the origin; a bevel takes that much off each side of an edge."""
     signs = np.array([[x, y, z] for z in (0, 1) for y in (-0.5, 0.5) for x in (-0.5, 0.5)])
