@@ -77,7 +77,7 @@ class Background:
 
 def clear_background(maps: Maps) -> Background:
     """The photo with the objects and their shadows filled in from their surroundings."""
-    rgb, filled = remove_objects(maps.rgb, maps.masks, maps.support_mask)
+    rgb, filled = remove_objects(maps.rgb, maps.masks, maps.support_mask, maps.K_px, maps.T_world_camera)
     return Background(
         rgb, filled, "What was behind the objects and their shadows is filled in from their surroundings."
     )

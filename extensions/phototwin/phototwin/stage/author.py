@@ -40,9 +40,8 @@ DOME_NITS = 1000.0
 HORIZONTAL_APERTURE = 20.955
 """Film width that USD cameras have by default [tenths of a unit]; only its ratio to the focal length matters."""
 CLIPPING_RANGE_M = (0.01, 100.0)
-DEPENETRATION_MPS = 0.1
-"""How fast PhysX may push a thing out of another. Where two flat faces meet within 0.2 mm it misjudges their overlap now and
-then and, left to its default, throws a mug across the table; at this speed the mug moves by 0.2 mm (measured)."""
+DEPENETRATION_MPS = 3.0
+"""How fast PhysX may push a thing out of another; its default knows no limit. Slower than about 1 and a gripper's pads sink in and lose hold."""
 
 
 def author_stage(scene: Scene, folder: Path) -> Path:
