@@ -155,6 +155,23 @@ def test_world_axes_are_under_the_camera_and_along_the_view():
     assert (down[:3, :3] @ [0, -1, 0])[0] > 0.99  # +X is up in the photo
 
 
+@pytest.mark.parametrize("factor", [0.6, 1.0, 1.4])
+def test_a_pose_gives_an_estimated_depth_its_scale(factor: float):
+    truth = look_at(0.7, 40)
+    photo, _ = render(truth, THREE)
+    exact = perceive_rgbd(replace(photo, T_world_camera=truth))
+    assert photo.depth_m is not None
+    wrong = replace(
+        photo, depth_m=photo.depth_m * factor, T_world_camera=truth, depth_source="a model", depth_scale_sigma=0.15
+    )
+    maps = perceive_rgbd(wrong)
+    check_world(maps, truth, height_m=0.004)
+    assert maps.depth_m is not None and len(maps.masks) == len(exact.masks)
+    known = photo.depth_m > 0
+    assert np.median(maps.depth_m[known] / photo.depth_m[known]) == pytest.approx(1.0, abs=0.005)
+    assert "a model" in maps.notes["scale"] and 0.005 < maps.sigma.scale < 0.05
+
+
 def test_the_same_photo_gives_the_same_maps():
     photo, _ = render(look_at(0.7, 45), THREE)
     a, b = perceive_rgbd(photo, seed=3), perceive(photo, PerceiveConfig(seed=3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from phototwin.scene import SENSOR_SCALE_SIGMA, CameraSigma, Maps, Photo
 MODEL_NOISE_M = (
     0.01  # of one reading of an estimated depth map at 1 m: smooth, but wrong by about a percent within a thing
 )
+POSE_SCALE_SIGMA = 0.015
+"""Share by which a depth may be off whose scale comes from a camera pose: poses are good to about a centimetre."""
 SUPPORT_GAP_M = 0.03  # the table goes on behind an object's sensor shadow of about this width
 
 
@@ -58,6 +60,8 @@ def perceive_rgbd(photo: Photo, config: RgbdConfig | None = None, seed: int = 0)
     K_px, intrinsics = _intrinsics(photo, config)
     points_c = pixel_rays(K_px, width, height) * photo.depth_m[..., None].astype(np.float64)
     trusted = (photo.depth_m > 0) & (photo.depth_m <= config.max_depth_m)
+    if photo.T_world_camera is not None and photo.depth_scale_sigma > 2 * POSE_SCALE_SIGMA:
+        return _by_pose(photo, photo.T_world_camera, points_c, trusted, config, seed)
     plane = fit_plane(points_c, trusted, np.random.default_rng(seed), photo.T_world_camera)
     T_world_camera, gravity = _world(photo, plane)
     cloud = _cloud(photo, K_px, points_c, T_world_camera, plane, trusted, config)
@@ -71,7 +75,7 @@ def perceive_rgbd(photo: Photo, config: RgbdConfig | None = None, seed: int = 0)
     notes = {
         "intrinsics": intrinsics,
         "gravity": gravity,
-        "scale": f"Metric, from the {photo.depth_source}.",
+        "scale": _scale_words(photo),
         "segmentation": " ".join([_summary(cloud, masks, bool(photo.hints)), refined, *remarks]).replace("  ", " "),
     }
     return Maps(
@@ -85,6 +89,30 @@ def perceive_rgbd(photo: Photo, config: RgbdConfig | None = None, seed: int = 0)
         sigma=_sigma(photo, plane),
         notes=notes,
     )
+
+
+def _by_pose(
+    photo: Photo,
+    T_world_camera: np.ndarray,
+    points_c: np.ndarray,
+    trusted: np.ndarray,
+    config: RgbdConfig,
+    seed: int,
+) -> Maps:
+    """Maps of a photo whose depth is an estimate and whose pose is known: the camera's height over the support gives the depth its scale."""
+    plane = fit_plane(points_c, trusted, np.random.default_rng(seed))
+    factor = float(T_world_camera[2, 3]) / plane.camera_height_m
+    assert photo.depth_m is not None
+    scaled = replace(photo, depth_m=(photo.depth_m * factor).astype(np.float32), depth_scale_sigma=POSE_SCALE_SIGMA)
+    maps = perceive_rgbd(scaled, config, seed)
+    words = f"Metric: {photo.depth_source} times {factor:.3f}, which puts the camera as high above the support as its pose says."
+    return replace(maps, notes=maps.notes | {"scale": words})
+
+
+def _scale_words(photo: Photo) -> str:
+    if photo.depth_scale_sigma > 2 * SENSOR_SCALE_SIGMA:
+        return f"Metric, from the depth that {photo.depth_source} estimated, as a whole to about {photo.depth_scale_sigma:.0%}."
+    return f"Metric, from the {photo.depth_source}."
 
 
 def _sigma(photo: Photo, plane: Plane) -> CameraSigma:
