@@ -178,6 +178,9 @@ def test_clutter_has_shadows_and_its_files(tmp_path):
     ids, depth = load_ids(tmp_path / "s/masks.png"), load_depth(tmp_path / "s/depth_exact.png")
     assert ids.max() == len(truth["objects"]) and (depth > 0).mean() > 0.5
     photo = load_rgb(tmp_path / "s/photo.png").astype(float).mean(-1)
+    answer = truth_suite._clutter_answer(tmp_path / "s", 5, tmp_path)
+    assert not answer.refusal and len(answer.audit) == len(truth["objects"])
+    assert all(o.found and o.iou > 0.95 and o.position_mm < 20 for o in answer.comparison.objects)
     assert np.percentile(photo[ids == 0], 2) < 0.75 * np.median(photo[ids == 0])
 
 

@@ -170,9 +170,9 @@ def _answer(folder: Path, seed: int, method: str, hinted: bool, scratch: Path) -
 
 def reconstruct(folder: Path, truth: dict[str, Any], method: str, hinted: bool, twin: Path) -> Any:
     """The scene that the product makes of a truth photo; the background is not cleared and no USD is written: nothing here looks at them."""
-    from phototwin.build.build import BuildConfig, build_scene
+    from phototwin.build.build import Background, BuildConfig, build_scene
     from phototwin.perceive.perceive import PerceiveConfig, perceive
-    from phototwin.pipeline import Source, find_background, find_shapes, read_source
+    from phototwin.pipeline import Source, find_shapes, read_source
 
     camera = folder / ("camera_pose.json" if method == "pose" else "camera.json")
     source = Source(folder / "photo.png", camera=camera)
@@ -187,7 +187,7 @@ def reconstruct(folder: Path, truth: dict[str, Any], method: str, hinted: bool, 
     photo = read_source(source)
     maps = perceive(photo, PerceiveConfig())
     shapes = find_shapes(maps, source, None)
-    uncleared = find_background(shapes.maps, replace(source, background=source.photo))
+    uncleared = Background(photo.rgb, np.zeros(photo.rgb.shape[:2], bool), "")
     return build_scene("truth", shapes, uncleared, twin, BuildConfig(source.anchor))
 
 
@@ -206,7 +206,8 @@ def rows(answers: Sequence[Answer], baseline: Sequence[Recovered], photos: int) 
     for method in METHODS:
         plain = [a for a in answers if a.method == method and not a.hinted]
         hinted = [a for a in answers if a.method == method and a.hinted]
-        yield from _group(scene, LABELS[method], method, plain)
+        if plain:
+            yield from _group(scene, LABELS[method], method, plain)
         if hinted:
             yield from _group(f"{len(hinted)} of them, refused", f"{LABELS[method]} + {HINTED}", "", hinted)
     yield from _errors(scene, LABELS["box"], "", baseline)
@@ -227,7 +228,7 @@ def _group(scene: str, label: str, method: str, answers: Sequence[Answer]) -> It
 
 
 def _errors(scene: str, label: str, method: str, found: Sequence[Recovered]) -> Iterator[Measure]:
-    """Rows of how far off the found objects are."""
+    """Rows of how far off the found objects are, none without any."""
     percent = [100 * np.abs(o.size_error) for o in found]
     values = {
         ("position", "mm"): [o.position_mm for o in found],
