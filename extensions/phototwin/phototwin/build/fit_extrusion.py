@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from phototwin.build import shapes
-from phototwin.build.fit_solids import Candidate, _sample
+from phototwin.build.fit_solids import Candidate, sample_image
 from phototwin.build.fit_view import LOW_M, MIN_POINTS, View
 from phototwin.frames import make_T, pixel_rays, rotation_z, transform
 
@@ -117,7 +117,7 @@ def _upper_edge(view: View, made: Candidate) -> float:
         way = np.gradient(pixels, axis=0)
         normal = np.stack([-way[:, 1], way[:, 0]], -1)
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
-        score.append(np.minimum(np.abs(np.einsum("ij,ij->i", _sample(view.edge, pixels), normal)), 1.0).mean())
+        score.append(np.minimum(np.abs(np.einsum("ij,ij->i", sample_image(view.edge, pixels), normal)), 1.0).mean())
     return float(np.mean(score)) if score else 0.0
 
 

@@ -274,11 +274,11 @@ def _inner_edge_misfit(view: View, corners: np.ndarray, samples: int = 10) -> np
         way = pixels[b] - pixels[a]
         normal = np.array([-way[1], way[0]]) / max(float(np.linalg.norm(way)), 1e-6)
         at = pixels[a] + share[:, None] * way
-        out.append(1.0 - np.minimum(np.abs(_sample(view.edge, at) @ normal), 1.0))
+        out.append(1.0 - np.minimum(np.abs(sample_image(view.edge, at) @ normal), 1.0))
     return np.concatenate(out)
 
 
-def _sample(image: np.ndarray | None, at_px: np.ndarray) -> np.ndarray:
+def sample_image(image: np.ndarray | None, at_px: np.ndarray) -> np.ndarray:
     """Bilinear values (N, C) of an image (H, W, C) at pixel coordinates (N, 2)."""
     assert image is not None
     x = np.clip(at_px[:, 0] - 0.5, 0, image.shape[1] - 1.001)
@@ -373,7 +373,7 @@ def rim_edge(view: View, center: np.ndarray, radius: float, tall: float) -> floa
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
     best = np.zeros(len(near))
     for shift in (-2, -1, 0, 1, 2):
-        gradient = _sample(view.edge, pixels + shift * normal)
+        gradient = sample_image(view.edge, pixels + shift * normal)
         best = np.maximum(best, np.abs(np.einsum("ij,ij->i", gradient, normal)))
     return float(np.mean(best > 0.35))
 
@@ -393,7 +393,7 @@ def cavity_look(view: View, center: np.ndarray, radius: float, tall: float) -> f
     pixels = view.project(disc)
     if np.ptp(pixels, axis=0).min() < MIN_LID_PX:
         return 0.0
-    tone = _sample(view.tone, pixels)[:, 0]
+    tone = sample_image(view.tone, pixels)[:, 0]
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
     smooth = terms @ np.linalg.lstsq(terms, tone, rcond=None)[0]
     return float(np.clip((smooth.std() - EVEN_TONE) / (HOLLOW_TONE - EVEN_TONE), 0.0, 1.0))
