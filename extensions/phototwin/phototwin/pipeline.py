@@ -41,7 +41,7 @@ class Source:
         masks: Masks of the objects: a PNG of object ids, or a folder with one black and white PNG per object, named after it.
         meshes: Folder with meshes of objects (glb, gltf, obj, ply, stl), named after them or object_1, object_2 ...
         background: The photo without its objects, same size, instead of inpainting.
-        anchor: A known length, "green cube=0.04" (longest side) or "camera height=0.34" [m]; may be repeated.
+        anchor: Known lengths [m]: "green cube=0.04" (longest side; "+-0.001" if you know how well), "mug height=0.1", "can diameter=0.066", "mug to can=0.2", "camera height=0.34".
         materials: JSON with materials, masses and frictions that are known.
         perception: offline (no models), auto (the best models found on this machine), or names like "depth=depth_pro,segmentation=sam3".
         shapes_from: Where meshes of the objects come from: "command:CMD {folder}" or an http address, see docs/external.md.
