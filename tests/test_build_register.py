@@ -12,7 +12,7 @@ from phototwin.build.convex import convex_pieces
 from phototwin.build.fit import FittedShape
 from phototwin.build.given import load_meshes, match_meshes
 from phototwin.build.register import register_mesh
-from phototwin.build.repair import clean, close, marching_tetrahedra, simplify
+from phototwin.build.repair import clean, close, marching_tetrahedra, rebuild, simplify
 from phototwin.build.shapes import PIECE_VERTICES, is_closed, mesh_volume
 from phototwin.build.solid import holds_water, solid_cells
 from phototwin.errors import InputError
@@ -274,3 +274,14 @@ def test_meshes_find_their_objects():
     ):
         with pytest.raises(InputError, match=words):
             match_meshes({stem: one for stem in stems}, ("blue mug", None))
+
+
+def test_a_leaky_solid_is_rebuilt_in_its_own_size():
+    ball = trimesh.creation.icosphere(5, 0.05)
+    keep = np.random.default_rng(0).random(len(ball.faces)) > 0.03
+    points, faces, note = close(*clean(np.array(ball.vertices), np.array(ball.faces)[keep]))
+    assert is_closed(faces)
+    np.testing.assert_allclose(np.ptp(points, axis=0), 0.1, rtol=0.015)
+    assert mesh_volume(points, faces) == pytest.approx(4 / 3 * np.pi * 0.05**3, rel=0.03), note
+    points, faces = rebuild(np.array(ball.vertices), np.array(ball.faces)[keep])
+    np.testing.assert_allclose(np.linalg.norm(points - points.mean(0), axis=1), 0.05, atol=0.002)

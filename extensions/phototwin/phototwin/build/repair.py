@@ -108,7 +108,6 @@ def rebuild(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     Source: marching tetrahedra (Doi and Koide 1991) on the distance to the surface; always a closed manifold.
     """
-    from scipy.ndimage import label
     from scipy.spatial import cKDTree
 
     low, size = points.min(axis=0), np.ptp(points, axis=0)
@@ -122,11 +121,30 @@ def rebuild(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if _balanced(faces):
         value = np.where(winding((points[faces] - start) / cell, shape) > 0, -distance, distance)
     else:
-        value = distance - SHEET_CELLS * cell
-        regions: np.ndarray = np.asarray(label(value > 0)[0])  # pyright: ignore[reportIndexIssue]
-        value[(regions > 0) & (regions != regions[0, 0, 0])] *= -1  # enclosed
+        value = _shell(distance, cell)
     closed_points, closed_faces = marching_tetrahedra(value, start, cell)
     return clean(closed_points, _outward(closed_points, closed_faces))
+
+
+def _shell(distance: np.ndarray, cell: float) -> np.ndarray:
+    """A field that is negative within sheets of ``2 SHEET_CELLS`` and within what they enclose, whose walls stay where the surface is.
+
+    Args:
+        distance: To the surface, on a grid (X, Y, Z) with free space at its border.
+        cell: Of the grid.
+    """
+    from scipy.ndimage import distance_transform_edt, label
+
+    value = distance - SHEET_CELLS * cell
+    regions: np.ndarray = np.asarray(label(value > 0)[0])  # pyright: ignore[reportIndexIssue]
+    outer = regions == regions[0, 0, 0]
+    enclosed = (regions > 0) & ~outer
+    if not enclosed.any():
+        return value
+    to_enclosed, to_outer = (np.asarray(distance_transform_edt(~region)) for region in (enclosed, outer))
+    # A wall between inside and outside is no sheet: a cover of the sheet's thickness would make the thing larger.
+    wall = to_enclosed <= 2 * SHEET_CELLS + 2
+    return np.where(wall, np.where(to_enclosed < to_outer, -distance, distance), np.where(enclosed, -distance, value))
 
 
 def _balanced(faces: np.ndarray) -> bool:
