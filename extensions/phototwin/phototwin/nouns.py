@@ -103,8 +103,8 @@ NOUNS = (
     _form("plate dish saucer", (*VESSEL, "extrusion"), (1, 1.2), (3, 30), 0.2, "ceramic", None, kinds="dinner"),
     _form("bowl basin", VESSEL, (1, 1.4), (1.4, 4), 0.15, "ceramic", True, kinds="soup cereal salad"),
     _form("cup beaker", VESSEL, (1, 1.7), (1, 1.35), 0.085, "ceramic", True, "mug glass tumbler", "coffee tea"),
-    _form("mug", VESSEL, (1, 1.5), (1, 1.5), 0.1, "ceramic", True, "cup", "coffee tea"),
-    _form("pitcher jug", VESSEL, (1.25, 2.2), (1, 1.7), 0.2, "ceramic", True, kinds="water milk"),
+    _form("mug", VESSEL, (1, 1.5), (1, 1.5), 0.1, "ceramic", True, "cup pitcher jug", "coffee tea"),
+    _form("pitcher jug", VESSEL, (1.25, 2.2), (1, 1.7), 0.2, "ceramic", True, "mug", "water milk"),
     _form(
         "bottle flask carafe",
         VESSEL,
