@@ -27,7 +27,7 @@ def run_script[ArgsT](args_type: type[ArgsT], main: Callable[[ArgsT], int]) -> N
         sys.stderr.write(f"error: {error}\n")
         status = EXIT_ERROR
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted: run the same command with --resume to go on.\n")
+        sys.stderr.write("interrupted: the same command goes on where this one stopped (generate.py: with --resume).\n")
         status = EXIT_INTERRUPTED
     sys.stdout.flush()
     sys.stderr.flush()

@@ -72,7 +72,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutputError(
-                f"The disk of '{folder}' is full: free some space, then run the same command with --resume."
+                f"The disk of '{folder}' is full: free some space, then run the same command again (generate.py: with --resume)."
             ) from error
         if error.errno in REFUSALS:
             raise OutputError(f"'{folder}' cannot be written ({error.strerror}): give another --out.") from error
