@@ -442,3 +442,21 @@ def test_exact_depth_keeps_the_outline_that_colour_would_lose():
     maps = perceive_rgbd(load_photo(SAMPLE / "photo.png", SAMPLE / "depth.png", SAMPLE / "camera.json"))
     overlaps = [max((m & (truth == i)).sum() / (m | (truth == i)).sum() for m in maps.masks) for i in range(1, 6)]
     assert min(overlaps) > 0.94 and sorted(overlaps)[1] > 0.97, overlaps
+
+
+def test_the_hole_of_a_handle_is_no_part_of_the_mug():
+    sample = Path(__file__).resolve().parents[1] / "usd_assets" / "sample"
+    maps = perceive_rgbd(load_photo(sample / "photo.png", sample / "depth.png", sample / "camera.json"))
+    ids = cv2.imread(str(sample / "masks.png"), cv2.IMREAD_UNCHANGED)
+    best = {i: max(overlap(mask, ids == i) for mask in maps.masks) for i in np.unique(ids[ids > 0])}
+    assert len(maps.masks) == len(best) and min(best.values()) > 0.94, best
+    mug = max(maps.masks, key=lambda mask: cv2.connectedComponents((~mask).astype(np.uint8), connectivity=4)[0])
+    count, _, stats, _ = cv2.connectedComponentsWithStats((~mug).astype(np.uint8), connectivity=4)
+    assert count == 3 and stats[2, cv2.CC_STAT_AREA] > 40  # what is outside, and the hole
+
+
+def test_noise_on_a_flat_thing_makes_no_holes():
+    truth = look_at(0.7, 50)
+    photo, _ = render(truth, [Block((0.0, 0.0), (0.12, 0.05, 0.007))], noise=2.0)
+    (mask,) = perceive_rgbd(photo).masks
+    assert cv2.connectedComponents((~mask).astype(np.uint8), connectivity=4)[0] == 2

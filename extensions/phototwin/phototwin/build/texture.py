@@ -31,6 +31,8 @@ from what is seen of that side, however little, and not from around its edges.""
 GRAZING, GRAZING_SOURCES = 0.35, 64
 """What is seen more edge-on than this cosine is known only roughly: stretched to full view its details would be smears.
 It is taken smooth from so many samples of it."""
+SCRAP_SHARE = 0.3
+"""Of a flat side less of which is seen nothing is taken: bevels that face the camera are no picture of the side behind them."""
 FLAT_SIDED = ("box", "extrusion")
 """Shapes of which whole sides are seen edge-on; what is round turns away slowly, next to what is seen well."""
 SEAM_SHARE = 0.1
@@ -307,6 +309,9 @@ def _complete(view: View, points_o: np.ndarray, normals_o: np.ndarray, shape: st
         found, found_cosine = _look_up(view, points_o[missing] @ S.T, normals_o[missing] @ S.T)
         taken = missing[found_cosine > 0]
         colors[taken], cosine[taken], known[taken] = found[found_cosine > 0], found_cosine[found_cosine > 0], True
+    if flat:
+        scraps = _scraps(normals_o, known)
+        seen, known = seen & ~scraps, known & ~scraps
     if not seen.any():
         clean = (view.clean == np.indices(view.depth_m.shape)).all(0)
         pixels = view.rgb[clean]
@@ -323,6 +328,14 @@ def _complete(view: View, points_o: np.ndarray, normals_o: np.ndarray, shape: st
         share = np.clip(1 - distance / SEAM_SHARE, 0, 1)[:, None]
         colors[~seen] += share * (alike - colors[~seen])
     return colors
+
+
+def _scraps(normals_o: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Points (N,) bool of flat sides of which so little is known that it would show as specks along their edges."""
+    axis = np.abs(normals_o).argmax(1)
+    side = 2 * axis + (np.take_along_axis(normals_o, axis[:, None], 1)[:, 0] > 0)
+    count, shown = np.bincount(side, minlength=6), np.bincount(side, known, minlength=6)
+    return (known & (shown < SCRAP_SHARE * count)[side]) if len(side) else known
 
 
 def _smooth_grazing(place: np.ndarray, colors: np.ndarray, cosine: np.ndarray, known: np.ndarray) -> None:

@@ -14,6 +14,9 @@ MAX_ROI_PX = 120_000  # larger crops are cut at lower resolution: GrabCut's time
 BAND_M = 0.012  # depth edges of stereo sensors are off by about this much
 SHARP_BAND_M = 0.002  # a sensor that sees the support this smooth has no such edges: only whole pixels are in doubt
 SHARP_SPREAD_M = 0.0002  # median deviation of the support; millimetre rounding alone gives half of it, stereo twice
+MIN_HOLE_PX = 10
+HOLE_BEHIND_M, HOLE_BEHIND_SHARE = 0.008, 0.015
+"""A hole shows the support further behind its rim than this, absolutely and as a share of the distance; a flat thing's own noise does not."""
 SUPPORT_BELOW_M = 0.002
 CORE_SHARE = 0.6  # of the local half-width, beyond which a pixel is surely the object's
 MAX_GROWTH = 3.0  # a sensor may lose both edges of a thin thing, not more
@@ -49,8 +52,28 @@ def refine_mask(cloud: Cloud, mask: np.ndarray, others: np.ndarray) -> np.ndarra
         cut = (cv2.resize(cut * 255, size, interpolation=cv2.INTER_LINEAR) > 127).astype(np.uint8)
     out = np.zeros_like(mask)
     out[rows, columns] = _smooth(cut, mask[rows, columns], trimap)
+    out &= ~_seen_through(cloud, out)
     agreement = (out & mask).sum() / max(1, ((out | mask) & cloud.known).sum())  # gaps in depth speak neither way
     return out if agreement >= MIN_AGREEMENT and out.sum() < MAX_GROWTH * mask.sum() else None
+
+
+def _seen_through(cloud: Cloud, mask: np.ndarray) -> np.ndarray:
+    """Pixels (H, W) bool within a mask where depth shows the support well behind what encloses them: the hole of a handle."""
+    import cv2
+
+    low = mask & cloud.known & (cloud.height_m < cloud.threshold_m)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(low.astype(np.uint8), connectivity=4)
+    out = np.zeros_like(mask)
+    for i in range(1, count):
+        hole = labels == i
+        ring = (cv2.dilate(hole.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & ~hole
+        rim = ring & mask & cloud.known & ~low
+        if stats[i, cv2.CC_STAT_AREA] < MIN_HOLE_PX or not mask[ring].all() or not rim.any():
+            continue
+        near, far = float(np.median(cloud.depth_m[rim])), float(np.median(cloud.depth_m[hole]))
+        if far - near > max(HOLE_BEHIND_M, HOLE_BEHIND_SHARE * near):
+            out |= hole
+    return out
 
 
 def _trimap(cloud: Cloud, mask: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
