@@ -186,6 +186,7 @@ def make_scene(folder: Path) -> Scene:
     save_depth(folder / "depth.png", depth)
     save_depth(folder / "background_depth.png", table)
     save_ids(folder / "masks.png", ids)
+    save_ids(folder / "owners.png", ids)
     for item in objects:
         pattern = (np.indices((32, 48)).sum(0) // 8 % 2)[..., None] * 0.15 + 0.85
         save_rgb(folder / f"textures/{item.key}.png", np.round(255 * item.color_rgb * pattern).astype(np.uint8))

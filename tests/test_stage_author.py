@@ -154,7 +154,7 @@ def test_folder_can_be_moved(twin, tmp_path):
     assert not unresolved
     assert len(layers) == 6
     assert (
-        len(assets) == 5 + 3
+        len(assets) == 6 + 3
     )  # the scene's images, of which background.png is a texture too, and the objects' textures
     used = [Path(str(p)).resolve() for p in (*(layer.realPath for layer in layers), *assets)]
     assert all(path.is_relative_to(moved.resolve()) for path in used)
@@ -184,6 +184,7 @@ def test_roles_say_what_prims_are(twin):
     assert {role: [p.GetName() for p in found] for role, found in prims.items()} == {
         "scene": ["World"],
         "camera": ["Camera"],
+        "light": ["Light"],
         "support": ["support"],
         "background": ["background"],
         "object": ["green_cube", "white_bowl", "red_can"],
@@ -324,3 +325,18 @@ def test_slab_is_closed_and_outward():
     assert mesh.volume == pytest.approx(0.05 * 0.5 * np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)), rel=1e-5)
     assert rectangle(PENTAGON) is None
     assert rectangle(PENTAGON[:4]) is None
+
+
+def test_the_lights_of_the_stage_shine_as_the_photo_s(scene, twin):
+    from pxr import Gf, UsdGeom, UsdLux
+
+    stage = open_stage(twin)
+    source = UsdLux.DistantLight(stage.GetPrimAtPath("/World/Source"))
+    to_world = UsdGeom.Xformable(source).ComputeLocalToWorldTransform(0)
+    shines = np.array(to_world.TransformDir(Gf.Vec3d(0, 0, -1)))
+    np.testing.assert_allclose(shines, -scene.light.direction_w, atol=1e-6)
+    product = source.GetIntensityAttr().Get() * np.array(source.GetColorAttr().Get())
+    np.testing.assert_allclose(product, scene.light.irradiance * 1000.0, rtol=1e-5)
+    assert source.GetNormalizeAttr().Get()
+    dome = UsdLux.DomeLight(stage.GetPrimAtPath("/World/Light"))
+    assert dome.GetIntensityAttr().Get() > 0

@@ -9,6 +9,7 @@ from synthetic import hull_piece, make_scene
 from phototwin.errors import InputError
 from phototwin.frames import make_T, matrix_from_quat_xyzw
 from phototwin.images import save_depth, save_ids, save_rgb
+from phototwin.light import Light
 from phototwin.scene import (
     OBJECT_SHAPES,
     Camera,
@@ -22,6 +23,7 @@ from phototwin.scene import (
 )
 from phototwin.stage.author import author_stage
 from phototwin.stage.read import read_stage
+from phototwin.stage.schema import STAGE_VERSION
 
 WORDS = ("cup", "Würfel", "can 2", 'a "b"', "x\\y", "<&>", "red\nbox")
 
@@ -57,6 +59,20 @@ def random_object(rng, index):
     )
 
 
+def random_light(rng):
+    direction = rng.normal(size=3)
+    distance = float(rng.choice([np.inf, rng.uniform(0.5, 3)]))
+    return Light(
+        rng.normal(size=(9, 3)),
+        direction / np.linalg.norm(direction),
+        rng.uniform(0, 3, 3),
+        float(rng.uniform(0, 0.5)),
+        distance,
+        rng.normal(size=3),
+        str(rng.choice(WORDS)),
+    )
+
+
 def random_scene(seed, folder):
     rng = np.random.default_rng(seed)
     K = np.array(
@@ -71,6 +87,7 @@ def random_scene(seed, folder):
         support=Support(polygon, float(rng.uniform(0.001, 0.1)), float(rng.uniform(0, 2))),
         background=random_mesh(rng, "background.png"),
         photo="in put/photo 1.png",
+        light=random_light(rng),
         notes={str(word): str(rng.choice(WORDS)) for word in rng.permutation(WORDS)[: rng.integers(0, 4)]},
         folder=folder,
     )
@@ -80,6 +97,7 @@ def random_scene(seed, folder):
     save_depth(folder / scene.depth, rgb[..., 0] / 1.0)
     save_depth(folder / scene.background_depth, rgb[..., 0] / 1.0)
     save_ids(folder / scene.masks, rgb[..., 0])
+    save_ids(folder / scene.owners, rgb[..., 0])
     return scene
 
 
@@ -152,7 +170,7 @@ def test_what_is_no_twin_is_refused(tmp_path):
 
 def test_other_versions_and_lost_attributes_are_refused(tmp_path):
     text = author_stage(make_scene(tmp_path), tmp_path).read_text()
-    (tmp_path / "new.usda").write_text(text.replace("phototwin:version = 2", "phototwin:version = 99"))
+    (tmp_path / "new.usda").write_text(text.replace(f"phototwin:version = {STAGE_VERSION}", "phototwin:version = 99"))
     with pytest.raises(InputError, match="version 99"):
         read_stage(tmp_path / "new.usda")
     (tmp_path / "lost.usda").write_text(text.replace("phototwin:K = ", "phototwin:L = "))

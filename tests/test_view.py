@@ -42,6 +42,7 @@ def make_scene(folder, name="desk", note="Looked at it.", object_name="red tile"
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
     ids[40:80, 60:100] = 1
     save_ids(folder / "masks.png", ids)
+    save_ids(folder / "owners.png", ids)
     T_world_camera = make_T(np.diag([1.0, -1.0, -1.0]), np.array([0, 0, 0.52]))
     camera = Camera(np.array([[200.0, 0, 80], [0, 200, 60], [0, 0, 1]]), WIDTH, HEIGHT, T_world_camera)
     tile = SceneObject(

@@ -199,18 +199,21 @@ def find_background(maps: Maps, source: Source, models: Backends) -> Background:
     """
     from phototwin.backends.see import paint_hole
     from phototwin.build.build import Background, clear_background
+    from phototwin.build.holes import nearest_owner
     from phototwin.perceive.photo import load_background
 
     if source.background:
         rgb = load_background(source.background, maps.rgb.shape)
-        return Background(rgb, (rgb != maps.rgb).any(-1), "The background is an image that was given.")
+        return Background(
+            rgb, nearest_owner((rgb != maps.rgb).any(-1), maps.masks), "The background is an image that was given."
+        )
     cleared = clear_background(maps)
-    painted = paint_hole(maps.rgb, cleared.filled, models)
+    painted = paint_hole(maps.rgb, cleared.owners > 0, models)
     models.release()
     if painted is None:
         return cleared
     name = models.names["inpainting"]
-    return Background(painted, cleared.filled, f"What was behind the objects and their shadows is painted by {name}.")
+    return Background(painted, cleared.owners, f"What was behind the objects and their shadows is painted by {name}.")
 
 
 def measured(scene: Scene, shapes: Shapes) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from phototwin.errors import InputError
+from phototwin.light import Light, light_from_json, light_to_json, plain_light
 
-SCENE_VERSION = 2
+SCENE_VERSION = 3
 SENSOR_SCALE_SIGMA = 0.003
 """Share by which a calibrated depth sensor is off as a whole at tabletop distance."""
 OBJECT_SHAPES = ("box", "cylinder", "sphere", "revolution", "extrusion", "mesh")
@@ -255,6 +256,8 @@ class Scene:
         masks: 8-bit PNG of object ids: 0 background, i + 1 the i-th object.
         background_rgb: The photo without the objects, PNG.
         background_depth: Its depth, 16-bit PNG [mm], 0 = nothing within range.
+        owners: 8-bit PNG: i + 1 where background and photo differ because of object i, its body and its shadow; 0 where they are the same.
+        light: What shone on the scene.
         camera_sigma: How sure the camera is.
         notes: How each thing was found or assumed: one sentence per key.
         folder: Where the images are; not part of the saved value.
@@ -270,6 +273,8 @@ class Scene:
     masks: str = "masks.png"
     background_rgb: str = "background.png"
     background_depth: str = "background_depth.png"
+    owners: str = "owners.png"
+    light: Light = field(default_factory=plain_light)
     camera_sigma: CameraSigma = CameraSigma()
     notes: dict[str, str] = field(default_factory=dict)
     folder: Path = Path()
@@ -330,6 +335,8 @@ def save_scene(scene: Scene, folder: Path) -> None:
         "masks": scene.masks,
         "background_rgb": scene.background_rgb,
         "background_depth": scene.background_depth,
+        "owners": scene.owners,
+        "light": light_to_json(scene.light),
         "camera_sigma": asdict(scene.camera_sigma),
         "notes": scene.notes,
     }
@@ -372,6 +379,8 @@ def load_scene(folder: Path) -> Scene:
             masks=value["masks"],
             background_rgb=value["background_rgb"],
             background_depth=value["background_depth"],
+            owners=value["owners"],
+            light=light_from_json(value["light"]),
             camera_sigma=CameraSigma(**value["camera_sigma"]),
             notes=value["notes"],
             folder=folder,

@@ -187,7 +187,7 @@ def reconstruct(folder: Path, truth: dict[str, Any], method: str, hinted: bool, 
     photo = read_source(source)
     maps = perceive(photo, PerceiveConfig())
     shapes = find_shapes(maps, source, None)
-    uncleared = Background(photo.rgb, np.zeros(photo.rgb.shape[:2], bool), "")
+    uncleared = Background(photo.rgb, np.zeros(photo.rgb.shape[:2], np.uint8), "")
     return build_scene("truth", shapes, uncleared, twin, BuildConfig(source.anchor))
 
 

@@ -66,20 +66,20 @@ class Background:
 
     Attributes:
         rgb: The photo without its objects and their shadows, (H, W, 3) uint8.
-        filled: Which pixels are not the photo's, (H, W) bool.
+        owners: i + 1 where pixels are not the photo's because of object i, its body or its shadow; else 0, (H, W) uint8.
         note: How they were filled.
     """
 
     rgb: np.ndarray
-    filled: np.ndarray
+    owners: np.ndarray
     note: str
 
 
 def clear_background(maps: Maps) -> Background:
     """The photo with the objects and their shadows filled in from their surroundings."""
-    rgb, filled = remove_objects(maps.rgb, maps.masks, maps.support_mask, maps.K_px, maps.T_world_camera)
+    rgb, owners = remove_objects(maps.rgb, maps.masks, maps.support_mask, maps.K_px, maps.T_world_camera)
     return Background(
-        rgb, filled, "What was behind the objects and their shadows is filled in from their surroundings."
+        rgb, owners, "What was behind the objects and their shadows is filled in from their surroundings."
     )
 
 
@@ -170,7 +170,7 @@ def build_scene(name: str, shapes: Shapes, background: Background, folder: Path,
         physics = estimate_physics(names[i], fit.hollow, volume, materials, overrides.get(i))
         item = _make_object(maps, i, fit, T, names[i], colors[i], physics, folder)
         objects.append(replace(item, size_sigma_m=size_sigma_m[i], position_sigma_m=position_sigma_m[i]))
-    scene = replace(_make_scene(name, maps, fits, tuple(objects), background.rgb, folder), notes=notes)
+    scene = replace(_make_scene(name, maps, fits, tuple(objects), background, folder), notes=notes)
     if materials.support_friction is not None:
         scene = replace(scene, support=replace(scene.support, friction=materials.support_friction))
     save_scene(scene, folder)
@@ -279,7 +279,7 @@ def _make_scene(
     maps: Maps,
     fits: Sequence[FittedShape],
     objects: tuple[SceneObject, ...],
-    background_rgb: np.ndarray,
+    background: Background,
     folder: Path,
 ) -> Scene:
     """The scene with its images written, without notes."""
@@ -305,6 +305,7 @@ def _make_scene(
     save_depth(folder / scene.depth, model if maps.depth_m is None else np.where(maps.depth_m > 0, maps.depth_m, model))
     ids = np.where(objects_mask, maps.masks.argmax(0) + 1, 0)
     save_ids(folder / scene.masks, ids)
-    save_rgb(folder / scene.background_rgb, background_rgb)
+    save_rgb(folder / scene.background_rgb, background.rgb)
+    save_ids(folder / scene.owners, background.owners)
     save_depth(folder / scene.background_depth, behind)
     return scene

@@ -33,7 +33,7 @@ def remove_objects(
     K_px: np.ndarray | None = None,
     T_world_camera: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The photo without objects and their shadows, (H, W, 3) uint8, and which pixels were filled, (H, W) bool; the others are the photo's, bit by bit.
+    """The photo without objects and their shadows, (H, W, 3) uint8, and for which object each pixel was filled, (H, W) uint8; where that is 0 they are the photo's, bit by bit.
 
     Args:
         rgb: Photo (H, W, 3) uint8.
@@ -53,7 +53,7 @@ def remove_objects(
             if K_px is not None and T_world_camera is not None and (piece & surface).any():
                 sheet = support_sheet(K_px, T_world_camera, piece)
             _fill(canvas, piece, sheet)
-    return np.clip(np.round(canvas.rgb), 0, 255).astype(np.uint8), hole
+    return np.clip(np.round(canvas.rgb), 0, 255).astype(np.uint8), owner
 
 
 @dataclass(frozen=True, eq=False)

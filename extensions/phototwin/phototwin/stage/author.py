@@ -23,6 +23,7 @@ import numpy as np
 
 from phototwin.errors import InputError, OutputError
 from phototwin.frames import T_OPENCV_USD, quat_xyzw_from_matrix
+from phototwin.light import Light, ambient_irradiance
 from phototwin.scene import Camera, CameraSigma, Mesh, Scene, SceneObject, Support
 from phototwin.stage import schema
 from phototwin.stage.mass import mass_properties
@@ -30,13 +31,13 @@ from phototwin.stage.shapes import corner_normals, few_corners, rectangle, slab
 
 TWIN_FILE = "twin.usda"
 PARTS = "meshes"
-RESERVED_KEYS = ("support", "background", "Camera", "Light", "PhysicsScene")
+RESERVED_KEYS = ("support", "background", "Camera", "Light", "Source", "PhysicsScene")
 """Prim and file names of the twin itself."""
 
 SURFACE_ROUGHNESS = 0.7
 """Matt, because the photo's highlights are already in the textures."""
-DOME_NITS = 1000.0
-"""An overcast sky, which the default exposure of Isaac Sim's camera shows as white."""
+WHITE_NITS = 1000.0
+"""What a radiance of 1, the photo's white, is on the stage: the default exposure of Isaac Sim's camera shows it as white."""
 HORIZONTAL_APERTURE = 20.955
 """Film width that USD cameras have by default [tenths of a unit]; only its ratio to the focal length matters."""
 CLIPPING_RANGE_M = (0.01, 100.0)
@@ -84,7 +85,7 @@ def _check_keys(scene: Scene) -> None:
 
 def _copy_images(scene: Scene, folder: Path) -> None:
     """Make every image that the scene names present in ``folder``."""
-    names = [scene.photo, scene.depth, scene.masks, scene.background_rgb, scene.background_depth]
+    names = [scene.photo, scene.depth, scene.masks, scene.background_rgb, scene.background_depth, scene.owners]
     names += [mesh.texture for mesh in (scene.background, *(o.mesh for o in scene.objects)) if mesh.texture]
     for name in dict.fromkeys(names):
         source, target = scene.path(name), folder / name
@@ -207,18 +208,19 @@ def _author_background(stage: Any, mesh: Mesh) -> None:
 
 def _author_twin(stage: Any, scene: Scene) -> None:
     """The stage that brings camera, light and parts together."""
-    from pxr import Gf, Sdf, UsdLux, UsdPhysics
+    from pxr import Gf, Sdf, UsdPhysics
 
     root = _define_root(stage, "World", "scene", "assembly")
     schema.put(root, version=schema.STAGE_VERSION, name=scene.name)
     images = {"photo": scene.photo, "depth": scene.depth, "masks": scene.masks}
     images |= {"backgroundRgb": scene.background_rgb, "backgroundDepth": scene.background_depth}
+    images |= {"owners": scene.owners}
     schema.put(root, **{name: Sdf.AssetPath(f"./{image}") for name, image in images.items()})
     schema.put(root, noteKeys=list(scene.notes), noteTexts=list(scene.notes.values()))
     physics = UsdPhysics.Scene.Define(stage, "/World/PhysicsScene")
     physics.CreateGravityDirectionAttr(Gf.Vec3f(0, 0, -1))
     physics.CreateGravityMagnitudeAttr(9.81)
-    UsdLux.DomeLight.Define(stage, "/World/Light").CreateIntensityAttr(DOME_NITS)
+    _author_light(stage, scene.light)
     _author_camera(stage, scene.camera, scene.camera_sigma)
     for name in ("support", "background"):
         stage.DefinePrim(f"/World/{name}").GetReferences().AddReference(f"./{PARTS}/{name}.usdc")
@@ -226,6 +228,42 @@ def _author_twin(stage: Any, scene: Scene) -> None:
         prim = stage.DefinePrim(f"/World/{item.key}")
         prim.GetReferences().AddReference(f"./{PARTS}/{item.key}.usdc")
         _author_pose(prim, item.T_world_object, item.T_world_object)
+
+
+def _author_light(stage: Any, light: Light) -> None:
+    """An even dome for the light from everywhere and a distant light for the source, in the photo's exposure; the exact light beside them."""
+    from pxr import Gf, UsdGeom, UsdLux, Vt
+
+    dome = UsdLux.DomeLight.Define(stage, "/World/Light")
+    up = ambient_irradiance(light, np.array([0.0, 0.0, 1.0])) / math.pi
+    _set_color(dome, up * WHITE_NITS)
+    schema.put(
+        dome.GetPrim(),
+        role="light",
+        harmonics=Vt.DoubleArray(light.sh.ravel().tolist()),
+        direction=Gf.Vec3d(*light.direction_w.tolist()),
+        irradiance=Gf.Vec3d(*light.irradiance.tolist()),
+        halfAngle=light.half_angle_rad,
+        distance=light.distance_m,
+        center=Gf.Vec3d(*light.center_w.tolist()),
+        lightNote=light.note,
+    )
+    source = UsdLux.DistantLight.Define(stage, "/World/Source")
+    source.CreateAngleAttr(math.degrees(2 * light.half_angle_rad))
+    source.CreateNormalizeAttr(True)  # the intensity is then the irradiance, whatever the angle
+    _set_color(source, light.irradiance * WHITE_NITS)
+    # A distant light shines along its -Z.
+    turn = Gf.Rotation(Gf.Vec3d(0, 0, 1), Gf.Vec3d(*light.direction_w.tolist())).GetQuat()
+    UsdGeom.Xformable(source).AddOrientOp(UsdGeom.XformOp.PrecisionDouble).Set(turn)
+
+
+def _set_color(light: Any, value: np.ndarray) -> None:
+    """Intensity and colour of a light from their product (3,)."""
+    from pxr import Gf
+
+    strength = max(float(value.max()), 1e-6)
+    light.CreateIntensityAttr(strength)
+    light.CreateColorAttr(Gf.Vec3f(*(value / strength).tolist()))
 
 
 def _author_camera(stage: Any, camera: Camera, sigma: CameraSigma) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from phototwin.errors import InputError
 from phototwin.frames import T_OPENCV_USD
+from phototwin.light import Light
 from phototwin.scene import Camera, CameraSigma, ConvexPiece, Mesh, Scene, SceneObject, Support
 from phototwin.stage import schema
 
@@ -35,7 +36,7 @@ def read_stage(path: Path) -> Scene:
     except Tf.ErrorException as error:
         raise InputError(f"'{path}' cannot be opened as USD: make the twin again.") from error
     prims = schema.prims_by_role(stage)
-    for role in ("scene", "camera", "support", "background"):
+    for role in ("scene", "camera", "light", "support", "background"):
         if len(prims[role]) != 1:
             raise InputError(
                 f"'{path}' is not a twin: it has {len(prims[role])} prims of the role '{role}' where one is expected."
@@ -58,6 +59,8 @@ def read_stage(path: Path) -> Scene:
         masks=_image(root, "masks"),
         background_rgb=_image(root, "backgroundRgb"),
         background_depth=_image(root, "backgroundDepth"),
+        owners=_image(root, "owners"),
+        light=_light(prims["light"][0]),
         camera_sigma=CameraSigma(*schema.get(prims["camera"][0], "sigma")),
         notes=notes,
         folder=path.parent,
@@ -91,6 +94,18 @@ def _pose(prim: Any, T_prim_ours: np.ndarray) -> np.ndarray:
 def _camera(prim: Any) -> Camera:
     K_px = _doubles(prim, "K", (3, 3))
     return Camera(K_px, schema.get(prim, "width"), schema.get(prim, "height"), _pose(prim, T_OPENCV_USD))
+
+
+def _light(prim: Any) -> Light:
+    return Light(
+        _doubles(prim, "harmonics", (9, 3)),
+        _doubles(prim, "direction", (3,)),
+        _doubles(prim, "irradiance", (3,)),
+        schema.get(prim, "halfAngle"),
+        schema.get(prim, "distance"),
+        _doubles(prim, "center", (3,)),
+        schema.get(prim, "lightNote"),
+    )
 
 
 def _support(prim: Any) -> Support:

@@ -10,9 +10,9 @@ from typing import Any
 
 from phototwin.errors import InputError
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 NAMESPACE = "phototwin"
-ROLES = ("scene", "camera", "support", "background", "object")
+ROLES = ("scene", "camera", "light", "support", "background", "object")
 
 ATTRIBUTES: dict[str, tuple[str, str]] = {
     # every prim with a part in the twin
@@ -29,6 +29,7 @@ ATTRIBUTES: dict[str, tuple[str, str]] = {
     "masks": ("asset", "Object ids, 8-bit PNG, 0 = background."),
     "backgroundRgb": ("asset", "The photo without the objects."),
     "backgroundDepth": ("asset", "Its depth, 16-bit PNG [mm], 0 = nothing within range."),
+    "owners": ("asset", "For which object photo and background differ, 8-bit PNG of object ids, 0 = they do not."),
     "noteKeys": ("string[]", "What the notes are about."),
     "noteTexts": ("string[]", "How each of those things was found or assumed, one sentence each."),
     # role camera
@@ -39,6 +40,17 @@ ATTRIBUTES: dict[str, tuple[str, str]] = {
         "double[]",
         "How sure the camera is: standard deviations of focal length [share], pitch, roll [rad], scale [share], depth at 1 m [m].",
     ),
+    # role light
+    "harmonics": (
+        "double[]",
+        "Radiance of everything but the source: nine real spherical harmonics, each linear RGB, 1 = the photo's white.",
+    ),
+    "direction": ("double3", "Unit vector from the scene towards the source."),
+    "irradiance": ("double3", "What the source brings to a surface that faces it, linear RGB."),
+    "halfAngle": ("double", "Angular radius of the source [rad]."),
+    "distance": ("double", "How far the source is; infinite for the sun [m]."),
+    "center": ("double3", "Where all of this was measured [m]."),
+    "lightNote": ("string", "How the light was found."),
     # role support
     "polygon": ("double2[]", "Convex outline at z = 0, counter-clockwise seen from above [m]."),
     "thickness": ("double", "How far the slab reaches down [m]."),
