@@ -23,11 +23,11 @@ from phototwin_tasks.benchmarks.blend_scenes import (
 from phototwin_tasks.benchmarks.truth_scenes import scene_parts
 from phototwin_tasks.benchmarks.truth_trace import Part, develop, ids_of, render_calm, see_parts
 
-SAMPLES = 48  # paths per pixel; smoothing along the surfaces does the rest
+SAMPLES = 96  # paths per pixel; smoothing along the surfaces does the rest
 SHADOW_CHANGE = 0.04
 """Light that changes by more than this share is shadow (or the robot's reflection)."""
-GRAIN_PX = (5, 5)  # the light is averaged over so many pixels before it is compared
-LEAST_SHADOW_PX = 40
+GRAIN_PX = (7, 7)  # the light is averaged over so many pixels before it is compared
+LEAST_SHADOW_PX = 100
 COVERAGE_SAMPLES = 4  # squared per pixel
 
 
