@@ -26,8 +26,8 @@ def psnr(a_rgb: np.ndarray, b_rgb: np.ndarray, where: np.ndarray | None = None) 
     return float(10 * np.log10(255**2 / error.mean())) if error.any() else float("inf")
 
 
-def ssim(a_rgb: np.ndarray, b_rgb: np.ndarray) -> float:
-    """Mean structural similarity of the luminance of two pictures (H, W, 3) uint8, -1..1.
+def ssim(a_rgb: np.ndarray, b_rgb: np.ndarray, where: np.ndarray | None = None) -> float:
+    """Mean structural similarity of the luminance of two pictures (H, W, 3) uint8 on the pixels of a mask, -1..1.
 
     Source: Wang et al. (2004), equation 13, Gaussian windows.
     """
@@ -43,7 +43,7 @@ def ssim(a_rgb: np.ndarray, b_rgb: np.ndarray) -> float:
     cov = smooth(a * b) - mean_a * mean_b
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     value = (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
-    return float(value.mean())
+    return float(value.mean() if where is None else value[where].mean())
 
 
 def luminance(rgb: np.ndarray) -> np.ndarray:
