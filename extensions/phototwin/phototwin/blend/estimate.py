@@ -7,7 +7,7 @@ an even sky does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from phototwin.blend.estimate_samples import (
     Surfaces,
     View,
     choose_samples,
+    fresnel,
     incoming,
     look_at_photo,
     make_scene_blockers,
@@ -30,7 +31,7 @@ from phototwin.kernels.transfer import Blockers, see_sources
 from phototwin.light import Light, sh_basis
 from phototwin.scene import Camera, Scene
 
-BRIGHTEST_ALBEDO = 0.6
+BRIGHTEST_ALBEDO, ALBEDO_SIGMA = 0.4, 0.7
 """Mean albedo that the brightest segments are taken to have."""
 CANDIDATES = 150
 LOWEST_DEG = 12.0
@@ -41,7 +42,8 @@ MIN_SAMPLES = 60
 CENTER_ABOVE_M = 0.1
 SIGMA_LOW, SIGMA_HIGH = 0.04, 0.5
 ROUGHNESSES = (0.2, 0.45)
-FRESNEL = 0.04
+GLOSS = 0.7
+LOWEST_ALBEDO = 0.02
 COLOR_FREEDOM = 0.15
 
 
@@ -99,6 +101,7 @@ class Problem:
     evidence: Evidence
     segment: np.ndarray
     shine: np.ndarray
+    level: float
 
     @staticmethod
     def of(samples: Samples, blockers: Blockers, center_w: np.ndarray, lit: np.ndarray | None = None) -> Problem:
@@ -112,8 +115,10 @@ class Problem:
         gauge = np.log(brightest_irradiance(medians, counts))
         level = np.exp(gauge)
         shine = level / medians[segment]  # pi / albedo
-        evidence = Evidence(log, samples.bounce.mean(1), member, np.full(len(log), 0.12), float(gauge))
-        return Problem(samples, blockers, center_w, evidence, segment, shine)
+        evidence = Evidence(log, samples.bounce.mean(1), member, np.full(len(log), 0.12), float(gauge), ALBEDO_SIGMA)
+        return Problem(
+            samples, blockers, center_w, evidence, segment, np.minimum(shine, np.pi / LOWEST_ALBEDO), float(level)
+        )
 
 
 def brightest_irradiance(medians: np.ndarray, counts: np.ndarray) -> float:
@@ -125,8 +130,9 @@ def brightest_irradiance(medians: np.ndarray, counts: np.ndarray) -> float:
 
 def solve(view: View, everything: Blockers, problem: Problem) -> Light:
     """The light that explains the samples."""
-    base, sigma = fit_sky(problem)
-    problem = with_sigma(problem, sigma)
+    for _ in range(2):
+        base, sigma = fit_sky(problem)
+        problem = with_fit(problem, base, sigma)
     base, _ = fit_sky(problem)
     source, fit = search(problem)
     problem2 = problem
@@ -134,35 +140,32 @@ def solve(view: View, everything: Blockers, problem: Problem) -> Light:
     return light
 
 
-def with_sigma(problem: Problem, sigma: np.ndarray) -> Problem:
-    """The same with another spread of the pixels."""
-    e = problem.evidence
-    return Problem(
-        problem.samples,
-        problem.blockers,
-        problem.center_w,
-        Evidence(e.log, e.bounce, e.member, sigma, e.gauge),
-        problem.segment,
-        problem.shine,
-    )
+def with_fit(problem: Problem, fit: Fits, sigma: np.ndarray) -> Problem:
+    """The same with the spread of the pixels (P,) and the albedos that a fit gives."""
+    logs = segment_logs(problem.evidence, fit.irradiance[0], fit.weight[0])
+    shine = np.minimum(np.exp(-logs), np.pi / LOWEST_ALBEDO)[problem.segment]
+    evidence = replace(problem.evidence, sigma=sigma, bounce=known_light(problem.samples, shine).mean(1))
+    return replace(problem, evidence=evidence, shine=shine, level=float(np.exp(np.log(fit.irradiance[0]).mean())))
+
+
+def known_light(samples: Samples, shine: np.ndarray) -> np.ndarray:
+    """Irradiance (P, 3) from what the photo shows, and what would look the same as what the coat mirrors of it."""
+    return samples.bounce + GLOSS * shine[:, None] / np.pi * samples.gloss_bounce
 
 
 def priors(problem: Problem, own: int) -> tuple[np.ndarray, np.ndarray]:
     """What is expected of theta, and how surely."""
-    level = np.exp(problem.evidence.gauge)
+    level = problem.level
     lobes = problem.samples.sky.shape[1]
-    prior = np.concatenate([[0.5, 0.1], np.zeros(lobes - 2), [0.3], np.zeros(own)])
-    sigma = np.concatenate([[1.0, 0.5], np.full(lobes - 2, 0.12), [0.5], np.full(own, 1.5)])
+    prior = np.concatenate([[0.5, 0.1], np.zeros(lobes - 2), np.zeros(own)])
+    sigma = np.concatenate([[1.0, 0.5], np.full(lobes - 2, 0.12), np.full(own, 1.5)])
     return prior * level, sigma * level
 
 
 def shared_columns(problem: Problem) -> np.ndarray:
-    """Sky lobes, and the sky mirrored by the table."""
+    """Irradiance (P, L) of the lobes of the sky, and what would look the same as what the coat mirrors of them."""
     s = problem.samples
-    facing = np.clip((s.towards_camera * s.normals_w).sum(1), 0, 1)
-    fresnel = FRESNEL + (1 - FRESNEL) * (1 - facing) ** 5
-    mirror = np.where(s.surface == 0, problem.shine * fresnel / np.pi, 0.0)
-    return np.concatenate([s.sky, mirror[:, None]], 1)
+    return s.sky + GLOSS * problem.shine[:, None] / np.pi * s.gloss_sky
 
 
 def fit_sky(problem: Problem) -> tuple[Fits, np.ndarray]:
@@ -198,14 +201,14 @@ def source_columns(problem: Problem, source: Source, rays: int) -> np.ndarray:
     table = s.surface == 0
     half = towards + s.towards_camera
     half /= np.linalg.norm(half, axis=-1, keepdims=True)
-    fresnel = FRESNEL + (1 - FRESNEL) * (1 - np.clip((half * s.towards_camera).sum(-1), 0, 1)) ** 5
+    share = fresnel(np.clip((half * s.towards_camera).sum(-1), 0, 1))
     columns = [cosine]
     for rough in ROUGHNESSES:
         wide = rough**2
         h = half[..., 2]
         spread = wide / (np.pi * (h * h * (wide - 1) + 1) ** 2)
         facing = np.maximum(s.towards_camera[:, 2], 0.05) * np.maximum(towards[..., 2], 0.05)
-        columns.append(np.where(table, problem.shine * spread * fresnel / (4 * np.maximum(facing, 0.02)) * cosine, 0.0))
+        columns.append(np.where(table, problem.shine * spread * share / (4 * np.maximum(facing, 0.02)) * cosine, 0.0))
     return np.stack(columns, -1)
 
 
@@ -273,7 +276,7 @@ def assemble(view: View, everything: Blockers, problem: Problem, source: Source,
     """The light per channel, gathered at the centre."""
     theta = channel_lights(problem, source, fit)
     lobes = problem.samples.sky.shape[1]
-    strength = theta[lobes + 1]
+    strength = theta[lobes]
     sh = gather_sh(view, everything, problem.center_w, theta[:lobes])
     distance = 1 / source.inverse_m[0] if source.inverse_m[0] > 0 else np.inf
     return Light(
@@ -296,8 +299,15 @@ def channel_lights(problem: Problem, source: Source, fit: Fits) -> np.ndarray:
     out = []
     for c in range(3):
         log = np.log(np.maximum(problem.samples.linear[:, c], 1e-5))
-        ev = Evidence(log, problem.samples.bounce[:, c], e.member, e.sigma, e.gauge)
-        out.append(fit_lights(ev, shared, own, grey, COLOR_FREEDOM * grey + 0.01 * np.exp(e.gauge)).theta[0])
+        ev = Evidence(
+            log,
+            known_light(problem.samples, problem.shine)[:, c],
+            e.member,
+            e.sigma,
+            float(np.log(fit.irradiance[0]).mean()),
+            0.02,
+        )
+        out.append(fit_lights(ev, shared, own, grey, COLOR_FREEDOM * grey + 0.01 * problem.level).theta[0])
     return np.stack(out, -1)
 
 

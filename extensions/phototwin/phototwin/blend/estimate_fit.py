@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ROUNDS = 6
+ROUNDS = 8
 SWEEPS = 12
 OUTLIER = 2.0
 """Residuals beyond this many standard deviations count less and less (Cauchy)."""
-GAUGE_SIGMA = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +25,8 @@ class Evidence:
         bounce: Irradiance that is known already, (P,).
         member: 1 where a pixel belongs to a segment, (P, K).
         sigma: Standard deviation of each pixel's logarithm, (P,).
-        gauge: Mean of the logarithm of the irradiance that all pixels together are given: the albedos' scale is not in the photo.
+        gauge: Expected mean of the logarithm of the irradiance of all pixels: only light that bounces tells of the albedos' scale.
+        gauge_sigma: Its standard deviation.
     """
 
     log: np.ndarray
@@ -34,6 +34,7 @@ class Evidence:
     member: np.ndarray
     sigma: np.ndarray
     gauge: float
+    gauge_sigma: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +88,8 @@ def fit_lights(
         J = J - ((W @ J) / mass[..., None])[:, segment]
         H = np.swapaxes(J * weight[..., None], 1, 2) @ J
         g = (np.swapaxes(J, 1, 2) @ (weight * residual)[..., None])[..., 0]
-        H += mean_J[:, :, None] * mean_J[:, None] / GAUGE_SIGMA**2
-        g -= mean_J * off[:, None] / GAUGE_SIGMA**2
+        H += mean_J[:, :, None] * mean_J[:, None] / evidence.gauge_sigma**2
+        g -= mean_J * off[:, None] / evidence.gauge_sigma**2
         H += np.diag(1 / prior_sigma**2)
         g -= (theta - prior) / prior_sigma**2
         theta = _step(theta, H, g)
@@ -98,7 +99,7 @@ def fit_lights(
     residual = _centred(evidence.log - np.log(E), weight, evidence.member, segment)
     loss = (OUTLIER**2 / 2 * np.log1p((residual / evidence.sigma / OUTLIER) ** 2)).sum(1)
     loss += 0.5 * (((theta - prior) / prior_sigma) ** 2).sum(1)
-    loss += 0.5 * ((np.log(E).mean(1) - evidence.gauge) / GAUGE_SIGMA) ** 2
+    loss += 0.5 * ((np.log(E).mean(1) - evidence.gauge) / evidence.gauge_sigma) ** 2
     return Fits(theta, loss, E, weight)
 
 

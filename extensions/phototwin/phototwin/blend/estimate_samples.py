@@ -26,6 +26,10 @@ NEAR_TABLE, FAR_TABLE, ON_OBJECTS = 700, 250, 550
 SHADOW_REACH = 1.5
 """Shadows are looked for within this many heights of an object."""
 HEMISPHERE_RAYS = 96
+GLOSS_RAYS = 8
+ROUGHNESS = 0.5
+COAT = 0.04
+"""Share of light from straight ahead that plastic, paint, lacquer and glaze mirror."""
 SIDE_ELEVATION_DEG = 25.0
 SIDE_IRRADIANCE = 0.7948
 """What a lobe cos^2 about an axis of that elevation, cut at the horizon, brings to a surface that faces up."""
@@ -79,6 +83,8 @@ class Samples:
         sky: Irradiance (P, L) that each of the L lobes of ``sky_lobes`` brings, with what is in its way.
         bounce: Irradiance (P, 3) from what the photo shows.
         towards_camera: (P, 3) unit vectors.
+        gloss_sky: The same as ``sky`` for light that a glossy coat mirrors: pi times the radiance of each lobe, times Fresnel's share, (P, L).
+        gloss_bounce: The same as ``bounce``, (P, 3).
     """
 
     points_w: np.ndarray
@@ -89,6 +95,8 @@ class Samples:
     sky: np.ndarray
     bounce: np.ndarray
     towards_camera: np.ndarray
+    gloss_sky: np.ndarray
+    gloss_bounce: np.ndarray
 
 
 def linear_from_srgb(rgb: np.ndarray) -> np.ndarray:
@@ -191,7 +199,8 @@ def choose_samples(view: View, surfaces: Surfaces, blockers: Blockers, rng: np.r
     sky, bounce = gather_light(view, blockers, points_w, normals_w, turns)
     towards = view.T_world_camera[:3, 3] - points_w
     towards /= np.linalg.norm(towards, axis=1, keepdims=True)
-    return Samples(points_w, normals_w, view.linear[rows, columns], surface, turns, sky, bounce, towards)
+    gloss = mirror_light(view, blockers, points_w, normals_w, towards, turns)
+    return Samples(points_w, normals_w, view.linear[rows, columns], surface, turns, sky, bounce, towards, *gloss)
 
 
 def _near_objects(view: View, surfaces: Surfaces) -> np.ndarray:
@@ -224,6 +233,33 @@ def gather_light(
     radiance, free = incoming(view, blockers, origins, directions)
     sky = np.pi * (sky_lobes(directions) * free[..., None]).mean(1)
     return sky, np.pi * radiance.mean(1)
+
+
+def mirror_light(
+    view: View, blockers: Blockers, points_w: np.ndarray, normals_w: np.ndarray, towards: np.ndarray, turns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a rough coat mirrors towards the camera: pi times the radiance of the lobes (P, L) and of the photo (P, 3), times Fresnel's share."""
+    k = (np.arange(GLOSS_RAYS) + 0.5) / GLOSS_RAYS
+    turn = turns[:, None] + GOLDEN_ANGLE * np.arange(GLOSS_RAYS)
+    slope = ROUGHNESS**2 * np.sqrt(k / (1 - k))  # of microfacets. Source: Walter et al. (2007), equation 35
+    side = np.cross(normals_w, np.where(np.abs(normals_w[:, 2:]) < 0.9, [[0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0]]))
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    up = np.cross(side, normals_w)
+    facet = normals_w[:, None] + slope[:, None] * (
+        np.cos(turn)[..., None] * side[:, None] + np.sin(turn)[..., None] * up[:, None]
+    )
+    facet /= np.linalg.norm(facet, axis=-1, keepdims=True)
+    facing = np.clip((facet * towards[:, None]).sum(-1), 0, 1)
+    directions = 2 * facing[..., None] * facet - towards[:, None]
+    leaves = (directions * normals_w[:, None]).sum(-1) > 0.02
+    radiance, free = incoming(view, blockers, points_w + RAY_START_M * normals_w, directions)
+    share = np.pi * np.where(leaves, fresnel(facing), 0.0)[..., None]
+    return (share * sky_lobes(directions) * free[..., None]).mean(1), (share * radiance).mean(1)
+
+
+def fresnel(cosine: np.ndarray) -> np.ndarray:
+    """Share of light that a coat mirrors. Source: Schlick (1994)."""
+    return COAT + (1 - COAT) * (1 - cosine) ** 5
 
 
 def incoming(
