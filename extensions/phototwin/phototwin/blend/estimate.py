@@ -157,8 +157,8 @@ def priors(problem: Problem, own: int) -> tuple[np.ndarray, np.ndarray]:
     """What is expected of theta, and how surely."""
     level = problem.level
     lobes = problem.samples.sky.shape[1]
-    prior = np.concatenate([[0.5, 0.1], np.zeros(lobes - 2), np.zeros(own)])
-    sigma = np.concatenate([[1.0, 0.5], np.full(lobes - 2, 0.12), np.full(own, 1.5)])
+    prior = np.concatenate([[0.4], np.zeros(lobes - 1), np.zeros(own)])
+    sigma = np.concatenate([[1.0, 0.5], np.full(6, 0.12), [0.5], np.full(lobes - 9, 0.12), np.full(own, 1.5)])
     return prior * level, sigma * level
 
 

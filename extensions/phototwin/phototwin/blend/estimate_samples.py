@@ -30,6 +30,12 @@ GLOSS_RAYS = 8
 ROUGHNESS = 0.5
 COAT = 0.04
 """Share of light from straight ahead that plastic, paint, lacquer and glaze mirror."""
+SKY_RINGS = ((90.0, 1, 2, np.pi / 2), (25.0, 6, 2, 0.7948), (90.0, 1, 12, 2 * np.pi / 14), (55.0, 6, 6, 0.6436))
+"""Lobes of the sky: elevation [deg], how many around, power of the cosine, and what one brings to a surface that faces up."""
+GLOSS_RAYS = 8
+ROUGHNESS = 0.5
+COAT = 0.04
+"""Share of light from straight ahead that plastic, paint, lacquer and glaze mirror."""
 SIDE_ELEVATION_DEG = 25.0
 SIDE_IRRADIANCE = 0.7948
 """What a lobe cos^2 about an axis of that elevation, cut at the horizon, brings to a surface that faces up."""
@@ -111,15 +117,14 @@ def sky_lobes(directions: np.ndarray) -> np.ndarray:
 
     None is negative, none is narrow, and each brings the irradiance 1 to a free surface that faces up.
     """
-    around = np.arange(6) * np.pi / 3
-    low, high = np.cos(np.deg2rad(SIDE_ELEVATION_DEG)), np.sin(np.deg2rad(SIDE_ELEVATION_DEG))
-    axes = np.stack([low * np.cos(around), low * np.sin(around), np.full(6, high)], -1)
     z = directions[..., 2]
-    side = np.maximum(directions @ axes.T, 0.0) ** 2 / SIDE_IRRADIANCE
-    lobes = np.concatenate(
-        [np.full((*z.shape, 1), 1 / np.pi), (np.maximum(z, 0) ** 2 * 2 / np.pi)[..., None], side], -1
-    )
-    return np.where(z[..., None] > -1e-6, lobes, 0.0)
+    lobes = [np.full((*z.shape, 1), 1 / np.pi)]
+    for elevation, count, power, irradiance in SKY_RINGS:
+        around = np.arange(count) * 2 * np.pi / count
+        low, high = np.cos(np.deg2rad(elevation)), np.sin(np.deg2rad(elevation))
+        axes = np.stack([low * np.cos(around), low * np.sin(around), np.full(count, high)], -1)
+        lobes.append(np.maximum(directions @ axes.T, 0.0) ** power / irradiance)
+    return np.where(z[..., None] > -1e-6, np.concatenate(lobes, -1), 0.0)
 
 
 def sphere_directions(count: int) -> np.ndarray:
