@@ -44,7 +44,7 @@ class Flow:
     """Where the points that a first frame shows are in a second one.
 
     Attributes:
-        flow_px: From a pixel's centre in the first frame to its point in the second, (N, H, W, 2) float32 [px]; NaN where it is behind the camera.
+        flow_px: From a pixel's centre in the first frame to its point in the second, (N, H, W, 2) float32 [px]; 0 where it is behind the camera.
         occluded: Whether the second frame does not show the point: hidden by something nearer, or outside the picture, (N, H, W) bool.
     """
 
@@ -123,7 +123,7 @@ def flow_pixels_kernel(
         else:  # infinitely far: only turns move it
             p = wp.transform_vector(T, point_at(x, y, 1.0, k_a))
         if p[2] < near:
-            flow_out[n, y, x] = wp.vec2(wp.nan, wp.nan)
+            flow_out[n, y, x] = wp.vec2()
             occluded_out[n, y, x] = wp.uint8(1)
             continue
         u = k_b[0] * p[0] / p[2] + k_b[2]
