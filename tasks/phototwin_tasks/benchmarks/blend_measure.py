@@ -83,8 +83,11 @@ class Case:
 
     @cached_property
     def regions(self) -> dict[str, np.ndarray]:
-        """Masks (H, W) of ``REGIONS``."""
-        robot, shadow = load_ids(self.folder / "coverage.png") > 0, load_ids(self.folder / "shadow.png") > 0
+        """Masks (H, W) of ``REGIONS``; the pixels around the robot are its own, as soft edges reach into them."""
+        import cv2
+
+        robot = cv2.dilate(load_ids(self.folder / "coverage.png"), np.ones((3, 3), np.uint8)) > 0
+        shadow = (load_ids(self.folder / "shadow.png") > 0) & ~robot
         return dict(zip(REGIONS, (robot, shadow, robot | shadow, np.ones_like(robot)), strict=True))
 
 

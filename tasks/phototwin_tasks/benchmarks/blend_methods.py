@@ -31,7 +31,7 @@ class Blend:
         photo: What it was blended into, (H, W, 3) uint8.
         rgb: The picture, (H, W, 3) uint8.
         drawn: Where the robot was drawn, (H, W) bool.
-        shaded: Where it may hide any light, (H, W) bool, from rays and not from the picture.
+        shaded: Where it may hide any light, (H, W) bool, by its rays and not by the picture.
         light: The light that was used.
     """
 
@@ -125,6 +125,8 @@ def blend_case(case: Case, setting: Setting, light_kind: str) -> Blend:
         setting: What is known of it.
         light_kind: One of ``LIGHTS``; "none" shades the robot as where nothing is known, and throws no shadow.
     """
+    import cv2
+
     from phototwin.blend.blend import blend_frames, make_blender
     from phototwin.blend.moving import make_moving_parts
     from phototwin.blend.response import measure_response
@@ -137,23 +139,25 @@ def blend_case(case: Case, setting: Setting, light_kind: str) -> Blend:
     poses = {name: T[None] for name, T in body_poses(case.truth["robot"]).items()}
     poses |= {item.key: item.T_world_object[None] for item in setting.scene.objects}
     frames = blend_frames(blender, poses, seeds=np.array([case.seed]))
-    rgb, drawn = frames.rgb[0], frames.mask[0] > 0
+    # The mask says what pixel centres see; soft edges reach into the pixels around it.
+    rgb, drawn = frames.rgb[0], cv2.dilate(np.minimum(frames.mask[0], 1), np.ones((3, 3), np.uint8)) > 0
     if light_kind == "none":
         return Blend(setting.photo, np.where(drawn[..., None], rgb, setting.photo), drawn, np.zeros_like(drawn), light)
     return Blend(setting.photo, rgb, drawn, _shaded(setting.plate, moving, poses, light), light)
 
 
 def _shaded(plate: Any, moving: Any, poses: dict[str, np.ndarray], light: Light) -> np.ndarray:
-    """Pixels (H, W) around points where the robot hides source or sky, however little."""
+    """Pixels (H, W) around points where the robot hides more of source or sky than what is called nothing."""
     import cv2
 
+    from phototwin.kernels.composite import FAINT
     from phototwin.kernels.shadow import cast_shadows
 
     weight = moving.caster_weights(np.zeros((1, len(moving.keys))))
     blocked, occluded = cast_shadows(
         moving.casters, moving.caster_poses(poses), weight, plate.points_w, plate.normals_w, light
     )
-    touched = (np.asarray(blocked)[0] > 0) | (np.asarray(occluded)[0] != 0)
+    touched = (np.asarray(blocked)[0] > FAINT) | (np.abs(np.asarray(occluded)[0]) > FAINT)
     height, width = plate.rgb.shape[:2]
     near = cv2.dilate(touched.astype(np.uint8), np.ones((3, 3), np.uint8))
     return cv2.resize(near, (width, height), interpolation=cv2.INTER_NEAREST) > 0
