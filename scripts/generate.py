@@ -35,6 +35,8 @@ class Args:
         physics: ovphysx, newton_mjwarp or isaacsim_physx.
         renderer: warp_raster (ours: draws only what moves), newton_warp, ovrtx or isaacsim_rtx.
         device: cpu or cuda:0.
+        camera_jitter: Move the camera of every attempt but the first, up to so many metres along and degrees about each axis, and a share of zoom.
+        keep_raw: Store what was rendered beside what was blended (raw/rgba in the HDF5).
         out: Folder of the run; out/<name of the photo> when not given.
         resume: Go on with an interrupted run of the same settings.
     """
@@ -50,6 +52,8 @@ class Args:
     physics: str = "ovphysx"
     renderer: str = "warp_raster"
     device: str = "cpu"
+    camera_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    keep_raw: bool = False
     out: Path | None = None
     resume: bool = False
 
@@ -69,6 +73,8 @@ def main(args: Args) -> int:
         args.physics,
         args.renderer,
         args.device,
+        args.camera_jitter,
+        args.keep_raw,
     )
     sys.stdout.write(run_main_job(args.source, args.twin, config, args.out, args.resume))
     return 0

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from phototwin.blend.blend import Light, composite_frames, match_exposure
 from phototwin.blend.crop import crop_camera, resample_area, resample_nearest
 from phototwin.errors import InputError
 from phototwin.frames import project
@@ -81,24 +80,3 @@ def test_area_keeps_the_mean():
     image = np.random.default_rng(1).random((90, 120)).astype(np.float32)
     out = resample_area(image, np.array([0.0, 0, 120, 90]), (37, 28))
     assert np.isclose(out.mean(), image.mean(), atol=1e-5)
-
-
-def test_exposure_follows_the_support_and_has_limits():
-    mask = np.ones((4, 4), bool)
-
-    def total(value):
-        light = match_exposure(np.full((4, 4, 3), value, np.uint8), mask)
-        return light.ambient[0] / Light().ambient[0]
-
-    assert total(10) == pytest.approx(0.6) and total(255) == pytest.approx(1.4)
-    assert total(90) < total(150) < total(200)
-    assert match_exposure(np.zeros((4, 4, 3), np.uint8), ~mask) == Light()
-
-
-def test_composite_frames_takes_a_renderers_buffers():
-    ids = np.zeros((1, 8, 8, 1), np.int32)
-    ids[0, 2:6, 2:6] = 3
-    buffers = {"albedo": np.full((1, 8, 8, 4), 200, np.uint8), "depth": np.ones((1, 8, 8, 1), np.float32), "ids": ids}
-    plate = np.full((8, 8, 3), 50, np.uint8)
-    out = composite_frames(buffers, plate, np.zeros((8, 8), np.float32), Light(), (), (3,))
-    assert (out[0, 3:5, 3:5] == 200).all() and (out[0, 0] == 50).all()

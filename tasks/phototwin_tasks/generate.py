@@ -25,17 +25,17 @@ from phototwin.scene import load_scene
 from phototwin_tasks.machine import check_machine
 
 if TYPE_CHECKING:
-    from phototwin_tasks.rollout import Compositor
+    from phototwin_tasks.looks import Looks
     from phototwin_tasks.twin_env import TwinEnv
 
 OWN_RENDERER = "warp_raster"
 PHYSICS = ("ovphysx", "newton_mjwarp", "isaacsim_physx")
 RENDERERS = (OWN_RENDERER, "newton_warp", "ovrtx", "isaacsim_rtx")
 LEAST_SIDE_PX, MOST_SIDE_PX = 32, 4096
+MOST_JITTER = (0.10, 10.0, 0.1)
+"""Limits of camera randomisation: along and about each axis [m, deg], zoom."""
 SPARE = 1.2
 """Attempts of the first batch for every demonstration wanted."""
-SUPPORT_BAND_M = 0.01
-"""Background within this of the support plane counts as support."""
 MOST_ENVS = 16
 """More environments than this in a process only cost memory: rendering is what takes the time."""
 MOST_ATTEMPTS_PER_DEMO = 5
@@ -56,6 +56,8 @@ class GenerateConfig:
         physics: Name of the physics preset.
         renderer: Name of the renderer preset.
         device: "cpu" or "cuda:0".
+        camera_jitter: How far the camera of each attempt but the first is moved: along each axis [m], about each axis [deg], zoom [share].
+        keep_raw: Store what was rendered beside what became of it.
     """
 
     instruction: str = ""
@@ -67,6 +69,8 @@ class GenerateConfig:
     physics: str = "ovphysx"
     renderer: str = OWN_RENDERER
     device: str = "cpu"
+    camera_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    keep_raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,13 +118,13 @@ def generate_demos(twin: Path, folder: Path, config: GenerateConfig, resume: boo
         dataset = LerobotProcess(demos / "lerobot")
         try:
             with timer.stage("start the simulator"):
-                env, success, compositor = _make_env(twin, task, config)
+                env, success, looks = _make_env(twin, task, config)
             stack.callback(env.close)  # a process has one simulation at a time
             with timer.stage("plan grasps"):
                 item = env.twin.object(task.object)
                 grasps = propose_grasps(item, env.robot, (), item.T_world_object, config.seed)
             notes = _notes(env, config, len(grasps.score))
-            _run_batches(env, success, grasps, compositor, store, dataset, config, twin, timer)
+            _run_batches(env, success, grasps, looks, store, dataset, config, twin, timer)
             with timer.stage("write the datasets"):
                 dataset.finish()
                 store.finish(config.num_demos)
@@ -157,8 +161,22 @@ def complete_config(config: GenerateConfig) -> GenerateConfig:
         raise InputError(
             f"--resolution is {config.resolution}; each side must be between {LEAST_SIDE_PX} and {MOST_SIDE_PX}."
         )
+    _check_jitter(config)
     check_machine(config.physics, config.renderer, config.device)
     return replace(config, num_envs=config.num_envs or min(MOST_ENVS, math.ceil(config.num_demos * SPARE)))
+
+
+def _check_jitter(config: GenerateConfig) -> None:
+    jitter = config.camera_jitter
+    if min(jitter) < 0 or any(value > most for value, most in zip(jitter, MOST_JITTER, strict=True)):
+        raise InputError(
+            f"--camera-jitter is {jitter}: metres, degrees and a share of the focal length, from 0 to {MOST_JITTER}; "
+            "further away too much would have to be made up."
+        )
+    if any(jitter) and config.renderer != OWN_RENDERER:
+        raise InputError(
+            f"--camera-jitter moves the camera of each attempt, which the renderer {config.renderer} cannot: use {OWN_RENDERER}."
+        )
 
 
 def _task(twin: Path, config: GenerateConfig) -> Task:
@@ -188,23 +206,14 @@ def _check_run(demos: Path, twin: Path, config: GenerateConfig, resume: bool) ->
     os.replace(partial, file)
 
 
-def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, Any, Compositor]:
-    """The environment of the instruction's family, its success term, and what composites its frames."""
-    import numpy as np
+def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, Any, Looks]:
+    """The environment of the instruction's family, its success term, and what makes its frames."""
     from isaaclab_tasks.utils import resolve_presets
     from isaaclab_tasks.utils.parse_cfg import load_cfg_from_registry
 
-    from phototwin.blend.blend import match_exposure
-    from phototwin.blend.crop import resample_area, resample_nearest
-    from phototwin.blend.moving import make_moving_parts
-    from phototwin.frames import support_depth
-    from phototwin.images import load_depth, load_rgb
-    from phototwin.stage.robots import robot_usd
-    from phototwin.stage.visuals import read_visuals
-    from phototwin_tasks.rollout import Compositor
+    from phototwin_tasks.looks import CameraJitter, make_looks
     from phototwin_tasks.twin_env import TwinEnv
 
-    scene = load_scene(twin)
     cfg = load_cfg_from_registry(
         f"PhotoTwin-{task.family.capitalize()}-{config.robot.capitalize()}", "env_cfg_entry_point"
     )
@@ -219,23 +228,15 @@ def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, 
     for value in success.params.values():
         if hasattr(value, "resolve"):
             value.resolve(env.scene)
-    background = resample_area(load_rgb(scene.path(scene.background_rgb)), env.crop.box_px, config.resolution)
-    depth = resample_nearest(load_depth(scene.path(scene.background_depth)), env.crop.box_px, config.resolution)
-    view = env.crop.camera
-    on_support = np.abs(depth - support_depth(view.K_px, view.T_world_camera, view.width, view.height)) < SUPPORT_BAND_M
-    moving = None
-    if config.renderer == OWN_RENDERER:
-        shrink = float(env.crop.box_px[2] - env.crop.box_px[0]) / view.width
-        moving = make_moving_parts(scene, read_visuals(robot_usd(env.robot)), shrink)
-    compositor = Compositor(background, depth, match_exposure(background, on_support), moving)
-    return env, lambda e: success.func(e, **success.params), compositor
+    looks = make_looks(env, config.renderer == OWN_RENDERER, CameraJitter(*config.camera_jitter), config.keep_raw)
+    return env, lambda e: success.func(e, **success.params), looks
 
 
 def _run_batches(
     env: TwinEnv,
     success: Any,
     grasps: Grasps,
-    compositor: Compositor,
+    looks: Looks,
     store: EpisodeStore,
     dataset: LerobotProcess,
     config: GenerateConfig,
@@ -257,7 +258,7 @@ def _run_batches(
                 def on_step(share: float, demos: int = demos) -> None:
                     timer("roll out", min((demos + share * config.num_envs / SPARE) / config.num_demos, 0.999))
 
-                for episode in rollout(env, list(batch), success, grasps, compositor, on_step, provenance):
+                for episode in rollout(env, list(batch), success, grasps, looks, on_step, provenance):
                     store.write(episode)
                     done[episode.attempt] = (episode.success, episode.failure)
                 store.link()

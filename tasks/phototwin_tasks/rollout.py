@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from phototwin.blend.blend import Light, composite_frames
-from phototwin.blend.moving import ROBOT_ID, MovingParts, draw_moving
+from phototwin.blend.blend import Frames
 from phototwin.episode import Episode
 from phototwin.errors import PlanError
-from phototwin.frames import matrix_from_quat_xyzw, quat_xyzw_from_matrix
+from phototwin.frames import quat_xyzw_from_matrix
 from phototwin.plan.grasp import Grasps
 from phototwin.plan.waypoints import JointPlan, plan_attempt
+from phototwin.scene import Camera
+from phototwin_tasks.looks import Looks, attempt_blenders, matrices, render
 from phototwin_tasks.mdp.observations import lowest_point, object_pose, object_velocity, tool_pose
 from phototwin_tasks.twin_env import CONTROL_HZ, TwinEnv
 
@@ -27,30 +28,13 @@ GRASPED_M = 0.03
 """An object that never rose this far above its support was not grasped."""
 
 
-@dataclass(frozen=True, eq=False)
-class Compositor:
-    """What turns the renderer's buffers into frames.
-
-    Attributes:
-        background: (H, W, 3) uint8, the view of the photo without its objects.
-        background_depth_m: (H, W) float32 [m].
-        light: Light that the robot is shaded with.
-        moving: What our own rasteriser draws; None where the environment's camera renders.
-    """
-
-    background: np.ndarray
-    background_depth_m: np.ndarray
-    light: Light
-    moving: MovingParts | None = None
-
-
 @dataclass
 class _Record:
     """What one attempt has seen so far."""
 
     plan: JointPlan | None
     failure: str
-    rgb: list[np.ndarray] = field(default_factory=list)
+    frames: list[Frames] = field(default_factory=list)
     rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
     highest_m: float = 0.0
     final: dict[str, np.ndarray] = field(default_factory=dict)
@@ -66,7 +50,7 @@ def rollout(
     attempts: Sequence[int],
     success: Callable[[TwinEnv], torch.Tensor],
     grasps: Grasps,
-    compositor: Compositor | None,
+    looks: Looks | None,
     on_step: Callable[[float], None] = lambda share: None,
     provenance: dict[str, Any] | None = None,
 ) -> list[Episode]:
@@ -77,12 +61,13 @@ def rollout(
         attempts: Index of the attempt of each environment.
         success: The task's success term.
         grasps: Grasps of the task's object.
-        compositor: Renders frames when given; the environment then needs its camera.
+        looks: Makes frames when given.
         on_step: Told the share of the batch that is done.
         provenance: Recorded with every episode.
     """
     env.attempt[:] = torch.as_tensor(attempts, device=env.device)
     env.reset()
+    blenders = [] if looks is None else attempt_blenders(looks, env.run_seed, list(attempts))
     command = _home_command(env)
     for _ in range(SETTLE_STEPS):
         env.step(command)
@@ -95,7 +80,8 @@ def rollout(
                 row = min(t, len(record.plan.q) - 1)
                 command[i] = torch.from_numpy(_action(record.plan, row)).to(command)
         running = [i for i, record in enumerate(records) if t < record.length]
-        _observe(env, records, running, command, compositor)
+        states = _states(env) | {"action": command.cpu().numpy().copy()}
+        _record(records, running, states, [] if looks is None else render(env, looks, blenders, t))
         env.step(command)
         height = lowest_point(env, env.task.object).cpu().numpy() - rest_m
         for i in running:
@@ -104,7 +90,8 @@ def rollout(
         if ended:
             _judge(env, records, ended, success)
         on_step((t + 1) / steps)
-    return [_episode(env, i, attempts[i], record, provenance or {}) for i, record in enumerate(records)]
+    cameras = [blender.plate.camera for blender in blenders] or [env.crop.camera] * len(records)
+    return [_episode(env, i, attempts[i], record, cameras[i], provenance or {}) for i, record in enumerate(records)]
 
 
 def _home_command(env: TwinEnv) -> torch.Tensor:
@@ -117,7 +104,7 @@ def _action(plan: JointPlan, row: int) -> np.ndarray:
 
 
 def _plan(env: TwinEnv, index: int, attempt: int, grasps: Grasps) -> _Record:
-    poses = {item.key: _matrices(object_pose(env, item.key)[index]) for item in env.twin.objects}
+    poses = {item.key: matrices(object_pose(env, item.key)[index]) for item in env.twin.objects}
     seed = int(np.random.SeedSequence([env.run_seed, attempt]).generate_state(1)[0])
     joints = _arm_positions(env)[index]
     try:
@@ -152,64 +139,14 @@ def _states_of(index: int, states: dict[str, np.ndarray]) -> dict[str, np.ndarra
     return {name: value[index].copy() for name, value in states.items()}
 
 
-def _observe(
-    env: TwinEnv, records: list[_Record], running: list[int], command: torch.Tensor, compositor: Compositor | None
+def _record(
+    records: list[_Record], running: list[int], states: dict[str, np.ndarray], frames: Sequence[Frames]
 ) -> None:
-    states = _states(env) | {"action": command.cpu().numpy().copy()}
-    frames = None if compositor is None else render(env, compositor)
     for i in running:
         for name, value in states.items():
             records[i].rows.setdefault(name, []).append(value[i].copy())
-        if frames is not None:
-            records[i].rgb.append(frames[i].copy())
-
-
-def render(env: TwinEnv, compositor: Compositor) -> np.ndarray:
-    """Frames (N, H, W, 3) uint8 of every environment as it stands."""
-    if compositor.moving is None:
-        buffers, robot_ids, object_ids = camera_buffers(env)
-    else:
-        buffers = draw_moving(compositor.moving, owner_poses(env), env.crop.camera)
-        robot_ids, object_ids = (ROBOT_ID,), compositor.moving.object_ids
-    return composite_frames(
-        buffers, compositor.background, compositor.background_depth_m, compositor.light, robot_ids, object_ids
-    )
-
-
-def owner_poses(env: TwinEnv) -> dict[str, np.ndarray]:
-    """Poses (N, 4, 4) of the robot's bodies and of the objects by name, in the frame of their environment."""
-    robot = env.scene["robot"]
-    position = robot.data.body_pos_w.torch - env.scene.env_origins[:, None]
-    bodies = _matrices(torch.cat([position, robot.data.body_quat_w.torch], -1))
-    poses = {name: bodies[:, i] for i, name in enumerate(robot.body_names)}
-    return poses | {item.key: _matrices(object_pose(env, item.key)) for item in env.twin.objects}
-
-
-def _matrices(pose: torch.Tensor) -> np.ndarray:
-    """Transforms (..., 4, 4) of poses (..., 7)."""
-    value = pose.cpu().numpy().astype(np.float64)
-    T = np.zeros((*value.shape[:-1], 4, 4))
-    T[..., :3, :3], T[..., :3, 3], T[..., 3, 3] = matrix_from_quat_xyzw(value[..., 3:]), value[..., :3], 1.0
-    return T
-
-
-def camera_buffers(env: TwinEnv) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]:
-    """What the environment's own camera renders, and the ids of robot and objects in it."""
-    data = env.scene["camera"].data
-    output = data.output
-    ids: dict[str, int] = {}
-    for index, label in data.info["semantic_segmentation"]["idToLabels"].items():
-        ids[label.get("class", "") if isinstance(label, dict) else str(label)] = int(index)
-    color = "albedo" if "albedo" in output else "rgb"
-    buffers = {
-        "albedo": output[color].torch,
-        "depth": output["depth"].torch,
-        # Finished colour needs no shading of ours.
-        "normals": output["normals"].torch if color == "albedo" else None,
-        "ids": output["semantic_segmentation"].torch,
-    }
-    objects = tuple(ids[item.key] for item in env.twin.objects if item.key in ids)
-    return buffers, (ids["robot"],) if "robot" in ids else (), objects
+        if frames:
+            records[i].frames.append(frames[i])
 
 
 def _judge(env: TwinEnv, records: list[_Record], ended: list[int], success: Callable[[TwinEnv], torch.Tensor]) -> None:
@@ -224,7 +161,9 @@ def _judge(env: TwinEnv, records: list[_Record], ended: list[int], success: Call
             record.failure = "grasp" if record.highest_m < GRASPED_M else ("slip" if held else "placement")
 
 
-def _episode(env: TwinEnv, index: int, attempt: int, record: _Record, provenance: dict[str, Any]) -> Episode:
+def _episode(
+    env: TwinEnv, index: int, attempt: int, record: _Record, camera: Camera, provenance: dict[str, Any]
+) -> Episode:
     keys = tuple(item.key for item in env.twin.objects)
     joints = tuple(env.scene["robot"].joint_names)
     widths = {"joint_pos": (len(joints),), "joint_vel": (len(joints),), "tcp_pose_w": (7,)}
@@ -238,7 +177,6 @@ def _episode(env: TwinEnv, index: int, attempt: int, record: _Record, provenance
         for name, width in widths.items()
     }
     final = _states_of(index, _states(env)) | record.final
-    height, width = env.crop.camera.height, env.crop.camera.width
     base = np.append(env.T_world_base[:3, 3], quat_xyzw_from_matrix(env.T_world_base[:3, :3])).astype(np.float32)
     task = {"family": env.task.family, "object": env.task.object}
     if env.task.target:
@@ -254,13 +192,23 @@ def _episode(env: TwinEnv, index: int, attempt: int, record: _Record, provenance
         robot=env.robot.name,
         joint_names=joints,
         object_keys=keys,
-        rgb=np.stack(record.rgb) if record.rgb else np.zeros((0, height, width, 3), np.uint8),
+        rgb=_stack(record, "rgb", camera, 3),
+        raw_rgba=_stack(record, "raw_rgba", camera, 4),
+        seam=np.array([frame.seam for frame in record.frames], np.float32),
         action_names=(*env.robot.arm_joints, "gripper"),
         final_joint_pos=final["joint_pos"],
         final_object_poses_w=final["object_poses_w"],
         base_pose_w=base,
-        K_px=env.crop.camera.K_px,
-        T_world_camera=env.crop.camera.T_world_camera,
+        K_px=camera.K_px,
+        T_world_camera=camera.T_world_camera,
         provenance=provenance,
         **rows,
     )
+
+
+def _stack(record: _Record, name: str, camera: Camera, channels: int) -> np.ndarray:
+    """One image of every frame, (T, H, W, channels) uint8; no rows where none was made."""
+    images = [getattr(frame, name) for frame in record.frames]
+    if not images or images[0] is None:
+        return np.zeros((0, camera.height, camera.width, channels), np.uint8)
+    return np.stack(images)

@@ -26,6 +26,8 @@ class Episode:
         joint_names: J joint names.
         object_keys: N keys of the scene's objects.
         rgb: (T, H, W, 3) uint8, robot and objects composited into the photo; T = 0 where nothing was rendered.
+        raw_rgba: (T, H, W, 4) uint8, what was rendered before, alpha 255 where anything was; T = 0 where it was not kept.
+        seam: (T,) float32, how much like a real photo the borders of what was composited look, 0 to 1; T = 0 without frames.
         joint_pos: (T, J) float32 [rad, m].
         joint_vel: (T, J) float32 [rad/s, m/s].
         tcp_pose_w: (T, 7) float32, the point between the finger pads.
@@ -64,4 +66,6 @@ class Episode:
     base_pose_w: np.ndarray
     K_px: np.ndarray
     T_world_camera: np.ndarray
+    raw_rgba: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0, 4), np.uint8))
+    seam: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     provenance: dict[str, Any] = field(default_factory=dict)

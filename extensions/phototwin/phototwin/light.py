@@ -6,10 +6,14 @@ shaded by a photo's light has its exposure and its white balance already.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from phototwin.errors import InputError
 
 SH_BAND = np.array([0, 1, 1, 1, 2, 2, 2, 2, 2])
 """Degree of each of the nine coefficients."""
@@ -117,3 +121,31 @@ def light_from_json(value: dict[str, Any]) -> Light:
         np.array(value["center_w"], dtype=np.float64),
         value["note"],
     )
+
+
+def load_light(file: Path) -> Light:
+    """The light in a JSON file with the fields that ``light_to_json`` writes, as under "light" in a twin's ``scene.json``; "note" may be missing.
+
+    Raises:
+        InputError: The file cannot be read as a light.
+    """
+    try:
+        value = json.loads(file.read_text())
+        light = light_from_json({"note": f"The light is that of {file.name}.", **value})
+        length = float(np.linalg.norm(light.direction_w))
+        numbers = np.concatenate([light.sh.ravel(), light.direction_w, light.irradiance, light.center_w])
+        if not np.isfinite(numbers).all() or light.direction_w.shape != (3,) or light.irradiance.shape != (3,):
+            raise ValueError("a number is not finite or missing")
+        if (
+            length < 1e-6
+            or light.irradiance.min() < 0
+            or light.distance_m <= 0
+            or not 0 <= light.half_angle_rad < np.pi / 2
+        ):
+            raise ValueError("a direction without length, or a negative irradiance, distance or angle")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"'{file}' cannot be read as a light ({type(error).__name__}: {error}): expected JSON with sh (9 x 3), direction_w, "
+            'irradiance, half_angle_rad, distance_m and center_w, as under "light" in a twin\'s scene.json.'
+        ) from error
+    return replace(light, direction_w=light.direction_w / length)

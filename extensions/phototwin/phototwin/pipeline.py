@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from phototwin.errors import InputError
 from phototwin.frozen import file_fingerprint
+from phototwin.light import load_light
 from phototwin.output import written_aside
 from phototwin.progress import Progress, StageTimer, silent
 from phototwin.stages import Stages, source_fingerprint
@@ -43,6 +44,7 @@ class Source:
         background: The photo without its objects, same size, instead of inpainting.
         anchor: Known lengths [m]: "green cube=0.04" (longest side; "+-0.001" if you know how well), "mug height=0.1", "can diameter=0.066", "mug to can=0.2", "camera height=0.34".
         materials: JSON with materials, masses and frictions that are known.
+        light: JSON with the light of the photo, as under "light" in a twin's scene.json, instead of estimating it.
         perception: offline (no models), auto (the best models found on this machine), or names like "depth=depth_pro,segmentation=sam3".
         shapes_from: Where meshes of the objects come from: "command:CMD {folder}" or an http address, see docs/external.md.
     """
@@ -56,6 +58,7 @@ class Source:
     background: Path | None = None
     anchor: tuple[str, ...] = ()
     materials: Path | None = None
+    light: Path | None = None
     perception: str = "offline"
     shapes_from: str = ""
 
@@ -108,10 +111,23 @@ def photo_to_twin(
     with written_aside(folder) as aside:
         with timer.stage("build the scene"):
             scene = build_scene(photo.name, shapes, cleared, aside, BuildConfig(source.anchor, source.materials))
+        with timer.stage("find the light"):
+            scene = light_scene(scene, source, aside)
         with timer.stage("author USD"):
             author_stage(scene, aside)
         write_manifest(aside / MANIFEST, source, seed, models.names, run, measured(scene, shapes))
     return folder / "twin.usda"
+
+
+def light_scene(scene: Scene, source: Source, folder: Path) -> Scene:
+    """The scene with the light that its photo shows, or that was given, saved again into ``folder``."""
+    from phototwin.blend.estimate import estimate_scene_light
+    from phototwin.scene import save_scene
+
+    light = load_light(source.light) if source.light else estimate_scene_light(scene)
+    scene = replace(scene, light=light, notes=scene.notes | {"light": light.note})
+    save_scene(scene, folder)
+    return scene
 
 
 def read_source(source: Source) -> Photo:
@@ -132,9 +148,17 @@ def read_source(source: Source) -> Photo:
         parse_external(source.shapes_from)
     if source.photo is None:
         raise InputError("No photo was given: name an image file with --photo.")
-    for file, what in ((source.meshes, "meshes"), (source.background, "background"), (source.materials, "materials")):
+    given = {
+        "meshes": source.meshes,
+        "background": source.background,
+        "materials": source.materials,
+        "light": source.light,
+    }
+    for what, file in given.items():
         if file is not None and not file.exists():
             raise InputError(f"There is no '{file}' for --{what}: check the path.")
+    if source.light:
+        load_light(source.light)
     return load_photo(source.photo, source.depth, source.camera, source.objects, source.masks)
 
 

@@ -1,83 +1,189 @@
-"""Rendered buffers + photo -> photoreal frames."""
+"""Rendered buffers + photo -> photoreal frames: shade what moves, shadow what it darkens, composite, look like the camera."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from phototwin.kernels.composite import Light, composite, srgb_to_linear
+from phototwin.buffers import Buffers
+from phototwin.blend.moving import MovingParts, draw_moving
+from phototwin.blend.plate import Plate
+from phototwin.blend.response import Response, apply_response
+from phototwin.blend.seam import seam_score
+from phototwin.kernels.composite import PlateArrays, composite, make_plate_arrays
+from phototwin.kernels.foreground import light_foreground
+from phototwin.kernels.shade import SPECULAR, shade_frames
+from phototwin.kernels.shadow import cast_shadows
+from phototwin.light import Light, ambient_irradiance, source_irradiance
 
-__all__ = ["Light", "composite_frames", "match_exposure"]
-
-SUPPORT_ALBEDO = 0.4
-"""Reflectance assumed for the support surface: tables are mid-toned. What the photo shows of it then tells how much light there is."""
-EXPOSURE_TRUST = 0.5
-"""Exponent on the measured factor: a dark table in a bright room looks like a grey one in the dark, so half (in stops) is believed."""
-EXPOSURE_RANGE = (0.6, 1.4)
-"""Limits of the factor, so that a black or a white table leaves the robot visible."""
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
-"""Weights of linear RGB in luminance. Source: ITU-R BT.709."""
+STILL_M, MOVED_M = 0.001, 0.004
+"""A thing whose furthest point moved less than the first is still the photo's own; from the second on it is drawn; between, both are mixed."""
 
 
-def match_exposure(background: np.ndarray, support_mask: np.ndarray, light: Light | None = None) -> Light:
-    """``light`` (default ``Light()``) scaled to the brightness of the photo.
+@dataclass(frozen=True, eq=False)
+class Blender:
+    """All that the frames of one view have in common; made once by ``make_blender``.
 
-    The support is a level surface: under ``light`` it would show the luminance ``SUPPORT_ALBEDO * (ambient + directional *
-    cos)``, the photo shows its mean over ``support_mask``, and the light is scaled by their ratio (see ``EXPOSURE_TRUST``).
-
-    Args:
-        background: (H, W, 3) uint8 sRGB.
-        support_mask: (H, W) bool; where it is empty, ``light`` comes back as it is.
-        light: The light to scale.
+    Attributes:
+        plate: What stays of the photo.
+        arrays: The same on the device, with what is known of its light.
+        moving: What moves.
+        light: What shines on it.
+        response: The camera's signature, or None for clean frames.
     """
-    light = light or Light()
-    if not support_mask.any():
-        return light
-    measured = float((srgb_to_linear(background[support_mask] / 255.0) @ LUMINANCE).mean())
-    direction = np.asarray(light.direction_w)
-    cosine = max(float(direction[2] / np.linalg.norm(direction)), 0.0)
-    expected = SUPPORT_ALBEDO * float((np.array(light.ambient) + cosine * np.array(light.directional)) @ LUMINANCE)
-    factor = float(np.clip((measured / expected) ** EXPOSURE_TRUST, *EXPOSURE_RANGE))
-    red, green, blue = (float(factor * c) for c in light.ambient)
-    red_far, green_far, blue_far = (float(factor * c) for c in light.directional)
-    return replace(light, ambient=(red, green, blue), directional=(red_far, green_far, blue_far))
+
+    plate: Plate
+    arrays: PlateArrays
+    moving: MovingParts
+    light: Light
+    response: Response | None
 
 
-def composite_frames(
-    buffers: dict[str, Any],
-    background: np.ndarray,
-    background_depth_m: np.ndarray,
-    light: Light,
-    robot_ids: tuple[int, ...],
-    object_ids: tuple[int, ...],
-    device: str = "cpu",
-) -> np.ndarray:
-    """Frames (N, H, W, 3) uint8: what a renderer saw of robot and objects, in front of and behind what the photo shows.
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """What was blended.
+
+    Attributes:
+        rgb: (N, H, W, 3) uint8 sRGB.
+        mask: What was drawn, (N, H, W) uint8: 0 nothing, else 1 + id % 255.
+        seam: How much like a real photo the borders of what was drawn look, (N,) float32, 0 to 1; 1 where nothing was drawn.
+        raw_rgba: What was rendered before, (N, H, W, 4) uint8, alpha 255 where anything was; None where it was not kept.
+    """
+
+    rgb: np.ndarray
+    mask: np.ndarray
+    seam: np.ndarray
+    raw_rgba: np.ndarray | None = None
+
+    def __getitem__(self, index: int) -> Frames:
+        """Frame ``index`` alone, its arrays without their first axis."""
+        raw = None if self.raw_rgba is None else self.raw_rgba[index]
+        return Frames(self.rgb[index], self.mask[index], self.seam[index], raw)
+
+
+def make_blender(plate: Plate, moving: MovingParts, light: Light, response: Response | None = None) -> Blender:
+    """A blender of one view.
 
     Args:
-        buffers: "albedo" (N, H, W, 3|4) uint8, "depth" (N, H, W) [m] along the optical axis, "ids" (N, H, W) int32 and, if
-            there are any, "normals" (N, H, W, 3) world; see ``phototwin.kernels.composite.composite``.
-        background: (H, W, 3) uint8, the photo without its objects.
-        background_depth_m: (H, W) float32, 0 is infinitely far [m].
-        light: What shines on the robot, see ``match_exposure``.
-        robot_ids: Ids of the robot, shaded by ``light``.
-        object_ids: Ids of objects, whose textures hold the photo's light already.
-        device: Warp device.
+        plate: What stays of the photo.
+        moving: What moves.
+        light: The photo's light.
+        response: The camera's signature, see ``measure_response``; None leaves what is drawn clean.
+    """
+    count = len(moving.keys)
+    at_rest = moving.at_rest()
+    T_rest = np.repeat(moving.caster_poses(at_rest), max(count, 1), 0)
+    each = moving.caster_weights(np.eye(count) if count else np.zeros((1, 0)), robot=0.0)
+    blocked, occluded = cast_shadows(moving.casters, T_rest, each, plate.points_w, plate.normals_w, light)
+    from_source = source_irradiance(light, plate.points_w, plate.normals_w)
+    from_all = from_source + ambient_irradiance(light, plate.normals_w)
+    facing = (plate.normals_w != 0).any(-1, keepdims=True)
+    source_share = np.where(facing, from_source / np.maximum(from_all, 1e-6), 0.0)
+    drawn = draw_moving(moving, at_rest, plate.camera)
+    rest = _finish(drawn, moving, at_rest, plate, light)
+    arrays = make_plate_arrays(
+        plate.rgb,
+        plate.photo,
+        plate.owners,
+        plate.depth_m,
+        _numpy(rest)[0],
+        np.maximum(_numpy(drawn.ids)[0] - 1, 0).astype(np.uint8),
+        source_share,
+        _numpy(blocked)[:count],
+        _numpy(occluded)[:count],
+        moving.draw_list.device,
+    )
+    return Blender(plate, arrays, moving, light, response)
+
+
+def blend_frames(
+    blender: Blender,
+    T_world_owner: Mapping[str, np.ndarray],
+    buffers: Buffers | None = None,
+    seeds: np.ndarray | None = None,
+    keep_raw: bool = False,
+) -> Frames:
+    """Frames as if robot and objects had stood there when the photo was taken.
+
+    Args:
+        blender: The view.
+        T_world_owner: Poses (N, 4, 4) of every robot body and object by name.
+        buffers: What a renderer saw; None draws what moves with our own rasteriser.
+        seeds: Of the camera's noise, one a frame; None leaves what is drawn without the camera's signature.
+        keep_raw: Keep what was rendered beside what became of it.
 
     Raises:
         InputError: Shapes that do not belong together.
     """
-    return composite(
-        buffers["albedo"],
-        buffers["depth"],
-        buffers.get("normals"),
-        buffers["ids"],
-        background,
-        background_depth_m,
-        light,
-        robot_ids,
-        object_ids,
-        device,
+    moving, plate, light = blender.moving, blender.plate, blender.light
+    poses = dict(T_world_owner)
+    share = photo_share(blender, poses)
+    drawn = draw_moving(moving, poses, plate.camera) if buffers is None else buffers
+    T_casters = moving.caster_poses(poses)
+    weight = moving.caster_weights(1.0 - share)
+    blocked, occluded = cast_shadows(moving.casters, T_casters, weight, plate.points_w, plate.normals_w, light)
+    color = drawn.color if drawn.lit else _finish(drawn, moving, poses, plate, light)
+    rgb, mask = composite(
+        color,
+        drawn.depth_m,
+        drawn.ids,
+        blender.arrays,
+        drawn.robot_ids,
+        drawn.object_ids,
+        share,
+        blocked,
+        occluded,
+        None if drawn.lit else moving.factor,
     )
+    if blender.response is not None and seeds is not None:
+        rgb = apply_response(rgb, mask > 0, blender.response, seeds)
+    raw = None
+    if keep_raw:
+        rendered = _numpy(drawn.color)[..., :3]
+        raw = np.concatenate([rendered, np.where(_numpy(drawn.ids) > 0, 255, 0).astype(np.uint8)[..., None]], -1)
+    scores = [seam_score(f, m > 0, plate.photo).score for f, m in zip(rgb, mask, strict=True)]
+    return Frames(rgb, mask, np.array(scores, np.float32), raw)
+
+
+def photo_share(blender: Blender, T_world_owner: Mapping[str, np.ndarray]) -> np.ndarray:
+    """How much each object still is where the photo shows it, (N, O): 1 there, 0 elsewhere."""
+    moving = blender.moving
+    if not moving.keys or not blender.plate.still:
+        return np.zeros((len(next(iter(T_world_owner.values()))), len(moving.keys)))
+    T = np.stack([T_world_owner[key] for key in moving.keys], 1)
+    shift = np.linalg.norm(T[..., :3, 3] - moving.rest[:, :3, 3], axis=-1)
+    turn = np.linalg.norm(T[..., :3, :3] - moving.rest[:, :3, :3], axis=(-2, -1)) / np.sqrt(2)
+    moved = shift + turn * moving.reach_m
+    t = np.clip((moved - STILL_M) / (MOVED_M - STILL_M), 0.0, 1.0)
+    return 1.0 - t * t * (3.0 - 2.0 * t)
+
+
+def _finish(
+    drawn: Buffers, moving: MovingParts, T_world_owner: dict[str, np.ndarray], plate: Plate, light: Light
+) -> Any:
+    """Shaded colours (N, H, W, 3) uint8 of base colours."""
+    view, T_casters = plate.camera, moving.caster_poses(T_world_owner)
+    visibility = light_foreground(
+        moving.casters, T_casters, drawn.depth_m, drawn.normals_w, drawn.ids, view.T_world_camera, view.K_px, light
+    )
+    specular = np.zeros(max([0, *drawn.robot_ids, *drawn.object_ids]) + 1)
+    specular[list(drawn.robot_ids)] = SPECULAR  # an object's highlights are in its texture
+    return shade_frames(
+        drawn.color,
+        drawn.depth_m,
+        drawn.normals_w,
+        drawn.ids,
+        visibility,
+        light,
+        view.T_world_camera,
+        view.K_px,
+        specular=specular.tolist(),
+        device=moving.casters.device,
+    )
+
+
+def _numpy(array: Any) -> np.ndarray:
+    return array if isinstance(array, np.ndarray) else array.numpy()

@@ -1,15 +1,22 @@
-"""Draw what moves in a twin, robot links and objects, with our own rasteriser: the buffers of a renderer, without one."""
+"""What moves in a twin, robot links and objects: how it is drawn, what shadow it throws, how it takes the light."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from phototwin.buffers import Buffers
+from phototwin.blend.delight import delight_texture
 from phototwin.images import load_rgb
+from phototwin.kernels.casters import Casters, make_casters
 from phototwin.kernels.draw import DrawList, Part, draw_parts, make_draw_list
-from phototwin.scene import Camera, Scene
+from phototwin.kernels.srgb import srgb_to_linear
+from phototwin.light import Light
+from phototwin.scene import Camera, Mesh, Scene, SceneObject
+from phototwin.stage.shapes import corner_normals
 from phototwin.stage.visuals import BodyVisual
 
 ROBOT_ID = 1
@@ -17,42 +24,91 @@ ROBOT_ID = 1
 
 @dataclass(frozen=True, eq=False)
 class MovingParts:
-    """What moves, ready to be drawn.
+    """What moves, ready to be drawn and lit.
 
     Attributes:
         draw_list: Its meshes.
         owners: For each part of the draw list, the robot's body or the object's key that carries it.
+        casters: Its coarser meshes, which throw shadows.
+        caster_owners: For each of them, who carries it: first the robot's bodies, then every object in order.
+        keys: The objects.
+        rest: Where the objects stand in the photo, (O, 4, 4).
+        reach_m: Distance of each object's furthest point from its origin, (O,) [m].
         object_ids: Id of every object in the id buffer; the robot is ``ROBOT_ID``.
+        factor: What each object's colours are multiplied with: 8 bits hold no base colour brighter than white, (O,).
     """
 
     draw_list: DrawList
     owners: tuple[str, ...]
+    casters: Casters
+    caster_owners: tuple[str, ...]
+    keys: tuple[str, ...]
+    rest: np.ndarray
+    reach_m: np.ndarray
     object_ids: tuple[int, ...]
+    factor: np.ndarray
+
+    def caster_poses(self, T_world_owner: dict[str, np.ndarray]) -> np.ndarray:
+        """Poses (N, P, 4, 4) of the casters."""
+        return np.stack([T_world_owner[owner] for owner in self.caster_owners], 1)
+
+    def caster_weights(self, share: np.ndarray, robot: float = 1.0) -> np.ndarray:
+        """How much each caster counts, (N, P): the robot fully, objects by ``share`` (N, O)."""
+        bodies = len(self.caster_owners) - len(self.keys)
+        return np.concatenate([np.full((len(share), bodies), robot), share], 1)
+
+    def at_rest(self) -> dict[str, np.ndarray]:
+        """Poses (1, 4, 4) of everything as in the photo: objects where they stand, the robot away."""
+        away = np.eye(4)
+        away[2, 3] = -1e4
+        poses = {owner: away[None] for owner in self.owners}
+        return poses | {key: T[None] for key, T in zip(self.keys, self.rest, strict=True)}
 
 
 def make_moving_parts(
-    scene: Scene, robot: tuple[BodyVisual, ...], shrink: float = 1.0, device: str = "cpu"
+    scene: Scene, robot: tuple[BodyVisual, ...], light: Light | None = None, shrink: float = 1.0, device: str = "cpu"
 ) -> MovingParts:
     """The robot's and the scene's movable meshes.
 
     Args:
         scene: The twin.
         robot: What the robot looks like.
+        light: The light that is in the textures; None for the twin's.
         shrink: Photo pixels per frame pixel. Textures have the photo's resolution and are reduced as much, or they would shimmer.
         device: Warp device.
     """
+    light = light or scene.light
+    bodies = list(dict.fromkeys(v.body for v in robot))
+    solids = [_join([v for v in robot if v.body == body]) for body in bodies]
+    solids += [(item.mesh.points, item.mesh.faces) for item in scene.objects]
+    casters = make_casters(
+        solids,
+        device,
+        [_albedo([v for v in robot if v.body == b]) for b in bodies] + [_linear(o.color_rgb) for o in scene.objects],
+    )
+    keys = tuple(item.key for item in scene.objects)
+    rest = np.stack([item.T_world_object for item in scene.objects]) if keys else np.zeros((0, 4, 4))
+    away = np.eye(4)
+    away[2, 3] = -1e4
+    T_casters = np.concatenate([np.repeat(away[None], len(bodies), 0), rest])
+    weight = np.concatenate([np.zeros(len(bodies)), np.ones(len(keys))])
     parts = [Part(v.points, v.faces, v.normals, v.color_rgb, None, None, ROBOT_ID) for v in robot]
-    owners = [v.body for v in robot]
+    factor = np.ones(len(keys), np.float32)
     for i, item in enumerate(scene.objects):
-        texture = None if item.mesh.texture is None else _reduce(load_rgb(scene.path(item.mesh.texture)), shrink)
-        mesh = item.mesh
-        parts.append(Part(mesh.points, mesh.faces, None, item.color_rgb, mesh.st, texture, ROBOT_ID + 1 + i))
-        owners.append(item.key)
-    ids = tuple(ROBOT_ID + 1 + i for i in range(len(scene.objects)))
-    return MovingParts(make_draw_list(parts, device), tuple(owners), ids)
+        index = ROBOT_ID + 1 + i
+        texture = _texture(scene, item)
+        colors, factor[i] = delight_texture(
+            item.mesh, texture, item.T_world_object, scene.camera, light, casters, T_casters, weight
+        )
+        points, faces, normals = _smooth(item.mesh)
+        parts.append(Part(points, faces, normals, item.color_rgb, item.mesh.st, _reduce(colors, shrink), index))
+    reach = np.array([np.linalg.norm(item.mesh.points, axis=1).max() for item in scene.objects])
+    ids = tuple(ROBOT_ID + 1 + i for i in range(len(keys)))
+    owners = (*(v.body for v in robot), *keys)
+    return MovingParts(make_draw_list(parts, device), owners, casters, (*bodies, *keys), keys, rest, reach, ids, factor)
 
 
-def draw_moving(moving: MovingParts, T_world_owner: dict[str, np.ndarray], view: Camera) -> dict[str, Any]:
+def draw_moving(moving: MovingParts, T_world_owner: dict[str, np.ndarray], view: Camera) -> Buffers:
     """Buffers of N frames, see ``draw_parts``.
 
     Args:
@@ -61,7 +117,42 @@ def draw_moving(moving: MovingParts, T_world_owner: dict[str, np.ndarray], view:
         view: The camera.
     """
     T = np.stack([T_world_owner[owner] for owner in moving.owners], 1)
-    return draw_parts(moving.draw_list, T, view.T_world_camera, view.K_px, view.width, view.height)
+    drawn: dict[str, Any] = draw_parts(moving.draw_list, T, view.T_world_camera, view.K_px, view.width, view.height)
+    return Buffers(
+        drawn["albedo"], drawn["depth"], drawn["ids"], drawn["normals"], (ROBOT_ID,), moving.object_ids, lit=False
+    )
+
+
+def _smooth(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points, triangles and unit normals per point: smooth but at creases, where points are there once a side."""
+    corners = np.column_stack([mesh.faces.ravel(), corner_normals(mesh.points, mesh.faces).reshape(-1, 3).round(4)])
+    kept, faces = np.unique(corners, axis=0, return_inverse=True)
+    points = mesh.points[kept[:, 0].astype(int)]
+    return points.astype(np.float32), faces.reshape(-1, 3).astype(np.int32), kept[:, 1:].astype(np.float32)
+
+
+def _texture(scene: Scene, item: SceneObject) -> np.ndarray:
+    """The object's texture, or its plain colour as one."""
+    if item.mesh.texture is not None:
+        return load_rgb(scene.path(item.mesh.texture))
+    return np.tile(np.round(255 * np.clip(item.color_rgb, 0, 1)).astype(np.uint8), (8, 8, 1))
+
+
+def _linear(color_rgb: np.ndarray) -> float:
+    """Mean reflectance of a colour."""
+    return float(srgb_to_linear(np.clip(np.asarray(color_rgb), 0, 1)).mean())
+
+
+def _albedo(visuals: Sequence[BodyVisual]) -> float:
+    """Mean reflectance of a body's meshes, by how many triangles each has."""
+    return float(np.average([_linear(v.color_rgb) for v in visuals], weights=[len(v.faces) for v in visuals]))
+
+
+def _join(visuals: Sequence[BodyVisual]) -> tuple[np.ndarray, np.ndarray]:
+    """Points and triangles of meshes in one frame together."""
+    first = np.cumsum([0, *(len(v.points) for v in visuals)])
+    faces = [v.faces + k for v, k in zip(visuals, first, strict=False)]
+    return np.concatenate([v.points for v in visuals]), np.concatenate(faces)
 
 
 def _reduce(texture: np.ndarray, shrink: float) -> np.ndarray:

@@ -9,6 +9,8 @@ One group a demonstration, T steps::
                 rigid_object/<key>/{root_pose, root_velocity}
     initial_state/   the same, one row                                                              before action 0
     camera/     K_px (3, 3)  T_world_camera (4, 4)
+    raw/        rgba (T, H, W, 4)                                    on request: what was rendered, before it was blended
+    quality/    seam (T,)                                            how real the borders of what was composited look
 
 and as attributes ``num_samples``, ``success``, ``seed``, ``attempt``, ``instruction``, ``state_sha256`` and the rest of
 ``Episode``. ``states`` follow Isaac Lab (its replay compares row t with the simulator after action t). After the last
@@ -83,7 +85,11 @@ def write_episode(group: Any, episode: Episode) -> None:
         group[f"obs/{name}"] = np.asarray(value, dtype=np.float32)
         group[f"next_obs/{name}"] = _after(value, final)
     if episode.success and len(episode.rgb):
-        _write_rgb(group, episode.rgb)
+        _write_images(group, "obs/rgb", episode.rgb)
+        if len(episode.raw_rgba):
+            _write_images(group, "raw/rgba", episode.raw_rgba)
+    if len(episode.seam):
+        group["quality/seam"] = np.asarray(episode.seam, dtype=np.float32)
     if steps:
         _write_states(group, episode)
     group["camera/K_px"] = np.asarray(episode.K_px, dtype=np.float64)
@@ -116,6 +122,8 @@ def read_episode(group: Any) -> Episode:
             final_poses[i] = states[item]["root_pose"][-1]
     return Episode(
         rgb=group["obs/rgb"][:] if "rgb" in group["obs"] else np.zeros((0, 0, 0, 3), np.uint8),
+        raw_rgba=group["raw/rgba"][:] if "raw" in group else np.zeros((0, 0, 0, 4), np.uint8),
+        seam=group["quality/seam"][:] if "quality" in group else np.zeros(0, np.float32),
         joint_pos=group["obs/joint_pos"][:],
         joint_vel=group["obs/joint_vel"][:],
         tcp_pose_w=group["obs/tcp_pose"][:],
@@ -152,11 +160,11 @@ def _after(before: np.ndarray, final: np.ndarray | None) -> np.ndarray:
     return np.concatenate([before[1:], last[None]])
 
 
-def _write_rgb(group: Any, rgb: np.ndarray) -> None:
-    steps, height, width = rgb.shape[:3]
-    rows = int(np.clip(CHUNK_STRIP_BYTES // (width * 3), 1, height))
-    chunks = (min(CHUNK_FRAMES, steps), rows, width, 3)
-    group["obs"].create_dataset("rgb", data=rgb, chunks=chunks, compression="gzip", compression_opts=GZIP_LEVEL)
+def _write_images(group: Any, name: str, images: np.ndarray) -> None:
+    steps, height, width, channels = images.shape
+    rows = int(np.clip(CHUNK_STRIP_BYTES // (width * channels), 1, height))
+    chunks = (min(CHUNK_FRAMES, steps), rows, width, channels)
+    group.create_dataset(name, data=images, chunks=chunks, compression="gzip", compression_opts=GZIP_LEVEL)
 
 
 def _write_states(group: Any, episode: Episode) -> None:

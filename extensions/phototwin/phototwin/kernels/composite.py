@@ -1,283 +1,484 @@
-"""Composite rendered robots and objects into a photo by depth: shade, test against the photo's depth, blend soft edges.
+"""Composite shaded robots and objects into a photo: depth order, soft edges, shadows on what the photo shows.
 
-Two passes, one thread per image row (a launch on the CPU runs its threads one after another, so a thread per pixel costs
-more than the pixel itself). The first writes 8-bit foreground colours and a mask of ids, the second touches only pixels
-within one pixel of the mask; everything else stays the background, bit by bit.
+Three passes, one thread per image row (a launch on the CPU runs its threads one after another, so a thread per pixel costs
+more than the pixel itself). The first says which pixels show something drawn, the second how much light the photo's pixels
+lose to the shadows, the third blends. Pixels that nothing drawn touches and no shadow darkens stay the photo, bit by bit.
 """
 
 # Warp compiles the kernels itself; its Python stubs do not describe what is legal inside them.
 # pyright: reportInvalidTypeForm=false, reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# pyright: reportIndexIssue=false, reportGeneralTypeIssues=false, reportAssignmentType=false
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import warp as wp
 
 from phototwin.errors import InputError
+from phototwin.kernels.srgb import decode3, encode3, to_warp, transfer_tables
 
-ROBOT_ROLE = 1
-"""Lookup value of ids that are shaded by the light."""
-OBJECT_ROLE = 2
-"""Lookup value of ids whose colour is shown as it is: their textures come from the photo, with its light in them."""
 DEPTH_TOLERANCE_M = 0.006
 """How far behind the photo's depth a surface still counts as in front: contact with the support, penetration, calibration."""
 DEPTH_TOLERANCE_RELATIVE = 0.005
 """The same per metre of depth: noise of depth sensors grows with distance."""
-ENCODE_STEPS = 16384
-"""Entries of the linear -> sRGB table: the steepest step (near black) is 0.2 of an 8-bit code."""
-
-
-@dataclass(frozen=True)
-class Light:
-    """One far light and an even sky, in linear RGB units: a white surface facing the light shows ``ambient + directional``.
-
-    Attributes:
-        direction_w: Points from the scene towards the light, world frame; need not be normalised.
-        ambient: Light from everywhere, RGB.
-        directional: Light of the far source, RGB; falls on a surface with the cosine of its angle.
-    """
-
-    direction_w: tuple[float, float, float] = (-0.35, 0.35, 0.87)
-    ambient: tuple[float, float, float] = (0.42, 0.42, 0.42)
-    directional: tuple[float, float, float] = (0.48, 0.48, 0.48)
-
-
-def srgb_to_linear(value: np.ndarray) -> np.ndarray:
-    """Linear light of sRGB values, both in 0..1. Source: IEC 61966-2-1."""
-    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(value: np.ndarray) -> np.ndarray:
-    """SRGB values of linear light, both in 0..1. Source: IEC 61966-2-1."""
-    value = np.clip(value, 0.0, 1.0)
-    return np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)
-
-
-@wp.func
-def encode(value: float, encode_table: wp.array(dtype=wp.uint8)):  # noqa: ANN201, D103
-    top = encode_table.shape[0] - 1
-    return encode_table[int(wp.clamp(value, 0.0, 1.0) * float(top) + 0.5)]
+FAINT = 0.01
+"""A shadow that takes less of the light than this (a code of 255 in mid-grey) is none, or it would have no end; deeper ones are so much lighter."""
+LEAST_RATIO = 0.02
+"""No shadow is blacker: light comes back from everywhere."""
 
 
 @wp.kernel(enable_backward=False)
-def shade_foreground_kernel(  # noqa: D103
+def mark_drawn_kernel(  # noqa: D103
     # in
-    albedo: wp.array(dtype=wp.uint8),
-    channels: int,
+    color: wp.array2d(dtype=wp.vec3ub),
     depth_m: wp.array2d(dtype=float),
-    normals_w: wp.array2d(dtype=wp.vec3),
     ids: wp.array2d(dtype=wp.int32),
-    roles: wp.array(dtype=wp.uint8),
-    background_depth_m: wp.array2d(dtype=float),
-    light_w: wp.vec3,
-    ambient: wp.vec3,
-    directional: wp.vec3,
+    roles: wp.array(dtype=wp.int32),
+    share: wp.array2d(dtype=float),
+    factor: wp.array(dtype=float),
+    photo: wp.array2d(dtype=wp.vec3ub),
+    rest: wp.array2d(dtype=wp.vec3ub),
+    rest_owner: wp.array2d(dtype=wp.uint8),
+    behind_m: wp.array2d(dtype=float),
     tolerance: wp.vec2,
     decode_table: wp.array(dtype=float),
     encode_table: wp.array(dtype=wp.uint8),
     # out
-    color_out: wp.array(dtype=wp.uint8),
+    shown_out: wp.array2d(dtype=wp.vec3ub),
     mask_out: wp.array2d(dtype=wp.uint8),
     span_out: wp.array(dtype=wp.vec2i),
 ) -> None:
     row = wp.tid()
     width = depth_m.shape[1]
-    y = row % background_depth_m.shape[0]
+    height = behind_m.shape[0]
+    y = row % height
+    frame = row // height
     first = width
     last = int(-1)  # noqa: RUF046, UP018 (a literal would be a constant to Warp)
     for x in range(width):
-        role = wp.uint8(0)
         index = ids[row, x]
+        role = int(-1)  # noqa: RUF046, UP018
         if index > 0 and index < roles.shape[0]:
             role = roles[index]
-        if role != wp.uint8(0):
+        if role >= 0:
             z = depth_m[row, x]
-            behind = background_depth_m[y, x]
-            if z > 0.0 and (behind <= 0.0 or z < behind + tolerance[0] + tolerance[1] * behind):
-                source = (row * width + x) * channels
-                target = (row * width + x) * 3
-                if role == wp.uint8(1) and normals_w.shape[0] > 0:
-                    cosine = wp.max(wp.dot(normals_w[row, x], light_w), 0.0)
-                    for c in range(3):
-                        value = decode_table[int(albedo[source + c])] * (ambient[c] + directional[c] * cosine)
-                        color_out[target + c] = encode(value, encode_table)
-                else:
-                    for c in range(3):
-                        color_out[target + c] = albedo[source + c]
-                mask_out[row, x] = wp.uint8(1 + index % 255)
-                first = wp.min(first, x)
-                last = x
+            far = behind_m[y, x]
+            if z > 0.0 and (far <= 0.0 or z < far + tolerance[0] + tolerance[1] * far):
+                value = color[row, x]
+                kept = float(0.0)  # noqa: UP018
+                bright = float(1.0)  # noqa: UP018
+                if role > 0:
+                    kept = share[frame, role - 1]
+                    bright = factor[role - 1]
+                drawn = bool(True)  # noqa: UP018
+                if kept == 0.0 and bright != 1.0:
+                    value = encode3(bright * decode3(value, decode_table), encode_table)
+                if kept > 0.0:
+                    # A thing that has not moved is the photo's own picture of it, darker or brighter as its drawing is.
+                    was = rest[y, x]
+                    now = decode3(value, decode_table)
+                    own = decode3(photo[y, x], decode_table)
+                    if int(rest_owner[y, x]) == role:
+                        if value[0] == was[0] and value[1] == was[1] and value[2] == was[2]:
+                            drawn = kept < 1.0
+                        before = decode3(was, decode_table)
+                        for c in range(3):
+                            own[c] = own[c] * wp.min((now[c] + 0.002) / (before[c] + 0.002), 1.5)
+                    value = encode3(kept * own + (1.0 - kept) * bright * now, encode_table)
+                if drawn:
+                    shown_out[row, x] = value
+                    mask_out[row, x] = wp.uint8(1 + index % 255)
+                    first = wp.min(first, x)
+                    last = x
     span_out[row] = wp.vec2i(first, last)
 
 
 @wp.kernel(enable_backward=False)
-def blend_edges_kernel(  # noqa: D103
+def combine_shadows_kernel(  # noqa: D103
     # in
-    color: wp.array(dtype=wp.uint8),
+    blocked: wp.array2d(dtype=float),
+    occluded: wp.array2d(dtype=float),
+    source_share: wp.array2d(dtype=wp.vec3),
+    rest_blocked: wp.array3d(dtype=float),
+    rest_occluded: wp.array3d(dtype=float),
+    share: wp.array2d(dtype=float),
+    faint: float,
+    least: float,
+    # out
+    ratio_out: wp.array2d(dtype=wp.vec3),
+    span_out: wp.array(dtype=wp.vec2i),
+) -> None:
+    row = wp.tid()
+    width = source_share.shape[1]
+    height = source_share.shape[0]
+    y = row % height
+    frame = row // height
+    first = width
+    last = int(-1)  # noqa: RUF046, UP018
+    for x in range(width):
+        b = wp.max(blocked[row, x] - faint, 0.0) / (1.0 - faint)
+        o = (occluded[row, x] - wp.clamp(occluded[row, x], -faint, faint)) / (1.0 - faint)
+        ratio = wp.vec3(1.0, 1.0, 1.0)
+        if b > 0.0 or o != 0.0:
+            # Where the photo has a shadow already, less of its light comes from the source.
+            lit = float(1.0)  # noqa: UP018
+            open_sky = float(1.0)  # noqa: UP018
+            for i in range(share.shape[1]):
+                kept = share[frame, i]
+                if kept > 0.0:
+                    lit *= 1.0 - kept * rest_blocked[i, y, x]
+                    open_sky *= 1.0 - kept * rest_occluded[i, y, x]
+            k = source_share[y, x]
+            for c in range(3):
+                from_source = k[c] * lit
+                part = from_source / wp.max(from_source + (1.0 - k[c]) * open_sky, 1.0e-4)
+                ratio[c] = wp.max(1.0 - (1.0 - part) * o - part * b, least)
+            first = wp.min(first, x)
+            last = x
+        ratio_out[row, x] = ratio
+    span_out[row] = wp.vec2i(first, last)
+
+
+@wp.func
+def ratio_at(ratio: wp.array2d(dtype=wp.vec3), first_row: int, height: int, fx: float, fy: float):  # noqa: ANN201
+    """The ratio between its samples, linearly."""
+    x0 = int(wp.floor(fx))
+    y0 = int(wp.floor(fy))
+    tx = fx - float(x0)
+    ty = fy - float(y0)
+    x1 = wp.min(x0 + 1, ratio.shape[1] - 1)
+    y1 = first_row + wp.min(y0 + 1, height - 1)
+    x0 = wp.max(x0, 0)
+    y0 = first_row + wp.max(y0, 0)
+    upper = ratio[y0, x0] * (1.0 - tx) + ratio[y0, x1] * tx
+    lower = ratio[y1, x0] * (1.0 - tx) + ratio[y1, x1] * tx
+    return upper * (1.0 - ty) + lower * ty
+
+
+@wp.func
+def same_in_column(mask: wp.array2d(dtype=wp.uint8), above: int, row: int, below: int, x: int) -> int:
+    """The mask's value at a pixel where those above and below are the same, else -1."""
+    value = mask[row, x]
+    found = int(value)
+    if mask[above, x] != value or mask[below, x] != value:
+        found = -1
+    return found
+
+
+@wp.kernel(enable_backward=False)
+def blend_kernel(  # noqa: D103
+    # in
+    shown: wp.array2d(dtype=wp.vec3ub),
     mask: wp.array2d(dtype=wp.uint8),
     span: wp.array(dtype=wp.vec2i),
-    background: wp.array(dtype=wp.uint8),
+    ratio: wp.array2d(dtype=wp.vec3),
+    ratio_span: wp.array(dtype=wp.vec2i),
     height: int,
+    ratio_height: int,
     decode_table: wp.array(dtype=float),
     encode_table: wp.array(dtype=wp.uint8),
-    # out
-    image_out: wp.array(dtype=wp.uint8),
+    # in and out: the photo, frame by frame
+    image_out: wp.array2d(dtype=wp.vec3ub),
 ) -> None:
     row = wp.tid()
     width = mask.shape[1]
     y = row % height
+    frame = row // height
     above = wp.where(y > 0, row - 1, row)
     below = wp.where(y < height - 1, row + 1, row)
-    first = wp.max(wp.min(wp.min(span[above][0], span[row][0]), span[below][0]) - 1, 0)
-    last = wp.min(wp.max(wp.max(span[above][1], span[row][1]), span[below][1]) + 1, width - 1)
-    for x in range(first, last + 1):
-        coverage = int(0)  # noqa: RUF046, UP018
-        own = int(0)  # noqa: RUF046, UP018
-        others = wp.vec3(0.0, 0.0, 0.0)
-        center = mask[row, x]
-        for dy in range(-1, 2):
-            near_row = wp.clamp(row + dy, above, below)
-            for dx in range(-1, 2):
-                near_x = wp.clamp(x + dx, 0, width - 1)
-                near = mask[near_row, near_x]
-                if near != wp.uint8(0):
-                    weight = (2 - wp.abs(dy)) * (2 - wp.abs(dx))
-                    coverage += weight
-                    if near == center:
-                        own += weight
-                    else:
-                        at = (near_row * width + near_x) * 3
-                        others += float(weight) * wp.vec3(
-                            decode_table[int(color[at])],
-                            decode_table[int(color[at + 1])],
-                            decode_table[int(color[at + 2])],
-                        )
-        target = (row * width + x) * 3
-        if own == 16:
-            for c in range(3):
-                image_out[target + c] = color[target + c]
-        elif coverage > 0:
-            source = (y * width + x) * 3
-            for c in range(3):
-                value = others[c] + float(16 - coverage) * decode_table[int(background[source + c])]
-                if own > 0:
-                    value += float(own) * decode_table[int(color[target + c])]
-                image_out[target + c] = encode(value / 16.0, encode_table)
+    first = wp.min(wp.min(span[above][0], span[row][0]), span[below][0]) - 1
+    last = wp.max(wp.max(span[above][1], span[row][1]), span[below][1]) + 1
+    dark_first = width
+    dark_last = int(-1)  # noqa: RUF046, UP018
+    step = float(ratio_height) / float(height)
+    scale = float(ratio.shape[1]) / float(width)
+    fy = (float(y) + 0.5) * step - 0.5
+    first_row = frame * ratio_height
+    if ratio_height > 0:
+        top = first_row + wp.max(int(wp.floor(fy)), 0)
+        bottom = first_row + wp.min(int(wp.floor(fy)) + 1, ratio_height - 1)
+        low = wp.min(ratio_span[top][0], ratio_span[bottom][0])
+        high = wp.max(ratio_span[top][1], ratio_span[bottom][1])
+        if high >= 0:
+            dark_first = wp.max(int(float(low - 1) / scale), 0)
+            dark_last = wp.min(int(float(high + 2) / scale) + 1, width - 1)
+    start = wp.max(wp.min(first, dark_first), 0)
+    end = wp.min(wp.max(last, dark_last), width - 1)
+    left = same_in_column(mask, above, row, below, wp.max(start - 1, 0))
+    middle = same_in_column(mask, above, row, below, start)
+    for x in range(start, end + 1):
+        right = same_in_column(mask, above, row, below, wp.min(x + 1, width - 1))
+        whole = middle >= 0 and left == middle and right == middle
+        if whole and middle > 0:
+            image_out[row, x] = shown[row, x]
+        else:
+            dark = wp.vec3(1.0, 1.0, 1.0)
+            if x >= dark_first and x <= dark_last:
+                dark = ratio_at(ratio, first_row, ratio_height, (float(x) + 0.5) * scale - 0.5, fy)
+            if whole:
+                if dark[0] != 1.0 or dark[1] != 1.0 or dark[2] != 1.0:
+                    image_out[row, x] = encode3(wp.cw_mul(dark, decode3(image_out[row, x], decode_table)), encode_table)
+            else:
+                value = wp.vec3(0.0, 0.0, 0.0)
+                coverage = int(0)  # noqa: RUF046, UP018
+                center = mask[row, x]
+                for dy in range(-1, 2):
+                    near_row = wp.clamp(row + dy, above, below)
+                    for dx in range(-1, 2):
+                        near_x = wp.clamp(x + dx, 0, width - 1)
+                        near = mask[near_row, near_x]
+                        if near != wp.uint8(0):
+                            weight = (2 - wp.abs(dy)) * (2 - wp.abs(dx))
+                            coverage += weight
+                            if near == center:
+                                value += float(weight) * decode3(shown[row, x], decode_table)
+                            else:
+                                value += float(weight) * decode3(shown[near_row, near_x], decode_table)
+                value += float(16 - coverage) * wp.cw_mul(dark, decode3(image_out[row, x], decode_table))
+                image_out[row, x] = encode3(value / 16.0, encode_table)
+        left = middle
+        middle = right
 
 
-def composite(
-    albedo: Any,
-    depth_m: Any,
-    normals_w: Any | None,
-    ids: Any,
-    background: np.ndarray,
-    background_depth_m: np.ndarray,
-    light: Light,
-    robot_ids: Sequence[int],
-    object_ids: Sequence[int],
+@wp.kernel(enable_backward=False)
+def keep_photo_kernel(  # noqa: D103
+    # in
+    plate: wp.array2d(dtype=wp.vec3ub),
+    photo: wp.array2d(dtype=wp.vec3ub),
+    owners: wp.array2d(dtype=wp.uint8),
+    share: wp.array2d(dtype=float),
+    decode_table: wp.array(dtype=float),
+    encode_table: wp.array(dtype=wp.uint8),
+    # out
+    image_out: wp.array2d(dtype=wp.vec3ub),
+) -> None:
+    row = wp.tid()
+    height = plate.shape[0]
+    y = row % height
+    frame = row // height
+    for x in range(plate.shape[1]):
+        owner = int(owners[y, x])
+        if owner > 0:
+            kept = share[frame, owner - 1]
+            if kept >= 1.0:
+                image_out[row, x] = photo[y, x]
+            elif kept > 0.0:
+                clear = decode3(plate[y, x], decode_table)
+                value = kept * decode3(photo[y, x], decode_table) + (1.0 - kept) * clear
+                image_out[row, x] = encode3(value, encode_table)
+
+
+@dataclass(frozen=True, eq=False)
+class PlateArrays:
+    """The still part of all frames, on a device; made once by ``make_plate_arrays``."""
+
+    device: str
+    rgb: wp.array
+    photo: wp.array
+    owners: wp.array
+    depth_m: wp.array
+    rest: wp.array
+    rest_owner: wp.array
+    source_share: wp.array
+    rest_blocked: wp.array
+    rest_occluded: wp.array
+
+
+def make_plate_arrays(
+    rgb: np.ndarray,
+    photo: np.ndarray,
+    owners: np.ndarray,
+    depth_m: np.ndarray,
+    rest: np.ndarray,
+    rest_owner: np.ndarray,
+    source_share: np.ndarray,
+    rest_blocked: np.ndarray,
+    rest_occluded: np.ndarray,
     device: str = "cpu",
-) -> np.ndarray:
-    """Photos with the rendered robot and objects in them, (N, H, W, 3) uint8.
-
-    A pixel shows what was rendered where its id is a robot's or an object's and its depth is not behind the photo's
-    (``DEPTH_TOLERANCE_M`` and ``DEPTH_TOLERANCE_RELATIVE``). Where two ids, or an id and the photo, meet, the edge is
-    softened by the tent filter (1 2 1) x (1 2 1) of their masks in linear light; a pixel counts with its own colour for all
-    neighbours of its id, so textures stay sharp, and colours of what is not foreground never show. Pixels with no foreground
-    within one pixel are the background, bit by bit.
+) -> PlateArrays:
+    """The still part of all frames for ``composite``.
 
     Args:
-        albedo: (N, H, W, 3 or 4) uint8 sRGB, numpy, CPU torch or Warp.
-        depth_m: (N, H, W) or (N, H, W, 1) float32 along the optical axis, 0 where nothing was hit [m].
-        normals_w: (N, H, W, 3) float32 unit normals, world frame; None shows the robot's albedo as it is.
-        ids: (N, H, W) or (N, H, W, 1) int32, 0 is nothing.
-        background: (H, W, 3) uint8 sRGB.
-        background_depth_m: (H, W) float32, 0 is infinitely far [m].
-        light: What shines on the robot.
-        robot_ids: Ids that ``light`` shades.
-        object_ids: Ids whose albedo is shown as it is.
+        rgb: The photo without its O objects, (H, W, 3) uint8.
+        photo: The photo, (H, W, 3) uint8.
+        owners: i + 1 where the two differ because of object i, else 0, (H, W) uint8.
+        depth_m: Depth of ``rgb`` (H, W) float32, 0 is infinitely far [m].
+        rest: How the objects are drawn where they stand in the photo, (H, W, 3) uint8.
+        rest_owner: i + 1 where that shows object i, (H, W) uint8.
+        source_share: Share of the dominant source in the light on what ``rgb`` shows, (h, w, 3) float32; h and w may be smaller.
+        rest_blocked: Share of the source that each object hides where it stands in the photo, (O, h, w) float32.
+        rest_occluded: The same of all other light, (O, h, w) float32.
         device: Warp device.
 
     Raises:
         InputError: Shapes that do not belong together.
     """
-    height, width = background.shape[:2]
-    count, channels = int(albedo.shape[0]), int(albedo.shape[-1])
-    _check_shapes(albedo, depth_m, normals_w, ids, background, background_depth_m)
+    height, width = depth_m.shape
+    small = source_share.shape[:2]
+    for name, array, shape in (
+        ("rgb", rgb, (height, width, 3)),
+        ("photo", photo, (height, width, 3)),
+        ("owners", owners, (height, width)),
+        ("rest", rest, (height, width, 3)),
+        ("rest_owner", rest_owner, (height, width)),
+        ("source_share", source_share, (*small, 3)),
+        ("rest_blocked", rest_blocked, (len(rest_blocked), *small)),
+        ("rest_occluded", rest_occluded, (len(rest_blocked), *small)),
+    ):
+        if array.shape != shape:
+            raise InputError(f"Cannot composite: '{name}' has shape {array.shape}, expected {shape}.")
+
+    def put(array: np.ndarray, np_type: Any, wp_type: Any) -> wp.array:
+        return wp.array(np.ascontiguousarray(array, dtype=np_type), dtype=wp_type, device=device)
+
+    return PlateArrays(
+        device,
+        put(rgb, np.uint8, wp.vec3ub),
+        put(photo, np.uint8, wp.vec3ub),
+        put(owners, np.uint8, wp.uint8),
+        put(depth_m, np.float32, wp.float32),
+        put(rest, np.uint8, wp.vec3ub),
+        put(rest_owner, np.uint8, wp.uint8),
+        put(source_share, np.float32, wp.vec3),
+        put(rest_blocked, np.float32, wp.float32),
+        put(rest_occluded, np.float32, wp.float32),
+    )
+
+
+def composite(
+    color: Any,
+    depth_m: Any,
+    ids: Any,
+    plate: PlateArrays,
+    robot_ids: Sequence[int],
+    object_ids: Sequence[int],
+    share: np.ndarray | None = None,
+    blocked: Any | None = None,
+    occluded: Any | None = None,
+    factor: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Photos with the drawn robot and objects in them, (N, H, W, 3) uint8, and what was drawn, (N, H, W) uint8: 0 nothing, else 1 + id % 255.
+
+    A pixel shows what was drawn where its id is a robot's or an object's and its depth is not behind the photo's
+    (``DEPTH_TOLERANCE_M`` and ``DEPTH_TOLERANCE_RELATIVE``). Where two ids, or an id and the photo, meet, the edge is
+    softened by the tent filter (1 2 1) x (1 2 1) of their masks in linear light; a pixel counts with its own colour for all
+    neighbours of its id, so textures stay sharp, and colours of what is not drawn never show. The photo's pixels lose the share of
+    light that shadows take. Pixels with nothing drawn within one pixel and no shadow are the photo, bit by bit.
+
+    An object that has not moved (``share`` 1) is the photo's own picture of it and of its shadow, times what its drawing has lost
+    or won of light since; one that has moved (0) is drawn, and the photo has lost it.
+
+    Args:
+        color: Finished colours (N, H, W, 3) uint8 sRGB, numpy, CPU torch or Warp.
+        depth_m: (N, H, W) or (N, H, W, 1) float32 along the optical axis, 0 where nothing was hit [m].
+        ids: (N, H, W) or (N, H, W, 1) int32, 0 is nothing.
+        plate: The photo with and without its objects.
+        robot_ids: Ids of the robot.
+        object_ids: Id of each of the plate's objects.
+        share: How much each object still is the photo's, (N, O) float in 0..1; None where all are drawn.
+        blocked: Share of the dominant source that what moved hides from the photo's pixels, (N, h, w) float32; None without shadows.
+        occluded: The same of all other light, (N, h, w) float32; below 0 where bright things throw light back.
+        factor: What each object's colours are multiplied with in linear light, (O,); None leaves them.
+
+    Raises:
+        InputError: Shapes that do not belong together.
+    """
+    device = plate.device
+    height, width = plate.depth_m.shape
+    count = int(color.shape[0])
+    _check_shapes(color, depth_m, ids, plate, share, blocked, occluded)
     rows = count * height
-    table_in, table_out = _tables(device)
-    plate = _to_warp(background, np.uint8, wp.uint8, device, (height * width * 3,))
-    color = wp.empty(rows * width * 3, dtype=wp.uint8, device=device)
-    image = wp.empty(rows * width * 3, dtype=wp.uint8, device=device)
+    table_in, table_out = transfer_tables(device)
+    objects = len(object_ids)
+    share = np.zeros((count, objects)) if share is None else share
+    factor_wp = wp.array(np.ones(objects) if factor is None else factor, dtype=wp.float32, device=device)
+    share_wp = wp.array(share.astype(np.float32).reshape(count, objects), dtype=wp.float32, device=device)
+    image = wp.empty((rows, width), dtype=wp.vec3ub, device=device)
+    shown = wp.empty((rows, width), dtype=wp.vec3ub, device=device)
     mask = wp.zeros((rows, width), dtype=wp.uint8, device=device)
     span = wp.empty(rows, dtype=wp.vec2i, device=device)
-    if normals_w is None:
-        normals = wp.empty((0, 0), dtype=wp.vec3, device=device)
-    else:
-        normals = _to_warp(normals_w, np.float32, wp.vec3, device, (rows, width))
-    direction = np.asarray(light.direction_w, dtype=np.float64)
-    inputs = [
-        _to_warp(albedo, np.uint8, wp.uint8, device, (rows * width * channels,)),
-        channels,
-        _to_warp(depth_m, np.float32, wp.float32, device, (rows, width)),
-        normals,
-        _to_warp(ids, np.int32, wp.int32, device, (rows, width)),
-        wp.array(_roles(robot_ids, object_ids), dtype=wp.uint8, device=device),
-        _to_warp(background_depth_m, np.float32, wp.float32, device, (height, width)),
-        wp.vec3(*(direction / np.linalg.norm(direction))),
-        wp.vec3(*light.ambient),
-        wp.vec3(*light.directional),
+    for i in range(count):
+        wp.copy(image, plate.rgb, dest_offset=i * plate.rgb.size, count=plate.rgb.size)
+    if share.any():
+        kept = [plate.rgb, plate.photo, plate.owners, share_wp, table_in, table_out]
+        wp.launch(keep_photo_kernel, dim=rows, inputs=kept, outputs=[image], device=device)
+    marked = [
+        to_warp(color, np.uint8, wp.vec3ub, device, (rows, width)),
+        to_warp(depth_m, np.float32, wp.float32, device, (rows, width)),
+        to_warp(ids, np.int32, wp.int32, device, (rows, width)),
+        wp.array(_roles(robot_ids, object_ids), dtype=wp.int32, device=device),
+        share_wp,
+        factor_wp,
+        plate.photo,
+        plate.rest,
+        plate.rest_owner,
+        plate.depth_m,
         wp.vec2(DEPTH_TOLERANCE_M, DEPTH_TOLERANCE_RELATIVE),
         table_in,
         table_out,
     ]
-    wp.launch(shade_foreground_kernel, dim=rows, inputs=inputs, outputs=[color, mask, span], device=device)
-    for i in range(count):
-        wp.copy(image, plate, dest_offset=i * plate.size, count=plate.size)
-    inputs = [color, mask, span, plate, height, table_in, table_out]
-    wp.launch(blend_edges_kernel, dim=rows, inputs=inputs, outputs=[image], device=device)
-    return image.numpy().reshape(count, height, width, 3)
+    wp.launch(mark_drawn_kernel, dim=rows, inputs=marked, outputs=[shown, mask, span], device=device)
+    ratio, ratio_span, ratio_height = _shadow_ratio(plate, share_wp, blocked, occluded, count)
+    blended = [shown, mask, span, ratio, ratio_span, height, ratio_height, table_in, table_out]
+    wp.launch(blend_kernel, dim=rows, inputs=blended, outputs=[image], device=device)
+    return image.numpy().reshape(count, height, width, 3), mask.numpy().reshape(count, height, width)
+
+
+def _shadow_ratio(
+    plate: PlateArrays, share: wp.array, blocked: Any | None, occluded: Any | None, count: int
+) -> tuple[wp.array, wp.array, int]:
+    """Share of its light (N * h, w) that each sample of the photo keeps, where each row has some that lose any, and h; 0 rows without shadows."""
+    device = plate.device
+    if blocked is None or occluded is None:
+        return wp.empty((0, 0), dtype=wp.vec3, device=device), wp.empty(0, dtype=wp.vec2i, device=device), 0
+    height, width = plate.source_share.shape
+    ratio = wp.empty((count * height, width), dtype=wp.vec3, device=device)
+    span = wp.empty(count * height, dtype=wp.vec2i, device=device)
+    inputs = [
+        to_warp(blocked, np.float32, wp.float32, device, (count * height, width)),
+        to_warp(occluded, np.float32, wp.float32, device, (count * height, width)),
+        plate.source_share,
+        plate.rest_blocked,
+        plate.rest_occluded,
+        share,
+        FAINT,
+        LEAST_RATIO,
+    ]
+    wp.launch(combine_shadows_kernel, dim=count * height, inputs=inputs, outputs=[ratio, span], device=device)
+    return ratio, span, height
 
 
 def _roles(robot_ids: Sequence[int], object_ids: Sequence[int]) -> np.ndarray:
-    roles = np.zeros(max([0, *robot_ids, *object_ids]) + 1, dtype=np.uint8)
-    roles[list(object_ids)] = OBJECT_ROLE
-    roles[list(robot_ids)] = ROBOT_ROLE
+    """By id: -1 nothing of ours, 0 the robot, i + 1 object i."""
+    roles = np.full(max([0, *robot_ids, *object_ids]) + 1, -1, dtype=np.int32)
+    for i, index in enumerate(object_ids):
+        if index > 0:
+            roles[index] = i + 1
+    roles[list(robot_ids)] = 0
     return roles
 
 
-@cache
-def _tables(device: str) -> tuple[wp.array, wp.array]:
-    """8-bit sRGB -> linear float, and linear in ``ENCODE_STEPS`` steps -> 8-bit sRGB."""
-    decode = srgb_to_linear(np.arange(256) / 255.0).astype(np.float32)
-    encode = np.round(linear_to_srgb(np.linspace(0.0, 1.0, ENCODE_STEPS)) * 255.0).astype(np.uint8)
-    return wp.array(decode, dtype=wp.float32, device=device), wp.array(encode, dtype=wp.uint8, device=device)
-
-
-def _to_warp(value: Any, np_type: Any, wp_type: Any, device: str, shape: tuple[int, ...]) -> wp.array:
-    """``value`` as a Warp array of that shape, without a copy where it already lies on the device."""
-    if isinstance(value, wp.array) and value.device == wp.get_device(device) and value.is_contiguous:
-        ndim_bytes = int(np.prod(shape)) * wp.types.type_size_in_bytes(wp_type)
-        if value.size * wp.types.type_size_in_bytes(value.dtype) == ndim_bytes:
-            return wp.array(ptr=value.ptr, dtype=wp_type, shape=shape, device=device, copy=False)
-    array = np.ascontiguousarray(value.numpy() if isinstance(value, wp.array) else value, dtype=np_type)
-    tail = (3,) if wp_type == wp.vec3 else ()
-    return wp.array(array.reshape(*shape, *tail), dtype=wp_type, device=device, copy=False)
-
-
 def _check_shapes(
-    albedo: Any, depth_m: Any, normals_w: Any | None, ids: Any, background: np.ndarray, background_depth_m: np.ndarray
+    color: Any,
+    depth_m: Any,
+    ids: Any,
+    plate: PlateArrays,
+    share: np.ndarray | None,
+    blocked: Any | None,
+    occluded: Any | None,
 ) -> None:
-    size = (int(albedo.shape[0]), *background.shape[:2])
-    got = {"albedo": tuple(albedo.shape)[:3], "depth": tuple(depth_m.shape)[:3], "ids": tuple(ids.shape)[:3]}
-    if normals_w is not None:
-        got["normals"] = tuple(normals_w.shape)[:3]
-    got["background depth"] = (size[0], *background_depth_m.shape)
-    wrong = [f"{name} {shape}" for name, shape in got.items() if shape != size]
-    if wrong or albedo.shape[-1] not in (3, 4) or background.shape[2:] != (3,):
-        detail = ", ".join(wrong) or f"albedo {tuple(albedo.shape)}, background {background.shape}"
-        raise InputError(f"Cannot composite: expected (images, height, width) = {size} everywhere, got {detail}.")
+    size = (int(color.shape[0]), *plate.depth_m.shape)
+    small = (size[0], *plate.source_share.shape)
+    got = {"color": (tuple(color.shape), (*size, 3))}
+    got |= {"depth": (tuple(depth_m.shape)[:3], size), "ids": (tuple(ids.shape)[:3], size)}
+    if share is not None:
+        got["share"] = (share.shape, (size[0], plate.rest_blocked.shape[0]))
+    if blocked is not None and occluded is not None:
+        got |= {"blocked": (tuple(blocked.shape), small), "occluded": (tuple(occluded.shape), small)}
+    wrong = [f"{name} {is_} where {due} was expected" for name, (is_, due) in got.items() if is_ != due]
+    if wrong:
+        raise InputError(f"Cannot composite: {', '.join(wrong)}.")
