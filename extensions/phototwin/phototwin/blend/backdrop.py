@@ -125,6 +125,8 @@ def make_backdrop(
     cuts = find_cuts(inverse, label, int(surfaces.flat.sum()), stretch)
     base = np.zeros((*inverse.shape, 3), np.float32)
     base[canvas.inside] = rgb
+    painted_px = np.zeros(inverse.shape, bool)
+    painted_px[canvas.inside] = True
     layers = [(base, np.zeros(2, int), mesh_pixels(inverse, np.ones(inverse.shape, bool), *cuts, FLAT_PX / stretch))]
     for hidden in find_hidden(surfaces, canvas, inverse, label, cuts, support_polygon_w, stretch):
         overlap = dilate(hidden.behind, OVERLAP_PX) & (label == hidden.surface)
@@ -132,8 +134,11 @@ def make_backdrop(
         painted = _paint(base, surfaces, canvas, hidden.surface, hidden.seen, hidden.wanted | overlap)
         beyond = hidden.wanted & ~hidden.behind
         base[beyond] = painted[beyond]
+        painted_px |= beyond
         if hidden.behind.any():
             layers.append(_layer(painted, hidden.inverse * (1 - UNDER), under, FLAT_PX / stretch))
+    if not painted_px.all():
+        base[:] = diffuse(base, painted_px)
     return _assemble(rgb, depth_m, camera, canvas, layers)
 
 

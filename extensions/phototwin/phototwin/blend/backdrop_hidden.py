@@ -25,7 +25,7 @@ BORDER_REACH = 1.6
 """A plane takes part beyond the border this many times farther than what is nearest there."""
 BORDER_SLACK_PX = 8.0
 MIN_BORDER = 0.02
-"""A plane that shows on less of the picture's border does not go on beyond it."""
+"""What shows on less of the picture's border does not go on beyond it."""
 DECAY_PX = 30.0
 """Beyond its last pixel a surface returns to its plane over this distance [px]."""
 REACH_SLACK_PX = 3.0
@@ -184,29 +184,28 @@ def pad_surfaces(surfaces: Surfaces, canvas: Canvas, polygon_w: np.ndarray | Non
     """
     shape = (canvas.camera.height, canvas.camera.width)
     rows, columns = np.mgrid[: shape[0], : shape[1]]
-    near_row = np.clip(rows, canvas.top, canvas.top + canvas.height - 1)
-    near_column = np.clip(columns, canvas.left, canvas.left + canvas.width - 1)
-    source = near_row * shape[1] + near_column
+    out, border = np.ones(shape, bool), np.zeros(shape, bool)
+    out[canvas.inside] = False
+    border[canvas.inside] = _border_of(surfaces)
+    away, source = nearest_of(border)
+    near_row, near_column = np.divmod(source, shape[1])
     label = surfaces.label[near_row - canvas.top, near_column - canvas.left]
     inverse = surfaces.inverse[near_row - canvas.top, near_column - canvas.left]
-    out = np.ones(shape, bool)
-    out[canvas.inside] = False
+    label[canvas.inside], inverse[canvas.inside] = surfaces.label, surfaces.inverse
     for i in np.unique(label[out]):
         mine = np.flatnonzero(out & (label == i))
         if i != NOTHING:
             inverse.reshape(-1)[mine] = continue_surface(surfaces, canvas, i, mine, source.reshape(-1)[mine])
     on = surfaces.label == surfaces.support
     allowed = _support_allowed(surfaces, canvas, polygon_w) if surfaces.support != NOTHING and on.any() else ~out
-    away = np.hypot(rows - near_row, columns - near_column)
     lost = out & (label == surfaces.support) & ~allowed & (surfaces.support != NOTHING)
     inverse[lost] = 0.0
     label[lost] = NOTHING
-    rim = np.ones(surfaces.label.shape, bool)
-    rim[1:-1, 1:-1] = False
     for i in np.flatnonzero(surfaces.flat):
         mine = np.zeros(shape, bool)
-        mine[canvas.inside] = (surfaces.label == i) & rim
-        if mine.sum() < MIN_BORDER * rim.sum():
+        mine[canvas.inside] = surfaces.label == i
+        mine &= border
+        if not mine.any():
             continue
         distance = nearest_of(mine)[0]
         here = _model(surfaces, int(i), canvas, rows, columns)
@@ -218,6 +217,17 @@ def pad_surfaces(surfaces: Surfaces, canvas: Canvas, polygon_w: np.ndarray | Non
         index = nearest_of(~missing)[1][missing]
         inverse[missing], label[missing] = inverse.reshape(-1)[index], label.reshape(-1)[index]
     return inverse, label
+
+
+def _border_of(surfaces: Surfaces) -> np.ndarray:
+    """Pixels on the picture's border whose surface shows on enough of it to go on there (H, W) bool; all of it where none does."""
+    rim = np.ones(surfaces.label.shape, bool)
+    rim[1:-1, 1:-1] = False
+    count = np.bincount(surfaces.label[rim] + 1, minlength=len(surfaces.models) + 1)
+    enough = count >= MIN_BORDER * rim.sum()
+    enough[0] = False
+    large = rim & enough[surfaces.label + 1]
+    return large if large.any() else rim
 
 
 def _support_allowed(surfaces: Surfaces, canvas: Canvas, polygon_w: np.ndarray | None) -> np.ndarray:
