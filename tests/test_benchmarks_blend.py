@@ -219,7 +219,7 @@ def test_unchanged_pixels_are_counted_outside_only():
 def result(seed, light="estimated", geometry="exact", both=0.3, shadow=0.5, direction=4.0, source=0.5):
     share = {"robot": 0.2, "shadow": shadow, "robot + shadow": both, "frame": 0.3}
     scores = {name: Score(30.0, 0.9, share[name]) for name in REGIONS}
-    return blend_rows.Result(seed, geometry, light, scores, direction, source, 1.0)
+    return blend_rows.Result(seed, geometry, light, scores, direction, source, 1.0, 0.8)
 
 
 def test_scene_rows_hold_the_issues_bounds():
@@ -227,7 +227,8 @@ def test_scene_rows_hold_the_issues_bounds():
     assert {m.ok for m in good} == {True, None}
     bad = [m.name for m in blend_rows.scene_rows([result(0, both=0.7, shadow=1.1, direction=11)]) if m.ok is False]
     assert bad == ["robot + shadow, error of paste's", "shadow, error of paste's", "light direction off by"]
-    assert not list(blend_rows.scene_rows([result(0, light="true")]))
+    assert {m.ok for m in blend_rows.scene_rows([result(0, light="true", both=0.9)])} == {None}
+    assert not list(blend_rows.scene_rows([result(0, light="hard paste")]))
     weak = [m.name for m in blend_rows.scene_rows([result(0, direction=90, source=0.1)])]
     assert "light direction off by" not in weak
 

@@ -82,6 +82,11 @@ class Case:
         return np.load(self.folder / "normals.npy").astype(np.float32)
 
     @cached_property
+    def covered(self) -> np.ndarray:
+        """Pixels (H, W) that show the robot more than anything else."""
+        return load_ids(self.folder / "coverage.png") >= 128
+
+    @cached_property
     def regions(self) -> dict[str, np.ndarray]:
         """Masks (H, W) of ``REGIONS``; the pixels around the robot are its own, as soft edges reach into them."""
         import cv2

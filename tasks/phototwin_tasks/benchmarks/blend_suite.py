@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from phototwin.blend.seam import seam_score
 from phototwin.errors import TwinError
 from phototwin_tasks.benchmarks import Measure
 from phototwin_tasks.benchmarks.blend_measure import (
@@ -32,8 +31,9 @@ from phototwin_tasks.benchmarks.blend_methods import (
     still_share,
 )
 from phototwin_tasks.benchmarks.blend_render import blend_scene, shadow_mask
-from phototwin_tasks.benchmarks.blend_rows import PASTE, Refusal, Result, scene_rows, summary_rows
+from phototwin_tasks.benchmarks.blend_rows import PASTE, TRUTH, Refusal, Result, scene_rows, summary_rows
 from phototwin_tasks.benchmarks.blend_scenes import SCENES, srgb_decoded
+from phototwin_tasks.benchmarks.camera_rows import camera_rows
 from phototwin_tasks.benchmarks.capture_measures import psnr
 
 QUICK_SEEDS = (0, 2, 4, 8)
@@ -50,10 +50,16 @@ def measure(data: Path | None, quick: bool) -> Iterator[Measure]:
     seeds = QUICK_SEEDS if quick else tuple(range(SCENES))
     with tempfile.TemporaryDirectory() as scratch:
         yield from measure_scenes(seeds, Path(scratch))
+    yield from camera_rows([blend_scene(seed) for seed in seeds])
 
 
 def measure_scenes(seeds: Sequence[int], scratch: Path) -> Iterator[Measure]:
-    """The truth test on scenes; details go to ``results.json`` in ``scratch``."""
+    """The truth test on scenes.
+
+    Args:
+        seeds: Which.
+        scratch: Where twins go.
+    """
     results: list[Result] = []
     refusals: list[Refusal] = []
     others: list[Measure] = []
@@ -69,8 +75,6 @@ def measure_scenes(seeds: Sequence[int], scratch: Path) -> Iterator[Measure]:
             results += found
             others += extra
             yield from scene_rows(found)
-    value = {"results": [asdict(r) for r in results], "refusals": [asdict(r) for r in refusals]}
-    (scratch / "results.json").write_text(json.dumps(value, indent=1) + "\n")
     yield from summary_rows(results, refusals)
     yield from others
 
@@ -84,7 +88,10 @@ def measure_case(case: Case, geometry: str, scratch: Path) -> tuple[list[Result]
     setting = make_setting(case, geometry, scratch)
     hard = hard_paste(case, setting.photo)
     share = source_share(case.light)
-    results = [result_of(case, geometry, PASTE, hard, hard, float("nan"), share, float("nan"))]
+    nothing = float("nan")
+    results = [result_of(case, geometry, PASTE, hard, hard, nothing, share, nothing)]
+    if geometry == GEOMETRIES[0]:
+        results.append(result_of(case, geometry, TRUTH, case.with_robot, hard, nothing, share, nothing))
     for light in LIGHTS:
         blend = blend_case(case, setting, light)
         kept = unchanged_share(blend.rgb, setting.photo, blend.drawn, blend.shaded)
@@ -100,7 +107,9 @@ def measure_case(case: Case, geometry: str, scratch: Path) -> tuple[list[Result]
 def result_of(case: Case, geometry: str, light: str, rgb: np.ndarray, hard: np.ndarray, direction_deg: float, share: float, unchanged: float) -> Result:  # fmt: skip
     """The scores of one picture in all regions."""
     scores = {name: score(rgb, case.with_robot, hard, case.regions[name]) for name in REGIONS}
-    return Result(case.seed, geometry, light, scores, direction_deg, share, unchanged)
+    photo = case.photo if geometry != GEOMETRIES[-1] else case.noisy
+    seam = seam_score(rgb, case.covered, photo).score
+    return Result(case.seed, geometry, light, scores, direction_deg, share, unchanged, seam)
 
 
 def moved_rows(case: Case, ours: np.ndarray, pasted: np.ndarray) -> Iterator[Measure]:
