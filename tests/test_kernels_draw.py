@@ -8,7 +8,8 @@ from synthetic import make_scene
 from phototwin.blend.moving import ROBOT_ID, draw_moving, make_moving_parts
 from phototwin.frames import make_T, pixel_rays, rotation_z
 from phototwin.images import load_ids, load_rgb
-from phototwin.kernels.draw import Part, draw_parts, make_draw_list
+from phototwin.kernels.draw import Part, draw_parts, make_canvas, make_draw_list
+from phototwin.kernels.meshlist import closed_faces
 from phototwin.kernels.rasterize import rasterize
 from phototwin.robots import PANDA
 from phototwin.stage.robots import robot_usd
@@ -101,12 +102,13 @@ def test_the_twin_drawn_at_the_photo_s_poses_is_the_photo(tmp_path):
     camera = scene.camera
     moving = make_moving_parts(scene, ())
     poses = {item.key: item.T_world_object[None] for item in scene.objects}
-    got = {name: value.numpy()[0] for name, value in draw_moving(moving, poses, camera).items()}
+    got = draw_moving(moving, poses, camera)
     masks = load_ids(scene.path(scene.masks))
-    ids = np.where(got["ids"] > 0, got["ids"] - ROBOT_ID, 0)
+    drawn = got.ids.numpy()[0]
+    ids = np.where(drawn > 0, drawn - ROBOT_ID, 0)
     for i in range(len(scene.objects)):
         assert ((ids == i + 1) & (masks == i + 1)).sum() / ((ids == i + 1) | (masks == i + 1)).sum() > 0.95
-    assert load_rgb(scene.path(scene.photo)).shape == got["albedo"].shape
+    assert load_rgb(scene.path(scene.photo)).shape == got.color.shape[1:]
 
 
 def test_visuals_of_the_panda_are_closed_to_the_urdf_s_size_and_coloured():
@@ -129,3 +131,45 @@ def test_poses_that_do_not_fit_are_refused():
         draw([sphere()], np.eye(4)[None])
     with pytest.raises(ValueError, match="nothing to draw"):
         make_draw_list([])
+
+
+def test_a_canvas_used_again_shows_nothing_of_what_was_drawn_before():
+    rng = np.random.default_rng(0)
+    parts = make_draw_list([sphere(id=1), sphere(0.05, id=2)])
+    canvas = make_canvas(parts, 3, WIDTH, HEIGHT)
+    for count in (3, 2, 3):
+        T = np.tile(np.eye(4), (count, 2, 1, 1))
+        T[..., :3, 3] = rng.uniform((-0.3, -0.2, 0.3), (0.3, 0.2, 0.8), (count, 2, 3))
+        used, new = (draw_parts(parts, T, np.eye(4), K_PX, WIDTH, HEIGHT, c) for c in (canvas, None))
+        for name, value in new.items():
+            np.testing.assert_array_equal(used[name].numpy(), value.numpy())
+        first, last = np.moveaxis(new["spans"].numpy(), -1, 0)
+        drawn = new["ids"].numpy() > 0
+        some = drawn.any(-1)
+        np.testing.assert_array_equal(first[some], drawn.argmax(-1)[some])
+        np.testing.assert_array_equal(last[some], WIDTH - drawn[..., ::-1].argmax(-1)[some])
+        assert (first == last)[~some].all()
+    with pytest.raises(ValueError, match="canvas"):
+        draw_parts(parts, np.tile(np.eye(4), (4, 2, 1, 1)), np.eye(4), K_PX, WIDTH, HEIGHT, canvas)
+
+
+def test_only_closed_surfaces_are_drawn_from_one_side_and_it_does_not_show():
+    ball = trimesh.creation.icosphere(subdivisions=3, radius=0.1)
+    open_faces = ball.faces[ball.triangles_center[:, 2] > -0.05]
+    both = np.concatenate([ball.faces, open_faces + len(ball.vertices)])
+    points = np.concatenate([ball.vertices, ball.vertices * 2 + 1])
+    closed = closed_faces(points, both)
+    assert closed[: len(ball.faces)].all() and not closed[len(ball.faces) :].any()
+    assert not closed_faces(points, both[:, ::-1]).any(), "inside out"
+    # Two boxes that share an edge are closed each, and a mesh whose vertices are not joined is as closed as one whose are.
+    two = trimesh.util.concatenate(
+        [trimesh.creation.box((1, 1, 1)), trimesh.creation.box((1, 1, 1)).apply_translation([1, 1, 0])]
+    )
+    assert closed_faces(two.vertices, two.faces).all()
+    assert closed_faces(two.vertices[two.faces].reshape(-1, 3), np.arange(3 * len(two.faces)).reshape(-1, 3)).all()
+    # The open cup shows its inside, and from inside a closed ball one sees its wall.
+    cup = Part(ball.vertices, open_faces, None, np.ones(3), None, None, 1)
+    looking_in = make_T(np.diag([1.0, 1.0, 1.0]), np.array([0, 0, 0.5]))
+    assert abs(draw([cup], looking_in[None, None])["depth"][0, 50, 63] - 0.6) < 1e-2
+    inside = draw([sphere(0.3)], np.eye(4)[None, None])
+    assert (inside["ids"] == 1).all() and np.abs(inside["depth"][0, 50, 63] - 0.3) < 1e-2

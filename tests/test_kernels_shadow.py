@@ -181,23 +181,23 @@ def test_parts_shadow_each_other_and_not_themselves():
 
     ball = trimesh.creation.icosphere(subdivisions=4, radius=0.05)
     slab = trimesh.creation.box((0.5, 0.5, 0.02))
-    K = np.array([[200.0, 0, 100], [0, 200.0, 80], [0, 0, 1]])
+    K = np.array([[400.0, 0, 200], [0, 400.0, 160], [0, 0, 1]])
     T_camera = make_T(np.diag([1.0, -1.0, -1.0]), np.array([0, 0, 0.9]))  # looks straight down
     parts = [
         Part(ball.vertices, ball.faces, ball.vertex_normals, np.ones(3), None, None, 1),
         Part(slab.vertices, slab.faces, None, np.ones(3), None, None, 2),
     ]
     poses = np.stack([make_T(np.eye(3), np.array([0, 0, 0.15])), np.eye(4)])[None]
-    got = {k: v.numpy() for k, v in draw_parts(make_draw_list(parts), poses, T_camera, K, 200, 160).items()}
+    got = {k: v.numpy() for k, v in draw_parts(make_draw_list(parts), poses, T_camera, K, 400, 320).items()}
     casters = make_casters([(p.points, p.faces) for p in parts])
     shine = light((0.8, 0.0, 1.0), 0.02)
     seen = light_foreground(casters, poses, got["depth"], got["normals"], got["ids"], T_camera, K, shine).numpy()[0]
     lit = (got["normals"][0] @ shine.direction_w) > 0.15
     on_ball, on_slab = got["ids"][0] == 1, got["ids"][0] == 2
     assert seen[on_ball & lit, 0].min() == 1.0, "acne"
-    # Receivers are 9 mm apart, and the ball's shadow is blurred by as much. It lies 0.14 m below its middle, moved by 0.8 times that.
-    x, y = np.meshgrid(np.arange(200) + 0.5 - 100, np.arange(160) + 0.5 - 80)
-    X, Y = x / 200 * 0.89, -y / 200 * 0.89
+    # Receivers are 4 mm apart, and the ball's shadow is blurred by as much. It lies 0.14 m below its middle, moved by 0.8 times that.
+    x, y = np.meshgrid(np.arange(400) + 0.5 - 200, np.arange(320) + 0.5 - 160)
+    X, Y = x / 400 * 0.89, -y / 400 * 0.89
     axis = np.hypot((X + 0.112) / np.hypot(1, 0.8), Y)
     assert seen[on_slab & (axis < 0.034), 0].max() < 0.05
     assert seen[on_slab & (axis > 0.068), 0].min() == 1.0
