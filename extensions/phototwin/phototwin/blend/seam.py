@@ -202,7 +202,7 @@ def _floor(luma: np.ndarray, where: np.ndarray) -> tuple[float, float]:
     power = cv2.blur(cv2.filter2D(luma, -1, np.outer(laplace, laplace) / 6) ** 2, (BLOCK_PX, BLOCK_PX))
     near = np.ones((FLAT_PX, FLAT_PX), np.uint8)
     flat = cv2.dilate(luma, near) - cv2.erode(luma, near) < 1.0
-    return float(np.sqrt(max(float(np.quantile(np.asarray(power)[where], FLOOR_SHARE)), 0.0))), float(
+    return float(np.sqrt(max(float(np.quantile(np.asarray(power, np.float32)[where], FLOOR_SHARE)), 0.0))), float(
         flat[where].mean()
     )
 

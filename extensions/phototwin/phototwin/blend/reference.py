@@ -1,0 +1,255 @@
+"""A path-traced reference of robot and objects in a photo's light: the judge of the fast renderers, through Mitsuba (extra ``truth``).
+
+It fills the same buffers as the others, with finished colour: light bounces between what is drawn, and from the support, whose
+albedo is what the photo shows of it divided by the light that falls on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from phototwin.buffers import Buffers
+from phototwin.errors import InputError
+from phototwin.frames import invert, project, transform
+from phototwin.images import load_rgb
+from phototwin.kernels.draw import Part, draw_parts, make_draw_list
+from phototwin.kernels.shade import ROUGHNESS
+from phototwin.kernels.srgb import linear_to_srgb, srgb_to_linear
+from phototwin.light import Light, ambient_irradiance, sh_basis, source_irradiance
+from phototwin.scene import Camera, Scene
+
+MAX_BOUNCES = 6
+FINE = 3
+"""Pixels are traced in so many parts along each side, so that colours at outlines do not mix with what lies behind."""
+SUN_M = 100.0
+"""Where a source at infinity is put [m]."""
+LEAST_ANGLE_RAD = 0.002
+"""A source is never smaller than this, or no path would be sure to find it."""
+SKY_ROWS = 64
+SUPPORT_CELL_M = 0.02
+SUPPORT_CELLS = 200
+"""At most so many cells along a side of the support."""
+MOST_ALBEDO = 0.95
+INTERNAL_REFLECTION = 0.5965
+"""Share of even light inside a coat of refractive index 1.5 that its surface throws back. Source: integral of Fresnel's equations over the cosine lobe."""
+
+
+def load_mitsuba() -> Any:
+    """Mitsuba with the variant that runs everywhere: scalar, without LLVM or a GPU.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    try:
+        import mitsuba as mi
+    except ImportError as error:
+        raise InputError(
+            "Mitsuba is not installed: run this with ./isaaclab.sh -p, or install phototwin[truth]."
+        ) from error
+    mi.set_variant("scalar_rgb")
+    mi.set_log_level(mi.LogLevel.Error)
+    return mi
+
+
+def trace_reference(
+    scene: Scene | None,
+    parts: Sequence[Part],
+    T_world_parts: np.ndarray,
+    light: Light,
+    camera: Camera,
+    samples: int = 64,
+    roughness: float | None = ROUGHNESS,
+    robot_ids: tuple[int, ...] = (),
+    object_ids: tuple[int, ...] = (),
+    seed: int = 0,
+) -> Buffers:
+    """One frame of parts in a light, path traced: ``lit`` buffers with N = 1.
+
+    Args:
+        scene: The twin whose support throws light back; None for parts in empty space.
+        parts: What is drawn.
+        T_world_parts: Their poses, (P, 4, 4).
+        light: What shines on them.
+        camera: The camera.
+        samples: Paths a pixel, at least.
+        roughness: Of all surfaces, under a coat of refractive index 1.5; None for surfaces without any gloss.
+        robot_ids: Ids of the robot.
+        object_ids: Ids of the objects, in the scene's order.
+        seed: Draws the paths.
+
+    Raises:
+        InputError: Mitsuba is not installed.
+    """
+    mi = load_mitsuba()
+    fine = Camera(
+        np.diag([FINE, FINE, 1.0]) @ camera.K_px, FINE * camera.width, FINE * camera.height, camera.T_world_camera
+    )
+    value: dict[str, Any] = {
+        "type": "scene",
+        "integrator": {"type": "path", "max_depth": MAX_BOUNCES},
+        "sensor": _sensor(mi, fine, -(-samples // FINE**2)),
+        "sky": _sky(mi, light),
+        "source": _source(mi, light),
+    }
+    for i, (part, T) in enumerate(zip(parts, T_world_parts, strict=True)):
+        value[f"part-{i}"] = _shape(mi, f"part-{i}", part, T, roughness)
+    if scene is not None:
+        value["support"] = _support(mi, scene, light)
+    traced = mi.render(mi.load_dict(value), spp=-(-samples // FINE**2), seed=seed)
+    linear = np.asarray(traced, dtype=np.float32)[..., :3]
+    draw_list = make_draw_list(parts)
+    exact = draw_parts(draw_list, T_world_parts[None], camera.T_world_camera, camera.K_px, camera.width, camera.height)
+    ids = exact["ids"].numpy()
+    fine_ids = draw_parts(draw_list, T_world_parts[None], fine.T_world_camera, fine.K_px, fine.width, fine.height)[
+        "ids"
+    ]
+    color = np.round(255 * linear_to_srgb(_mean_of_own(linear, fine_ids.numpy()[0], ids[0]))).astype(np.uint8)
+    return Buffers(color[None], exact["depth"].numpy(), ids, exact["normals"].numpy(), robot_ids, object_ids, lit=True)
+
+
+def coat_pigment(color: np.ndarray) -> np.ndarray:
+    """The pigment under a clear coat that shows the diffuse ``color`` (linear): light that the coat throws back meets the pigment again.
+
+    A pigment p shows p / (1 - f p) under the coat, scaled so that white stays white; f is ``INTERNAL_REFLECTION``.
+    """
+    return color / (1 - INTERNAL_REFLECTION + INTERNAL_REFLECTION * color)
+
+
+def _mean_of_own(linear: np.ndarray, fine_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Mean colour (H, W, 3) of those parts of each pixel that show what its centre shows."""
+    height, width = ids.shape
+    blocks = linear.reshape(height, FINE, width, FINE, 3)
+    own = (fine_ids.reshape(height, FINE, width, FINE) == ids[:, None, :, None])[..., None]
+    return (blocks * own).sum((1, 3)) / np.maximum(own.sum((1, 3)), 1)
+
+
+def _sensor(mi: Any, camera: Camera, samples: int) -> dict[str, Any]:
+    K, width, height = camera.K_px, camera.width, camera.height
+    if abs(K[0, 0] / K[1, 1] - 1) > 1e-2:
+        raise InputError(
+            f"The reference needs square pixels, the camera has focal lengths {K[0, 0]:.1f} and {K[1, 1]:.1f} px: use another renderer."
+        )
+    return {
+        "type": "perspective",
+        "fov_axis": "x",
+        "fov": float(np.rad2deg(2 * np.arctan(width / 2 / K[0, 0]))),
+        "principal_point_offset_x": float((width / 2 - K[0, 2]) / width),
+        "principal_point_offset_y": float((height / 2 - K[1, 2]) / height),
+        "near_clip": 0.01,
+        "far_clip": 2 * SUN_M,
+        # Mitsuba's camera looks along +Z with +X to the left and +Y up: half a turn about Z from OpenCV's.
+        "to_world": mi.ScalarTransform4f((camera.T_world_camera @ np.diag([-1.0, -1.0, 1.0, 1.0])).tolist()),
+        "film": {
+            "type": "hdrfilm",
+            "width": width,
+            "height": height,
+            "pixel_format": "rgb",
+            "rfilter": {"type": "box"},
+        },
+        "sampler": {"type": "independent", "sample_count": samples},
+    }
+
+
+def _sky(mi: Any, light: Light) -> dict[str, Any]:
+    """All light but the source as an environment map; what the harmonics make negative is dark."""
+    rows, columns = SKY_ROWS, 2 * SKY_ROWS
+    theta, phi = np.meshgrid(
+        (np.arange(rows) + 0.5) / rows * np.pi, (np.arange(columns) + 0.5) / columns * 2 * np.pi, indexing="ij"
+    )
+    # Mitsuba's map has its pole at +Y and begins at -Z.
+    directions = np.stack([np.sin(phi) * np.sin(theta), np.cos(theta), -np.cos(phi) * np.sin(theta)], -1)
+    radiance = np.maximum(sh_basis(directions) @ light.sh, 0.0).astype(np.float32)
+    return {"type": "envmap", "bitmap": mi.Bitmap(radiance)}
+
+
+def _source(mi: Any, light: Light) -> dict[str, Any]:
+    """The dominant source as a disc that faces the centre and brings it the light's irradiance."""
+    distance = light.distance_m if np.isfinite(light.distance_m) else SUN_M
+    angle = max(light.half_angle_rad, LEAST_ANGLE_RAD)
+    place = light.center_w + distance * light.direction_w
+    aside = [1.0, 0.0, 0.0] if abs(light.direction_w[0]) < 0.9 else [0.0, 1.0, 0.0]
+    frame = mi.ScalarTransform4f().look_at(place.tolist(), light.center_w.tolist(), aside)
+    radius = float(distance * np.tan(angle))
+    # The disc also hides the sky behind it, so it shines as brightly itself.
+    hidden = np.maximum(sh_basis(light.direction_w) @ light.sh, 0.0)
+    radiance = light.irradiance / (np.pi * np.sin(angle) ** 2) + hidden
+    return {
+        "type": "disk",
+        "to_world": frame @ mi.ScalarTransform4f().scale([radius, radius, 1.0]),
+        "bsdf": {"type": "diffuse", "reflectance": {"type": "rgb", "value": 0.0}},
+        "emitter": {"type": "area", "radiance": {"type": "rgb", "value": radiance.tolist()}},
+    }
+
+
+def _shape(mi: Any, name: str, part: Part, T_world_part: np.ndarray, roughness: float | None) -> Any:
+    """A part as Mitsuba's mesh, every corner a vertex of its own."""
+    points = transform(T_world_part, part.points.astype(np.float64))[part.faces].reshape(-1, 3)
+    smooth = part.normals is not None
+    if part.st is None or part.texture is None:
+        texture = np.broadcast_to(srgb_to_linear(np.clip(part.color_rgb, 0, 1)), (2, 2, 3))
+        uv = np.zeros((len(points), 2))
+    else:
+        texture = srgb_to_linear(part.texture / 255.0)
+        uv = part.st.reshape(-1, 2) * [1.0, -1.0] + [0.0, 1.0]  # Mitsuba's first row lies at v = 0
+    if roughness is None:
+        bsdf: dict[str, Any] = {"type": "diffuse", "reflectance": _bitmap(mi, texture)}
+    else:
+        pigment = _bitmap(mi, coat_pigment(texture))
+        bsdf = {"type": "roughplastic", "distribution": "ggx", "alpha": roughness**2, "int_ior": 1.5, "nonlinear": True, "diffuse_reflectance": pigment}  # fmt: skip
+    props = mi.Properties()
+    props["bsdf"] = mi.load_dict({"type": "twosided", "bsdf": bsdf})
+    mesh = mi.Mesh(
+        name, len(points), len(part.faces), has_vertex_normals=smooth, has_vertex_texcoords=True, props=props
+    )
+    params = mi.traverse(mesh)
+    params["vertex_positions"] = points.astype(np.float32).ravel()
+    if part.normals is not None:
+        normals = part.normals[part.faces].reshape(-1, 3) @ T_world_part[:3, :3].T
+        params["vertex_normals"] = normals.astype(np.float32).ravel()
+    params["vertex_texcoords"] = uv.astype(np.float32).ravel()
+    params["faces"] = np.arange(len(points), dtype=np.uint32)
+    params.update()
+    return mesh
+
+
+def _bitmap(mi: Any, linear: np.ndarray) -> dict[str, Any]:
+    image = np.ascontiguousarray(np.clip(linear, 0.0, MOST_ALBEDO), dtype=np.float32)
+    return {"type": "bitmap", "bitmap": mi.Bitmap(image), "raw": True, "wrap_mode": "clamp"}
+
+
+def _support(mi: Any, scene: Scene, light: Light) -> Any:
+    """The support as a level grid without gloss, with the albedo that shows the photo's colours in this light."""
+    low, high = scene.support.polygon_w.min(0), scene.support.polygon_w.max(0)
+    cells = np.clip(np.ceil((high - low) / SUPPORT_CELL_M).astype(int), 2, SUPPORT_CELLS)
+    x, y = (np.linspace(low[k], high[k], cells[k]) for k in range(2))
+    points_w = np.stack([*np.meshgrid(x, y), np.zeros((cells[1], cells[0]))], -1)
+    albedo = np.clip(_photo_at(scene, points_w) * np.pi / np.maximum(_light_on(light, points_w), 1e-4), 0, MOST_ALBEDO)
+    texture = np.round(255 * linear_to_srgb(albedo)).astype(np.uint8)[::-1]
+    corners = np.array([[x[0], y[0], 0], [x[-1], y[0], 0], [x[-1], y[-1], 0], [x[0], y[-1], 0]], np.float32)
+    faces = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
+    st = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)[faces]
+    part = Part(corners, faces, None, np.full(3, 0.5), st, texture, 1)
+    return _shape(mi, "support", part, np.eye(4), None)
+
+
+def _light_on(light: Light, points_w: np.ndarray) -> np.ndarray:
+    """Irradiance (..., 3) on level points (..., 3)."""
+    up = np.broadcast_to([0.0, 0.0, 1.0], points_w.shape)
+    return ambient_irradiance(light, up) + source_irradiance(light, points_w, up)
+
+
+def _photo_at(scene: Scene, points_w: np.ndarray) -> np.ndarray:
+    """Linear colour (..., 3) that the photo without its objects shows where points (..., 3) are; its middle one outside the photo."""
+    camera = scene.camera
+    rgb = srgb_to_linear(load_rgb(scene.path(scene.background_rgb)) / 255.0)
+    points_c = transform(invert(camera.T_world_camera), points_w)
+    ahead = points_c[..., 2] > 0.01
+    uv = project(camera.K_px, np.where(ahead[..., None], points_c, [0.0, 0.0, 1.0]))
+    u, v = np.floor(uv[..., 0]).astype(int), np.floor(uv[..., 1]).astype(int)
+    seen = ahead & (u >= 0) & (v >= 0) & (u < camera.width) & (v < camera.height)
+    color = rgb[np.clip(v, 0, camera.height - 1), np.clip(u, 0, camera.width - 1)]
+    usual = np.median(color[seen], axis=0) if seen.any() else np.full(3, 0.2)
+    return np.where(seen[..., None], color, usual)
