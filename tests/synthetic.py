@@ -182,7 +182,8 @@ def make_scene(folder: Path) -> Scene:
     colors = np.array([(0.0, 0.0, 0.0), *(o.color_rgb for o in objects)])
     rgb = np.where(ids[..., None] > 0, colors[ids], background) * shade
     save_rgb(folder / "photo.png", np.round(255 * rgb).astype(np.uint8))
-    save_rgb(folder / "background.png", np.round(255 * background).astype(np.uint8))
+    lit = 0.65 + 0.35 * 0.866  # a level table under the same light
+    save_rgb(folder / "background.png", np.round(255 * background * lit).astype(np.uint8))
     save_depth(folder / "depth.png", depth)
     save_depth(folder / "background_depth.png", table)
     save_ids(folder / "masks.png", ids)
