@@ -35,8 +35,9 @@ from phototwin_tasks.benchmarks.blend_rows import PASTE, TRUTH, Refusal, Result,
 from phototwin_tasks.benchmarks.blend_scenes import SCENES, srgb_decoded
 from phototwin_tasks.benchmarks.camera_rows import camera_rows
 from phototwin_tasks.benchmarks.capture_measures import psnr
+from phototwin_tasks.benchmarks.flow_rows import flow_rows
 
-QUICK_SEEDS = (0, 2, 4, 8)
+QUICK_SEEDS, QUICK_MOVED = (0, 2, 4, 8), 2
 
 
 def measure(data: Path | None, quick: bool) -> Iterator[Measure]:
@@ -50,7 +51,8 @@ def measure(data: Path | None, quick: bool) -> Iterator[Measure]:
     seeds = QUICK_SEEDS if quick else tuple(range(SCENES))
     with tempfile.TemporaryDirectory() as scratch:
         yield from measure_scenes(seeds, Path(scratch))
-    yield from camera_rows([blend_scene(seed) for seed in seeds])
+    yield from camera_rows([blend_scene(seed) for seed in seeds[: QUICK_MOVED if quick else None]])
+    yield from flow_rows(quick)
 
 
 def measure_scenes(seeds: Sequence[int], scratch: Path) -> Iterator[Measure]:
