@@ -8,7 +8,7 @@ import pytest
 from phototwin.frames import invert, make_T, transform
 from phototwin.images import load_ids, load_rgb
 from phototwin.light import Light, ambient_irradiance, plain_light
-from phototwin_tasks.benchmarks import blend_measure, blend_render, blend_rows, blend_scenes
+from phototwin_tasks.benchmarks import blend_measure, blend_render, blend_rows, blend_scenes, blend_suite
 from phototwin_tasks.benchmarks.blend_light import even_directions, true_light, window_irradiance
 from phototwin_tasks.benchmarks.blend_measure import REGIONS, Score
 from phototwin_tasks.benchmarks.truth_surfaces import rounded_box
@@ -159,6 +159,19 @@ def test_a_hard_paste_changes_the_robots_pixels_only(tiny):
     colors = {tuple(c) for c in pasted[coverage == 255]}
     assert (255, 255, 255) in colors
     np.testing.assert_array_equal(load_rgb(tiny.folder / "photo.png"), tiny.photo)
+
+
+def test_a_tiny_scene_is_blended_and_measured_with_every_light(tiny, tmp_path):
+    results, more = blend_suite.measure_case(tiny, "exact", tmp_path)
+    by_light = {r.light: r for r in results}
+    assert set(by_light) == {"estimated", "true", "none", "hard paste", "truth"}
+    assert by_light["hard paste"].scores["robot"].share == 1
+    assert by_light["truth"].scores["frame"].share == 0
+    assert by_light["true"].scores["robot"].share < 0.5
+    assert by_light["true"].direction_deg == pytest.approx(0, abs=1e-4)
+    assert by_light["none"].scores["shadow"].share == pytest.approx(1, abs=0.05)
+    assert {m.name: m.value for m in more}["pixels bit-exact, nothing moved"] == 100
+    assert blend_suite.grain_row(tiny).value < 0.5
 
 
 # ---------------------------------------------------------------- measures

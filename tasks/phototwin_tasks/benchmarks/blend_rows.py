@@ -78,15 +78,18 @@ def method_of(result: Result) -> str:
 
 def summary_rows(results: Sequence[Result], refusals: Sequence[Refusal]) -> Iterator[Measure]:
     """Medians and worst of all scenes, of the tuning and of the held-out ones."""
-    for name, chosen in (("all scenes", lambda _: True), ("tuning scenes", lambda s: s % 2 == 0), ("held-out scenes", lambda s: s % 2 == 1)):  # fmt: skip
-        mine = [r for r in results if chosen(r.seed)]
-        if mine:
-            scene = f"{len({r.seed for r in mine})} {name}"
-            for geometry in GEOMETRIES:
-                for light in (*LIGHTS, PASTE, TRUTH):
-                    group = [r for r in mine if (r.geometry, r.light) == (geometry, light)]
-                    if group and not (light == PASTE and geometry != GEOMETRIES[0]):
-                        yield from _group(scene, group)
+    seeds = {r.seed for r in results}
+    held_out = {seed for seed in seeds if seed % 2}
+    groups = {"all scenes": seeds}
+    if held_out and held_out != seeds:
+        groups |= {"tuning scenes": seeds - held_out, "held-out scenes": held_out}
+    for name, chosen in groups.items():
+        mine = [r for r in results if r.seed in chosen]
+        for geometry in GEOMETRIES:
+            for light in (*LIGHTS, PASTE, TRUTH):
+                group = [r for r in mine if (r.geometry, r.light) == (geometry, light)]
+                if group and not (light == PASTE and geometry != GEOMETRIES[0]):
+                    yield from _group(f"{len(chosen)} {name}", group, name != "tuning scenes")
     for geometry in GEOMETRIES:
         tried = {r.seed for r in results if r.geometry == geometry} | {
             r.seed for r in refusals if r.geometry == geometry
@@ -96,7 +99,8 @@ def summary_rows(results: Sequence[Result], refusals: Sequence[Refusal]) -> Iter
             yield Measure("scenes without a picture", f"{len(tried)} all scenes", lost, "", "== 0", geometry)
 
 
-def _group(scene: str, group: Sequence[Result]) -> Iterator[Measure]:
+def _group(scene: str, group: Sequence[Result], bound: bool) -> Iterator[Measure]:
+    """Rows of one light and geometry; ``bound`` holds estimated light to the targets."""
     light, label = group[0].light, method_of(group[0])
     yield Measure("seam score, median", scene, float(np.median([r.seam for r in group])), "", None, label)
     for region in REGIONS if light != TRUTH else ():
@@ -105,7 +109,7 @@ def _group(scene: str, group: Sequence[Result]) -> Iterator[Measure]:
             continue
         shares = [s.share for s in scores]
         for word, value in (("median", np.median(shares)), ("worst", max(shares))):
-            target = TARGETS.get((region, word)) if light == "estimated" else None
+            target = TARGETS.get((region, word)) if bound and light == "estimated" else None
             if light != PASTE:
                 yield Measure(f"{region}, error of paste's, {word}", scene, float(value), "", target, label)
         yield Measure(
@@ -116,7 +120,9 @@ def _group(scene: str, group: Sequence[Result]) -> Iterator[Measure]:
         strong = [r.direction_deg for r in group if r.source_share >= STRONG_SOURCE]
         if strong:
             yield Measure("light direction off by, median", scene, float(np.median(strong)), "deg", None, label)
-            yield Measure("light direction off by, worst", scene, max(strong), "deg", DIRECTION_TARGET, label)
+            yield Measure(
+                "light direction off by, worst", scene, max(strong), "deg", DIRECTION_TARGET if bound else None, label
+            )
     if light in LIGHTS:
         kept = [r.unchanged for r in group if np.isfinite(r.unchanged)]
         if kept:

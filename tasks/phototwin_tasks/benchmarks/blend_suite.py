@@ -67,6 +67,7 @@ def measure_scenes(seeds: Sequence[int], scratch: Path) -> Iterator[Measure]:
     others: list[Measure] = []
     for seed in seeds:
         case = Case(blend_scene(seed))
+        others.append(grain_row(case))
         for geometry in GEOMETRIES:
             try:
                 found, extra = measure_case(case, geometry, scratch)
@@ -104,6 +105,14 @@ def measure_case(case: Case, geometry: str, scratch: Path) -> tuple[list[Result]
     if "moved_object" in case.truth and geometry == "reconstructed":
         extra += moved_rows(case, *moved_object_picture(case, setting))
     return results, extra
+
+
+def grain_row(case: Case) -> Measure:
+    """How much photo and truth differ where the robot changes nothing, as a share of the hard paste's error: what paths leave."""
+    touched = case.regions["robot + shadow"]
+    error = rmse(hard_paste(case, case.photo), case.with_robot, touched)
+    share = rmse(case.photo, case.with_robot, ~touched) / max(error, 1e-9)
+    return Measure("grain of the truth, of paste's error", f"scene {case.seed}", share, "", "< 0.1")
 
 
 def result_of(case: Case, geometry: str, light: str, rgb: np.ndarray, hard: np.ndarray, direction_deg: float, share: float, unchanged: float) -> Result:  # fmt: skip
