@@ -19,6 +19,8 @@ MIN_CODES = 24.0
 """The same in 8-bit codes."""
 PURITY = 0.92
 """Share of all change in the window that the step itself must be."""
+CLIPPED = 250
+"""Where a side of an edge is brighter than this, each channel's edge lies where it ceases to be clipped: no fringe of the lens."""
 MAX_OBLIQUE = 0.6
 """Tangent of the angle between an edge and the pixel rows or columns up to which it is measured along them."""
 MIN_EDGES = 40
@@ -153,6 +155,8 @@ def _edges_along_rows(rgb: np.ndarray) -> StepEdges:
     variance = np.maximum(variance, 0.0) / (1 + slope**2)  # along the row an oblique edge is wider
     fringe = np.stack([_moments(window[..., c], offsets)[0] for c in range(3)], 1)
     height = np.abs(window.sum(1))
+    codes_at = rgb[rows[:, None], at_columns].max((1, 2))
+    height[codes_at >= CLIPPED] = 0.0
     fringe = np.where((height > MIN_STEP) & (np.abs(window).sum(1) * PURITY < height), fringe, np.nan)
     middle = np.array([rgb.shape[1], rgb.shape[0]]) / 2
     at = np.stack([columns + 1.0 + center, rows + 0.5], 1) - middle
