@@ -48,7 +48,7 @@ def by(how, rgb, flow):
         wp.zeros((1, HEIGHT, WIDTH), dtype=wp.uint8),
     )
     plate = wp.empty((0, 0, 0), dtype=wp.vec3ub)
-    out, holes = _warp_by_kernel(*arrays, plate, WIDTH) if how == "kernel" else _warp_by_opencv(*arrays, plate)
+    out, holes = _warp_by_kernel(*arrays, plate) if how == "kernel" else _warp_by_opencv(*arrays, plate)
     return out.numpy()[0], holes.numpy()[0].view(bool)
 
 
@@ -87,6 +87,41 @@ def test_holes_without_a_fill_take_the_colours_around():
     assert np.abs(out[20:30, 60:75].astype(int) - 200).mean() < 25
     everything, _ = warp_frames(rgb, constant(0, 0), np.ones_like(NONE))
     assert (everything == 0).all()
+
+
+def test_a_moving_thing_is_filled_from_itself_and_the_rest_from_the_fill():
+    rgb, ids = np.full((HEIGHT, WIDTH, 3), 40, np.uint8), np.zeros((HEIGHT, WIDTH), np.int32)
+    rgb[20:40, 30:60], ids[20:40, 30:60] = 220, 3
+    hidden = NONE.copy()
+    hidden[25:50, 35:70] = True
+    fill = np.full_like(rgb, 90)
+    out, holes = warp_frames(rgb, constant(0, 0), hidden, fill, ids)
+    assert np.array_equal(holes, hidden)
+    assert (out[hidden & (ids == 3)] == 220).all() and (out[hidden & (ids == 0)] == 90).all()
+    out, _ = warp_frames(rgb, constant(0, 0), hidden, fill, ids, fill_holds_things=True)
+    assert (out[hidden] == 90).all()
+    lonely = ids.copy()
+    lonely[45:48, 40:44] = 7  # nothing of it is seen anywhere
+    out, _ = warp_frames(rgb, constant(0, 0), hidden, fill, lonely)
+    assert (out[lonely == 7] == 90).all()
+    out, _ = warp_frames(rgb, constant(0, 0), hidden, None, lonely)
+    assert ((out[lonely == 7] >= 40) & (out[lonely == 7] <= 220)).all()
+
+
+def test_colours_mixed_with_what_moved_away_are_holes():
+    before, after = np.zeros((2, HEIGHT, WIDTH), np.int32)
+    before[20:40, 30:50] = 1
+    after[20:40, 45:65] = 1
+    rgb = np.repeat(np.where(before > 0, 200, 50).astype(np.uint8)[..., None], 3, -1)
+    rgb[20:40, 29] = 125  # half of these pixels show the thing
+    flow = constant(0, 0)
+    flow[20:40, 45:65] = [-15, 0]
+    hidden = (before > 0) & (after == 0)
+    fill = np.full((HEIGHT, WIDTH, 3), 50, np.uint8)
+    plain, _ = warp_frames(rgb, flow, hidden, fill)
+    out, holes = warp_frames(rgb, flow, hidden, fill, after, before)
+    assert (plain[25:35, 29] == 125).all() and (out[25:35, 29] == 50).all()
+    assert holes[25:35, 29].all() and not holes[:18].any()
 
 
 def test_composed_steps_do_not_drift():

@@ -52,6 +52,7 @@ def warp_pixels_kernel(
         inside = u >= -0.5 and v >= -0.5 and u < float(width) - 0.5 and v < float(height) - 0.5
         if occluded[n, y, x] != wp.uint8(0) or not inside:
             holes_out[n, y, x] = wp.uint8(1)
+            image_out[n, y, x] = wp.vec3ub()
             if fill.shape[0] > 0:
                 image_out[n, y, x] = fill[n % fill.shape[0], y, x]
         else:
@@ -70,24 +71,71 @@ def warp_pixels_kernel(
             image_out[n, y, x] = wp.vec3ub(wp.uint8(value[0] + 0.5), wp.uint8(value[1] + 0.5), wp.uint8(value[2] + 0.5))
 
 
+@wp.func
+def at_edge(ids: wp.array3d(dtype=wp.int32), n: int, y: int, x: int) -> bool:
+    """Whether one of the eight pixels around shows something else."""
+    found = bool(False)  # noqa: UP018 (a literal would be a constant to Warp)
+    here = ids[n, y, x]
+    for k in range(9):
+        qx = wp.clamp(x + k % 3 - 1, 0, ids.shape[2] - 1)
+        qy = wp.clamp(y + k // 3 - 1, 0, ids.shape[1] - 1)
+        if ids[n, qy, qx] != here:
+            found = True
+    return found
+
+
+@wp.kernel(enable_backward=False)
+def mark_mixed_kernel(
+    # in
+    flow: wp.array3d(dtype=wp.vec2),
+    occluded: wp.array3d(dtype=wp.uint8),
+    ids: wp.array3d(dtype=wp.int32),
+    ids_known: wp.array3d(dtype=wp.int32),
+    span: int,
+    # out
+    occluded_out: wp.array3d(dtype=wp.uint8),
+) -> None:
+    """One thread a run of pixels: what lay at the edge of another thing then, and does not now, holds that thing's colour too."""
+    n, y, block = wp.tid()
+    for x in range(block * span, wp.min(flow.shape[2], (block + 1) * span)):
+        hidden = occluded[n, y, x]
+        if hidden == wp.uint8(0):
+            d = flow[n, y, x]
+            qx = wp.clamp(int(wp.floor(float(x) + d[0] + 0.5)), 0, ids_known.shape[2] - 1)
+            qy = wp.clamp(int(wp.floor(float(y) + d[1] + 0.5)), 0, ids_known.shape[1] - 1)
+            if at_edge(ids_known, n, qy, qx) and not at_edge(ids, n, y, x):
+                hidden = wp.uint8(1)
+        occluded_out[n, y, x] = hidden
+
+
 @wp.kernel(enable_backward=False)
 def fill_holes_kernel(
     # in
     image: wp.array3d(dtype=wp.vec3ub),
     holes: wp.array3d(dtype=wp.uint8),
+    ids: wp.array3d(dtype=wp.int32),
+    has_fill: int,
     reach: int,
     span: int,
     # out
     image_out: wp.array3d(dtype=wp.vec3ub),
 ) -> None:
-    """One thread a run of pixels: a hole becomes the mean of the nearest known pixels in eight directions, near ones counting more."""
+    """One thread a run of pixels: a hole becomes the mean of the nearest known pixels of its own thing in eight directions, near ones counting more.
+
+    With a fill only what moves is filled so, and only from itself; without one, from anything where nothing of it is known.
+    """
     n, y, block = wp.tid()
     width = image.shape[2]
     height = image.shape[1]
     for x in range(block * span, wp.min(width, (block + 1) * span)):
-        if holes[n, y, x] != wp.uint8(0):
+        own = int(0)  # noqa: RUF046, UP018 (a literal would be a constant to Warp)
+        if ids.shape[0] > 0:
+            own = ids[n, y, x]
+        if holes[n, y, x] != wp.uint8(0) and (has_fill == 0 or own > 0):
             total = wp.vec3()
-            weight = float(0.0)  # noqa: UP018 (a literal would be a constant to Warp)
+            weight = float(0.0)  # noqa: UP018
+            other = wp.vec3()
+            other_weight = float(0.0)  # noqa: UP018
             for k in range(9):
                 dx = k % 3 - 1
                 dy = k // 3 - 1
@@ -99,12 +147,23 @@ def fill_holes_kernel(
                             break
                         if holes[n, qy, qx] == wp.uint8(0):
                             share = 1.0 / float(step * step * (dx * dx + dy * dy))
-                            total += share * texel(image, n, qy, qx)
-                            weight += share
-                            break
+                            same = bool(True)  # noqa: UP018
+                            if ids.shape[0] > 0:
+                                same = ids[n, qy, qx] == own
+                            if same:
+                                total += share * texel(image, n, qy, qx)
+                                weight += share
+                                break
+                            other += share * texel(image, n, qy, qx)
+                            other_weight += share
+            if weight == 0.0 and has_fill == 0:
+                total = other
+                weight = other_weight
             if weight > 0.0:
                 total = total / weight
-            image_out[n, y, x] = wp.vec3ub(wp.uint8(total[0] + 0.5), wp.uint8(total[1] + 0.5), wp.uint8(total[2] + 0.5))
+                image_out[n, y, x] = wp.vec3ub(
+                    wp.uint8(total[0] + 0.5), wp.uint8(total[1] + 0.5), wp.uint8(total[2] + 0.5)
+                )
 
 
 @wp.kernel(enable_backward=False)
@@ -157,7 +216,14 @@ def compose_flows_kernel(
 
 
 def warp_frames(
-    image: Any, flow_px: Any, occluded: Any, fill: Any | None = None, device: str = "cpu"
+    image: Any,
+    flow_px: Any,
+    occluded: Any,
+    fill: Any | None = None,
+    ids: Any | None = None,
+    ids_known: Any | None = None,
+    fill_holds_things: bool = False,
+    device: str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
     """New frames (N, H, W, 3) uint8 made of known ones along the flow, and where they are holes, (N, H, W) bool.
 
@@ -166,42 +232,57 @@ def warp_frames(
         flow_px: From each pixel of the new frames to its place in the known ones, (N, H, W, 2) float32 [px].
         occluded: Pixels of the new frames that the known ones do not show, (N, H, W) bool.
         fill: What shows in holes: (N or 1, H, W, 3) uint8, such as the photo without robot and objects; None fills from the pixels around.
+        ids: What each pixel of the new frames shows, (N, H, W) int32, 0 = the background. Holes in other things are filled from
+            what is seen of the same thing, and from ``fill`` only where that is nothing or ``fill`` shows the things as well.
+        ids_known: The same of the known frames (N, H', W'); with both, pixels that held a mixture with a thing that has moved away are holes.
+        fill_holds_things: Whether ``fill`` shows what moves as well, such as a plain render of the new frame.
         device: Warp device.
 
     Raises:
         InputError: Shapes that do not belong together.
     """
     single = np.ndim(occluded) == 2 if not isinstance(occluded, wp.array) else occluded.ndim == 2
+    nothing = np.zeros((0, 0, 0), np.int32)
     with wp.ScopedDevice(device) as active:
         known, flow = as_device(image, wp.vec3ub, 3), as_device(flow_px, wp.vec2, 3)
         hidden = as_device(_bytes(occluded), wp.uint8, 3)
-        count, height, width = hidden.shape
+        things, things_known = (as_device(nothing if v is None else v, wp.int32, 3) for v in (ids, ids_known))
         plate = wp.empty((0, 0, 0), dtype=wp.vec3ub) if fill is None else as_device(fill, wp.vec3ub, 3)
-        if (
-            flow.shape != hidden.shape
-            or known.shape[0] != count
-            or (fill is not None and plate.shape[1:] != (height, width))
-        ):
-            raise InputError(
-                f"Cannot warp: expected as many frames as flows, and flow, occlusion and fill of one size, got frames {known.shape}, "
-                f"flow {flow.shape}, occlusion {hidden.shape}, fill {plate.shape}."
-            )
-        if active.is_cuda:
-            out, holes = _warp_by_kernel(known, flow, hidden, plate, GPU_SPAN)
-        else:
-            out, holes = _warp_by_opencv(known, flow, hidden, plate)
-        if fill is None:
-            span = GPU_SPAN if active.is_cuda else width
-            inputs = [out, holes, FILL_REACH, span]
-            wp.launch(fill_holes_kernel, (count, height, -(-width // span)), inputs=inputs, outputs=[out])
+        _check(known, flow, hidden, plate, things, things_known)
+        count, height, width = hidden.shape
+        span = GPU_SPAN if active.is_cuda else width
+        grid = (count, height, -(-width // span))
+        if things.size and things_known.size:
+            mixed = wp.empty_like(hidden)
+            inputs = [flow, hidden, things, things_known, span]
+            wp.launch(mark_mixed_kernel, grid, inputs=inputs, outputs=[mixed])
+            hidden = mixed
+        way = _warp_by_kernel if active.is_cuda else _warp_by_opencv
+        out, holes = way(known, flow, hidden, plate)
+        if fill is None or (things.size and not fill_holds_things):
+            inputs = [out, holes, things, int(fill is not None), FILL_REACH, span]
+            wp.launch(fill_holes_kernel, grid, inputs=inputs, outputs=[out])
         frames, missing = out.numpy(), holes.numpy().view(bool)
     return (frames[0], missing[0]) if single else (frames, missing)
 
 
-def _warp_by_kernel(
-    known: wp.array, flow: wp.array, hidden: wp.array, plate: wp.array, span: int
-) -> tuple[wp.array, wp.array]:
+def _check(
+    known: wp.array, flow: wp.array, hidden: wp.array, plate: wp.array, things: wp.array, things_known: wp.array
+) -> None:
+    wrong = flow.shape != hidden.shape or known.shape[0] != hidden.shape[0]
+    wrong |= plate.size > 0 and (plate.shape[1:] != hidden.shape[1:] or plate.shape[0] not in (1, hidden.shape[0]))
+    wrong |= things.size > 0 and things.shape != hidden.shape
+    wrong |= things_known.size > 0 and things_known.shape != known.shape
+    if wrong:
+        raise InputError(
+            f"Cannot warp: expected as many frames as flows, and flow, occlusion, fill and ids of one size, got frames {known.shape}, flow "
+            f"{flow.shape}, occlusion {hidden.shape}, fill {plate.shape}, ids {things.shape} and {things_known.shape}."
+        )
+
+
+def _warp_by_kernel(known: wp.array, flow: wp.array, hidden: wp.array, plate: wp.array) -> tuple[wp.array, wp.array]:
     count, height, width = hidden.shape
+    span = GPU_SPAN if wp.get_device().is_cuda else width
     out, holes = wp.empty((count, height, width), dtype=wp.vec3ub), wp.empty((count, height, width), dtype=wp.uint8)
     grid = (count, height, -(-width // span))
     wp.launch(warp_pixels_kernel, grid, inputs=[known, flow, hidden, plate, span], outputs=[out, holes])
@@ -224,6 +305,8 @@ def _warp_by_opencv(known: wp.array, flow: wp.array, hidden: wp.array, plate: wp
         np.logical_or(hidden.numpy()[n].view(bool), ~inside, out=holes[n])
         if len(fills):
             cv2.copyTo(fills[n % len(fills)], holes[n].view(np.uint8), out[n])
+        else:
+            out[n][holes[n]] = 0
     return wp.array(out, dtype=wp.vec3ub, copy=False), wp.array(holes.view(np.uint8), dtype=wp.uint8, copy=False)
 
 
