@@ -33,7 +33,7 @@ class Args:
         seed: Seed of every random choice.
         resolution: Width and height of the frames [px].
         physics: ovphysx, newton_mjwarp or isaacsim_physx.
-        renderer: warp_raster (ours: draws only what moves), newton_warp, ovrtx or isaacsim_rtx.
+        renderer: warp_raster (ours: draws only what moves), path_traced (ours, slow, for truth), newton_warp, ovrtx or isaacsim_rtx.
         device: cpu or cuda:0.
         camera_jitter: Move the camera of every attempt but the first, up to so many metres along and degrees about each axis, and a share of zoom.
         keep_raw: Store what was rendered beside what was blended (raw/rgba in the HDF5).

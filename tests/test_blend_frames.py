@@ -9,7 +9,7 @@ from synthetic import make_scene
 
 from phototwin.blend.blend import MOVED_M, STILL_M, blend_frames, make_blender, photo_share
 from phototwin.blend.delight import delight_texture
-from phototwin.blend.moving import ROBOT_ID, draw_moving, make_moving_parts
+from phototwin.blend.moving import ROBOT_ID, draw_moving, make_moving_parts, trace_moving
 from phototwin.blend.plate import make_plate, scene_plate
 from phototwin.blend.response import measure_response
 from phototwin.errors import InputError
@@ -188,10 +188,25 @@ def test_light_that_was_put_into_a_texture_comes_out_again(scene):
     texture = np.round(255 * cv2.resize(shown, (size, size), interpolation=cv2.INTER_LINEAR)).astype(np.uint8)
     T_away = np.eye(4)[None].copy()
     T_away[0, 2, 3] = -1e4  # nothing throws a shadow
-    colors, factor = delight_texture(mesh, texture, T, scene.camera, light, nothing, T_away, np.ones(1))
+    colors, factor, _ = delight_texture(mesh, texture, T, scene.camera, light, nothing, T_away, np.ones(1))
     albedo = srgb_to_linear(colors / 255.0) * factor
     seen = normals_w @ (scene.camera.T_world_camera[:3, 3] - T[:3, 3]) > 0.02
     inner = cv2.erode((known & seen).astype(np.uint8), np.ones((5, 5))) > 0
     inner = cv2.resize(inner.astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
     assert inner.any()
     np.testing.assert_allclose(albedo[inner], 0.35, rtol=0.12)
+
+
+def test_the_path_traced_reference_fills_the_same_buffers(scene, blender):
+    """The arm and the things by Mitsuba in the same light: the same frame, but for light that bounces and a glossy coat."""
+    pytest.importorskip("mitsuba")
+    camera = replace(scene.camera, K_px=scene.camera.K_px * np.array([[1.0], [150.0 / 153.0], [1.0]]))
+    plate = make_plate(camera, blender.plate.rgb, blender.plate.depth_m, still=False)
+    view = make_blender(plate, blender.moving, LAMP)
+    poses = placed(view, [0.45, -0.1, 0.16])
+    traced = trace_moving(blender.moving, poses, camera, None, LAMP, 16, np.array([0]))
+    ours, theirs = blend_frames(view, poses), blend_frames(view, poses, traced)
+    arm = cv2.erode((ours.mask[0] == 1 + ROBOT_ID).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    assert arm.sum() > 100 and (theirs.mask[0][arm] == 1 + ROBOT_ID).all()
+    difference = np.abs(ours.rgb[0][arm].astype(float) - theirs.rgb[0][arm])
+    assert np.median(difference) < 10

@@ -55,7 +55,7 @@ def twin(color, depth, ids, plate, robot_ids, object_ids, share, blocked, occlud
         lost = np.where(same, np.minimum((shown + 0.002) / (linear["rest"] + 0.002), 1.5), 1)
         own = kept * linear["photo"] * lost + (1 - kept) * bright * shown
         of_it = (ids == index)[..., None]
-        untouched = of_it & same & (color == plate["rest"]).all(-1, keepdims=True) & (kept >= 1)
+        untouched = of_it & (~same | (color == plate["rest"]).all(-1, keepdims=True)) & (kept >= 1)
         mask &= ~untouched[..., 0]
         shown = np.where(of_it, own, shown)
     shown = np.where(mask[..., None], np.clip(shown, 0, 1), 0.0)

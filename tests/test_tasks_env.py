@@ -93,7 +93,7 @@ def test_our_rasteriser_sees_what_newton_s_renderer_sees(twin):
     from phototwin.blend.moving import ROBOT_ID, draw_moving, make_moving_parts
     from phototwin.stage.robots import robot_usd
     from phototwin.stage.visuals import read_visuals
-    from phototwin_tasks.rollout import camera_buffers, owner_poses
+    from phototwin_tasks.looks import camera_buffers, owner_poses
 
     with open_env(twin, "PhotoTwin-Lift-Panda", "ovphysx", resolution=(160, 120), with_camera=True) as env:
         env.reset()
@@ -101,17 +101,43 @@ def test_our_rasteriser_sees_what_newton_s_renderer_sees(twin):
         action[:, 1] += 0.9  # the arm leans into the picture
         for _ in range(25):
             env.step(action)
-        theirs, robot_ids, object_ids = camera_buffers(env)
         moving = make_moving_parts(env.twin, read_visuals(robot_usd(env.robot)))
-        ours = {k: v.numpy() for k, v in draw_moving(moving, owner_poses(env), env.crop.camera).items()}
-        their_ids = theirs["ids"].cpu().numpy()[..., 0]
-        their_depth = theirs["depth"].cpu().numpy()[..., 0]
-        for wanted, label in zip((*robot_ids, *object_ids), (ROBOT_ID, *moving.object_ids), strict=True):
-            a, b = their_ids == wanted, ours["ids"] == label
+        theirs = camera_buffers(env, moving.photo_factor)
+        ours = draw_moving(moving, owner_poses(env), env.crop.camera)
+        assert not theirs.lit and theirs.normals_w is not None
+        their_ids, their_depth = (array.cpu().numpy() for array in (theirs.ids, theirs.depth_m))
+        ids, depth, normals = ours.ids.numpy(), ours.depth_m.numpy(), ours.normals_w.numpy()
+        labels = zip((*theirs.robot_ids, *theirs.object_ids), (ROBOT_ID, *moving.object_ids), strict=True)
+        for wanted, label in labels:
+            a, b = their_ids == wanted, ids == label
             if a.sum() > 100:
                 assert (a & b).sum() / (a | b).sum() > 0.95
-                assert np.median(np.abs(their_depth - ours["depth"])[a & b]) < 1e-3
-        assert (their_ids == robot_ids[0]).sum() > 300
+                assert np.median(np.abs(their_depth - depth)[a & b]) < 1e-3
+                cosine = (theirs.normals_w.cpu().numpy()[..., :3] * normals).sum(-1)[a & b]
+                assert np.median(cosine) > 0.98
+        assert (their_ids == theirs.robot_ids[0]).sum() > 300
+        check_frames_agree(env)
+
+
+def check_frames_agree(env):
+    """Frames of the same moment from our rasteriser and from Newton's buffers: one scene in one light."""
+    from phototwin_tasks.looks import CameraJitter, attempt_blenders, make_looks, render
+
+    frames = {}
+    for renderer in ("warp_raster", "newton_warp"):
+        looks = make_looks(env, renderer, CameraJitter(), keep_raw=True)
+        frames[renderer] = render(env, looks, attempt_blenders(looks, 0, [0, 1]), 0)
+    ours = frames["warp_raster"]
+    robot = ours[0].mask == ours[0].mask[ours[0].mask > 0].min()
+    difference = np.abs(ours[0].rgb[robot].astype(float) - frames["newton_warp"][0].rgb[robot])
+    assert np.median(difference) < 4
+    assert all(f[0].raw_rgba.shape == (120, 160, 4) for f in frames.values())
+    moved = make_looks(env, "warp_raster", CameraJitter(0.03, 3.0, 0.02))
+    cameras = [b.plate.camera for b in attempt_blenders(moved, 0, [0, 1])]
+    assert np.array_equal(cameras[0].T_world_camera, env.crop.camera.T_world_camera)
+    assert not np.allclose(cameras[1].T_world_camera, env.crop.camera.T_world_camera)
+    first, second = render(env, moved, attempt_blenders(moved, 0, [0, 1]), 0)
+    assert (first.rgb == ours[0].rgb).all() and (second.rgb != ours[1].rgb).mean() > 0.5
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -180,8 +206,8 @@ def test_tasks_are_listed_by_isaac_lab():
 
 
 def test_names_of_engines_and_renderers_are_the_presets():
-    from phototwin_tasks.generate import OWN_RENDERER, PHYSICS, RENDERERS
+    from phototwin_tasks.generate import OWN_RENDERER, PHYSICS, RENDERERS, TRACER
     from phototwin_tasks.presets import PhysicsPresetCfg, RendererPresetCfg
 
     assert {*PHYSICS, "default"} == set(PhysicsPresetCfg.__dataclass_fields__)
-    assert {*RENDERERS, "default"} - {OWN_RENDERER} == set(RendererPresetCfg.__dataclass_fields__)
+    assert {*RENDERERS, "default"} - {OWN_RENDERER, TRACER} == set(RendererPresetCfg.__dataclass_fields__)

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from phototwin_tasks.looks import Looks
     from phototwin_tasks.twin_env import TwinEnv
 
-OWN_RENDERER = "warp_raster"
+OWN_RENDERER, TRACER = "warp_raster", "path_traced"
+"""Renderers that draw from poses alone and need no camera in the environment."""
 PHYSICS = ("ovphysx", "newton_mjwarp", "isaacsim_physx")
-RENDERERS = (OWN_RENDERER, "newton_warp", "ovrtx", "isaacsim_rtx")
+RENDERERS = (OWN_RENDERER, TRACER, "newton_warp", "ovrtx", "isaacsim_rtx")
 LEAST_SIDE_PX, MOST_SIDE_PX = 32, 4096
 MOST_JITTER = (0.10, 10.0, 0.1)
 """Limits of camera randomisation: along and about each axis [m, deg], zoom."""
@@ -173,7 +174,7 @@ def _check_jitter(config: GenerateConfig) -> None:
             f"--camera-jitter is {jitter}: metres, degrees and a share of the focal length, from 0 to {MOST_JITTER}; "
             "further away too much would have to be made up."
         )
-    if any(jitter) and config.renderer != OWN_RENDERER:
+    if any(jitter) and config.renderer not in (OWN_RENDERER, TRACER):
         raise InputError(
             f"--camera-jitter moves the camera of each attempt, which the renderer {config.renderer} cannot: use {OWN_RENDERER}."
         )
@@ -221,14 +222,14 @@ def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, 
     # An episode ends when its plan does: nothing may reset an environment in between.
     cfg.terminations.success = cfg.terminations.object_fell = cfg.terminations.time_out = None
     cfg.twin, cfg.instruction, cfg.seed = str(twin), task.text, config.seed
-    cfg.resolution, cfg.with_camera = config.resolution, config.renderer != OWN_RENDERER
+    cfg.resolution, cfg.with_camera = config.resolution, config.renderer not in (OWN_RENDERER, TRACER)
     cfg.scene.num_envs, cfg.sim.device = config.num_envs, config.device
     resolve_presets(cfg, (config.physics, config.renderer))
     env = TwinEnv(cast("Any", cfg))
     for value in success.params.values():
         if hasattr(value, "resolve"):
             value.resolve(env.scene)
-    looks = make_looks(env, config.renderer == OWN_RENDERER, CameraJitter(*config.camera_jitter), config.keep_raw)
+    looks = make_looks(env, config.renderer, CameraJitter(*config.camera_jitter), config.keep_raw)
     return env, lambda e: success.func(e, **success.params), looks
 
 

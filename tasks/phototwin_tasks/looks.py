@@ -10,7 +10,7 @@ import torch
 
 from phototwin.blend.backdrop import Backdrop, make_backdrop, view_backdrop
 from phototwin.blend.blend import Blender, Frames, blend_frames, make_blender
-from phototwin.blend.moving import make_moving_parts
+from phototwin.blend.moving import make_moving_parts, trace_moving
 from phototwin.blend.plate import make_plate, scene_plate
 from phototwin.blend.response import measure_response
 from phototwin.buffers import Buffers
@@ -19,9 +19,12 @@ from phototwin.images import load_depth, load_rgb
 from phototwin.scene import Camera
 from phototwin.stage.robots import robot_usd
 from phototwin.stage.visuals import read_visuals
+from phototwin_tasks.generate import OWN_RENDERER, TRACER
 from phototwin_tasks.mdp.observations import object_pose
 from phototwin_tasks.twin_env import TwinEnv
 
+TRACED_PATHS = 36
+"""Paths a pixel of the path-traced renderer."""
 NOISE_STREAM, CAMERA_STREAM = 1, 2
 """What else than the attempt itself is drawn from its seed."""
 
@@ -52,23 +55,23 @@ class Looks:
         still: The blender of the photo's own camera.
         jitter: How far cameras move.
         backdrop: The background for moved cameras, None where none moves.
-        draws: Our own rasteriser draws what moves; otherwise the environment's camera renders.
+        renderer: Who draws what moves: ``OWN_RENDERER``, ``TRACER``, or any other name for the environment's own camera.
         keep_raw: Keep what was rendered beside what became of it.
     """
 
     still: Blender
     jitter: CameraJitter
     backdrop: Backdrop | None
-    draws: bool
+    renderer: str
     keep_raw: bool = False
 
 
-def make_looks(env: TwinEnv, draws: bool, jitter: CameraJitter, keep_raw: bool = False) -> Looks:
+def make_looks(env: TwinEnv, renderer: str, jitter: CameraJitter, keep_raw: bool = False) -> Looks:
     """The looks of an environment over a twin.
 
     Args:
         env: The environment.
-        draws: Our own rasteriser draws; otherwise the environment's camera is read.
+        renderer: Who draws, as in ``Looks``.
         jitter: How far the cameras of attempts are moved.
         keep_raw: Keep what was rendered.
     """
@@ -82,7 +85,7 @@ def make_looks(env: TwinEnv, draws: bool, jitter: CameraJitter, keep_raw: bool =
         background = load_rgb(scene.path(scene.background_rgb))
         depth = load_depth(scene.path(scene.background_depth))
         backdrop = make_backdrop(background, depth, scene.camera, scene.support.polygon_w)
-    return Looks(still, jitter, backdrop, draws, keep_raw)
+    return Looks(still, jitter, backdrop, renderer, keep_raw)
 
 
 def jittered_camera(camera: Camera, jitter: CameraJitter, seed: int, attempt: int) -> Camera:
@@ -127,13 +130,29 @@ def render(env: TwinEnv, looks: Looks, blenders: list[Blender], step: int) -> li
     attempts = env.attempt.cpu().numpy()
     seeds = np.array([noise_seed(env.run_seed, int(a), step) for a in attempts])
     if all(b is looks.still for b in blenders):
-        buffers = None if looks.draws else camera_buffers(env)
+        buffers = _buffers(env, looks, looks.still, poses, seeds)
         frames = blend_frames(looks.still, poses, buffers, seeds, looks.keep_raw)
         return [frames[i] for i in range(len(attempts))]
     return [
-        blend_frames(b, {name: T[i : i + 1] for name, T in poses.items()}, None, seeds[i : i + 1], looks.keep_raw)[0]
+        _blend_one(env, looks, b, {name: T[i : i + 1] for name, T in poses.items()}, seeds[i : i + 1])
         for i, b in enumerate(blenders)
     ]
+
+
+def _blend_one(env: TwinEnv, looks: Looks, blender: Blender, poses: dict[str, np.ndarray], seeds: np.ndarray) -> Frames:
+    return blend_frames(blender, poses, _buffers(env, looks, blender, poses, seeds), seeds, looks.keep_raw)[0]
+
+
+def _buffers(
+    env: TwinEnv, looks: Looks, blender: Blender, poses: dict[str, np.ndarray], seeds: np.ndarray
+) -> Buffers | None:
+    """What the renderer saw; None lets ``blend_frames`` draw."""
+    if looks.renderer == OWN_RENDERER:
+        return None
+    if looks.renderer == TRACER:
+        view = blender.plate.camera
+        return trace_moving(blender.moving, poses, view, env.twin, blender.light, TRACED_PATHS, seeds)
+    return camera_buffers(env, blender.moving.photo_factor)
 
 
 def noise_seed(seed: int, attempt: int, step: int) -> int:
@@ -158,8 +177,8 @@ def matrices(pose: torch.Tensor) -> np.ndarray:
     return T
 
 
-def camera_buffers(env: TwinEnv) -> Buffers:
-    """What the environment's own camera renders."""
+def camera_buffers(env: TwinEnv, photo_factor: np.ndarray) -> Buffers:
+    """What the environment's own camera renders; ``photo_factor`` as in ``MovingParts``."""
     data = env.scene["camera"].data
     output: Any = data.output
     ids: dict[str, int] = {}
@@ -168,10 +187,11 @@ def camera_buffers(env: TwinEnv) -> Buffers:
     lit = "albedo" not in output
     return Buffers(
         color=output["rgb" if lit else "albedo"].torch[..., :3],
-        depth_m=output["depth"].torch,
-        ids=output["semantic_segmentation"].torch,
-        normals_w=None if lit else output["normals"].torch,
+        depth_m=output["depth"].torch[..., 0],
+        ids=output["semantic_segmentation"].torch[..., 0],
+        normals_w=None if lit else output["normals"].torch[..., :3],
         robot_ids=(ids["robot"],) if "robot" in ids else (),
         object_ids=tuple(ids.get(item.key, -1) for item in env.twin.objects),
         lit=lit,
+        factor=None if lit else photo_factor,
     )

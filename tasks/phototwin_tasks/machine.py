@@ -10,6 +10,7 @@ from phototwin.errors import InputError
 NEEDED = {
     "isaacsim_physx": ("isaacsim", "Isaac Sim"),
     "isaacsim_rtx": ("isaacsim", "Isaac Sim"),
+    "path_traced": ("mitsuba", "Mitsuba (extra truth of this project)"),
     "ovrtx": ("ovrtx", "the package 'ovrtx' and an RTX GPU"),
 }
 """Presets that need more than this project installs: module, and what to call it."""

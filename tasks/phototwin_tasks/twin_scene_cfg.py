@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 ENV_SPACING_M = 6.0
 CAMERA_CLIP_M = (0.01, 20.0)
-CAMERA_BUFFERS = ("albedo", "depth", "normals", "semantic_segmentation")
+BASE_BUFFERS = ("albedo", "depth", "normals", "semantic_segmentation")
+"""What is asked of a renderer without light of its own."""
+LIT_BUFFERS = ("rgb", "depth", "semantic_segmentation")
+"""What is asked of a path tracer: finished colour; only shadow on the photo and grading are added."""
 ARM_ARMATURE, FINGER_ARMATURE = 0.2, 0.1
 """Inertia of the drives [kg m2, kg]: light links on stiff drives need it to be stable at 120 Hz."""
 # Friction holds the objects: condim 4 adds torsional friction at the pads; the time constant of solref keeps contacts stiff.
@@ -120,7 +123,7 @@ def make_camera_cfg(camera: Camera, renderer: RendererCfg) -> CameraCfg:
         height=camera.height,
         # A period of 0 renders whenever the data is read; a large one silently freezes the image (Isaac Lab 3.0.0).
         update_period=0.0,
-        data_types=list(CAMERA_BUFFERS),
+        data_types=list(BASE_BUFFERS if renderer.renderer_type == "newton_warp" else LIT_BUFFERS),
         colorize_semantic_segmentation=False,
         spawn=sim_utils.PinholeCameraCfg(
             clipping_range=CAMERA_CLIP_M,

@@ -18,6 +18,7 @@ class Buffers:
         robot_ids: Ids of the robot.
         object_ids: Ids of the objects, in the scene's order; -1 for one that the renderer does not know.
         lit: The colour holds light already: only shadow on the photo and grading are added.
+        factor: What each object's colours are multiplied with in linear light, (O,); None for 1.
     """
 
     color: Any
@@ -27,3 +28,4 @@ class Buffers:
     robot_ids: tuple[int, ...]
     object_ids: tuple[int, ...]
     lit: bool = False
+    factor: Any | None = None

@@ -136,7 +136,8 @@ def blend_frames(
         share,
         blocked,
         occluded,
-        None if drawn.lit else moving.factor,
+        drawn.factor,
+        comparable=buffers is None,
     )
     if blender.response is not None and seeds is not None:
         rgb = apply_response(rgb, mask > 0, blender.response, seeds)

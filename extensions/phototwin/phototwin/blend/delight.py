@@ -34,8 +34,8 @@ def delight_texture(
     casters: Casters,
     T_world_parts: np.ndarray,
     weight: np.ndarray,
-) -> tuple[np.ndarray, float]:
-    """Base colours of an object, and what they have to be multiplied with.
+) -> tuple[np.ndarray, float, float]:
+    """Base colours of an object, and what they, or the colours of the photo itself, have to be multiplied with.
 
     What the photo showed of a point is its colour times the light there, shadows included; where the photo did not see the object, its
     texture was continued from what it saw, so the mean light of the seen part is taken out there.
@@ -51,10 +51,11 @@ def delight_texture(
         weight: Which of it was there, (P,) float.
 
     Returns:
-        Colours (h, w, 3) uint8 sRGB and their factor, at least 1: under irradiance E a point shows ``factor * linear colour * E / pi``.
+        Colours (h, w, 3) uint8 sRGB; their factor, at least 1: under irradiance E a point shows ``factor * linear colour * E / pi``; and
+        the factor with which the photo's own colours would do instead, the mean light taken out of them alone.
     """
     points_w, normals_w, known = _texel_places(mesh, texture.shape[:2], T_world_object)
-    shade = np.ones((*known.shape, 3))
+    shade, mean = np.full((*known.shape, 3), np.pi), np.full(3, np.pi)
     if known.any():
         irradiance = _irradiance(points_w, normals_w, light, casters, T_world_parts, weight)
         towards = camera.T_world_camera[:3, 3] - points_w
@@ -66,7 +67,7 @@ def delight_texture(
     shade = _enlarge(shade, texture.shape[:2])
     color = srgb_to_linear(texture / 255.0) * np.pi / shade
     factor = max(1.0, float(np.percentile(color.max(-1), BRIGHT_SHARE)))
-    return np.round(255 * linear_to_srgb(color / factor)).astype(np.uint8), factor
+    return np.round(255 * linear_to_srgb(color / factor)).astype(np.uint8), factor, float(np.pi / mean.mean())
 
 
 def _irradiance(

@@ -27,7 +27,8 @@ class MovingParts:
     """What moves, ready to be drawn and lit.
 
     Attributes:
-        draw_list: Its meshes.
+        parts: Its meshes.
+        draw_list: The same on the device.
         owners: For each part of the draw list, the robot's body or the object's key that carries it.
         casters: Its coarser meshes, which throw shadows.
         caster_owners: For each of them, who carries it: first the robot's bodies, then every object in order.
@@ -36,8 +37,10 @@ class MovingParts:
         reach_m: Distance of each object's furthest point from its origin, (O,) [m].
         object_ids: Id of every object in the id buffer; the robot is ``ROBOT_ID``.
         factor: What each object's colours are multiplied with: 8 bits hold no base colour brighter than white, (O,).
+        photo_factor: The same for a renderer that shows the twin's own textures, which hold the photo's light: its mean is taken out, (O,).
     """
 
+    parts: tuple[Part, ...]
     draw_list: DrawList
     owners: tuple[str, ...]
     casters: Casters
@@ -47,6 +50,11 @@ class MovingParts:
     reach_m: np.ndarray
     object_ids: tuple[int, ...]
     factor: np.ndarray
+    photo_factor: np.ndarray
+
+    def part_poses(self, T_world_owner: dict[str, np.ndarray]) -> np.ndarray:
+        """Poses (N, P, 4, 4) of the meshes."""
+        return np.stack([T_world_owner[owner] for owner in self.owners], 1)
 
     def caster_poses(self, T_world_owner: dict[str, np.ndarray]) -> np.ndarray:
         """Poses (N, P, 4, 4) of the casters."""
@@ -93,11 +101,11 @@ def make_moving_parts(
     T_casters = np.concatenate([np.repeat(away[None], len(bodies), 0), rest])
     weight = np.concatenate([np.zeros(len(bodies)), np.ones(len(keys))])
     parts = [Part(v.points, v.faces, v.normals, v.color_rgb, None, None, ROBOT_ID) for v in robot]
-    factor = np.ones(len(keys), np.float32)
+    factor, photo_factor = np.ones(len(keys), np.float32), np.ones(len(keys), np.float32)
     for i, item in enumerate(scene.objects):
         index = ROBOT_ID + 1 + i
         texture = _texture(scene, item)
-        colors, factor[i] = delight_texture(
+        colors, factor[i], photo_factor[i] = delight_texture(
             item.mesh, texture, item.T_world_object, scene.camera, light, casters, T_casters, weight
         )
         points, faces, normals = _smooth(item.mesh)
@@ -105,7 +113,19 @@ def make_moving_parts(
     reach = np.array([np.linalg.norm(item.mesh.points, axis=1).max() for item in scene.objects])
     ids = tuple(ROBOT_ID + 1 + i for i in range(len(keys)))
     owners = (*(v.body for v in robot), *keys)
-    return MovingParts(make_draw_list(parts, device), owners, casters, (*bodies, *keys), keys, rest, reach, ids, factor)
+    return MovingParts(
+        tuple(parts),
+        make_draw_list(parts, device),
+        owners,
+        casters,
+        (*bodies, *keys),
+        keys,
+        rest,
+        reach,
+        ids,
+        factor,
+        photo_factor,
+    )
 
 
 def draw_moving(moving: MovingParts, T_world_owner: dict[str, np.ndarray], view: Camera) -> Buffers:
@@ -116,10 +136,16 @@ def draw_moving(moving: MovingParts, T_world_owner: dict[str, np.ndarray], view:
         T_world_owner: Poses (N, 4, 4) of every body and object by name.
         view: The camera.
     """
-    T = np.stack([T_world_owner[owner] for owner in moving.owners], 1)
+    T = moving.part_poses(T_world_owner)
     drawn: dict[str, Any] = draw_parts(moving.draw_list, T, view.T_world_camera, view.K_px, view.width, view.height)
     return Buffers(
-        drawn["albedo"], drawn["depth"], drawn["ids"], drawn["normals"], (ROBOT_ID,), moving.object_ids, lit=False
+        drawn["albedo"],
+        drawn["depth"],
+        drawn["ids"],
+        drawn["normals"],
+        (ROBOT_ID,),
+        moving.object_ids,
+        factor=moving.factor,
     )
 
 
@@ -162,3 +188,48 @@ def _reduce(texture: np.ndarray, shrink: float) -> np.ndarray:
         return texture
     size = tuple(max(1, round(side / shrink)) for side in texture.shape[1::-1])
     return cv2.resize(texture, size, interpolation=cv2.INTER_AREA)
+
+
+def trace_moving(
+    moving: MovingParts,
+    T_world_owner: dict[str, np.ndarray],
+    view: Camera,
+    scene: Scene | None,
+    light: Light,
+    samples: int,
+    seeds: np.ndarray,
+) -> Buffers:
+    """The same path traced, see ``trace_reference``: finished colours in the photo's light, slow, for truth.
+
+    Args:
+        moving: What to draw.
+        T_world_owner: Poses (N, 4, 4) of every body and object by name.
+        view: The camera.
+        scene: The twin whose support throws light back; None for nothing around.
+        light: What shines.
+        samples: Paths a pixel, at least.
+        seeds: Draw the paths, (N,).
+
+    Raises:
+        InputError: Mitsuba is not installed.
+    """
+    from phototwin.blend.reference import trace_reference
+
+    frames = [
+        trace_reference(
+            scene,
+            moving.parts,
+            T,
+            light,
+            view,
+            samples,
+            robot_ids=(ROBOT_ID,),
+            object_ids=moving.object_ids,
+            seed=int(seed),
+        )
+        for T, seed in zip(moving.part_poses(T_world_owner), seeds, strict=True)
+    ]
+    color, depth_m, ids = (
+        np.concatenate([getattr(frame, name) for frame in frames]) for name in ("color", "depth_m", "ids")
+    )
+    return Buffers(color, depth_m, ids, None, (ROBOT_ID,), moving.object_ids, lit=True, factor=moving.factor)

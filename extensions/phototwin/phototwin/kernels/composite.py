@@ -82,9 +82,12 @@ def mark_drawn_kernel(  # noqa: D103
                     was = rest[y, x]
                     now = decode3(value, decode_table)
                     own = decode3(photo[y, x], decode_table)
-                    if int(rest_owner[y, x]) == role:
-                        if value[0] == was[0] and value[1] == was[1] and value[2] == was[2]:
-                            drawn = kept < 1.0
+                    same = rest_owner.shape[0] > 0
+                    if same:
+                        same = int(rest_owner[y, x]) == role
+                    if not same or (value[0] == was[0] and value[1] == was[1] and value[2] == was[2]):
+                        drawn = kept < 1.0
+                    if same:
                         before = decode3(was, decode_table)
                         for c in range(3):
                             own[c] = own[c] * wp.min((now[c] + 0.002) / (before[c] + 0.002), 1.5)
@@ -360,6 +363,7 @@ def composite(
     blocked: Any | None = None,
     occluded: Any | None = None,
     factor: np.ndarray | None = None,
+    comparable: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Photos with the drawn robot and objects in them, (N, H, W, 3) uint8, and what was drawn, (N, H, W) uint8: 0 nothing, else 1 + id % 255.
 
@@ -383,6 +387,7 @@ def composite(
         blocked: Share of the dominant source that what moved hides from the photo's pixels, (N, h, w) float32; None without shadows.
         occluded: The same of all other light, (N, h, w) float32; below 0 where bright things throw light back.
         factor: What each object's colours are multiplied with in linear light, (O,); None leaves them.
+        comparable: Whether the plate's ``rest`` was drawn by what drew ``color``, so that their ratio is a change of light.
 
     Raises:
         InputError: Shapes that do not belong together.
@@ -415,7 +420,7 @@ def composite(
         factor_wp,
         plate.photo,
         plate.rest,
-        plate.rest_owner,
+        plate.rest_owner if comparable else wp.empty((0, 0), dtype=wp.uint8, device=device),
         plate.depth_m,
         wp.vec2(DEPTH_TOLERANCE_M, DEPTH_TOLERANCE_RELATIVE),
         table_in,
