@@ -99,8 +99,7 @@ def apply_response(
         seeds: (N,) integers; a frame's noise depends on its seed alone.
         device: Warp device.
     """
-    sigma = noise_codes(response.read, response.shot)
-    grain = noise_tile(response.grain_px, response.shared)
+    sigma, grain = _noise_of(response)
     out = frames
     if response.blur_px or response.shift.any() or sigma.any():
         offsets = _scatter(np.asarray(seeds))
@@ -109,6 +108,12 @@ def apply_response(
         drawn = np.asarray(footprint.numpy() if hasattr(footprint, "numpy") else footprint) != 0
         out = np.stack([recompress(f, _grow(d), response.jpeg) for f, d in zip(out, drawn, strict=True)])
     return out
+
+
+@lru_cache(maxsize=4)
+def _noise_of(response: Response) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviation by code and the noise itself; the frames of one photo share them."""
+    return noise_codes(response.read, response.shot), noise_tile(response.grain_px, response.shared)
 
 
 def _grow(mask: np.ndarray) -> np.ndarray:

@@ -23,9 +23,28 @@ TAP_VARIANCE = 0.5
 
 
 @wp.kernel(enable_backward=False)
+def find_spans_kernel(
+    # in
+    drawn: wp.array2d(dtype=wp.uint8),
+    # out
+    span_out: wp.array(dtype=wp.vec2i),
+) -> None:
+    """One thread a row: its first and last drawn pixel; first > last where there is none."""
+    row = wp.tid()
+    first = int(0)  # noqa: RUF046, UP018 (a literal would be a constant to Warp)
+    last = drawn.shape[1] - 1
+    while first <= last and drawn[row, first] == wp.uint8(0):
+        first += 1
+    while last > first and drawn[row, last] == wp.uint8(0):
+        last -= 1
+    span_out[row] = wp.vec2i(first, last)
+
+
+@wp.kernel(enable_backward=False)
 def cover_kernel(
     # in
     drawn: wp.array2d(dtype=wp.uint8),
+    drawn_span: wp.array(dtype=wp.vec2i),
     height: int,
     # out
     cover_out: wp.array2d(dtype=wp.uint8),
@@ -38,21 +57,21 @@ def cover_kernel(
     above = wp.where(y > 0, row - 1, row)
     below = wp.where(y < height - 1, row + 1, row)
     first = width
-    last = int(-1)  # noqa: RUF046, UP018 (a literal would be a constant to Warp)
-    for x in range(width):
-        if drawn[above, x] != wp.uint8(0) or drawn[row, x] != wp.uint8(0) or drawn[below, x] != wp.uint8(0):
-            first = wp.min(first, wp.max(x - 1, 0))
-            last = wp.min(x + 1, width - 1)
+    last = int(-1)  # noqa: RUF046, UP018
+    for near in range(above, below + 1):
+        if drawn_span[near][0] <= drawn_span[near][1]:
+            first = wp.min(first, wp.max(drawn_span[near][0] - 1, 0))
+            last = wp.max(last, wp.min(drawn_span[near][1] + 1, width - 1))
     for x in range(first, last + 1):
         cover = int(0)  # noqa: RUF046, UP018
         for dx in range(-1, 2):
-            near = wp.clamp(x + dx, 0, width - 1)
+            near_x = wp.clamp(x + dx, 0, width - 1)
             column = int(0)  # noqa: RUF046, UP018
-            if drawn[above, near] != wp.uint8(0):
+            if drawn[above, near_x] != wp.uint8(0):
                 column += 1
-            if drawn[row, near] != wp.uint8(0):
+            if drawn[row, near_x] != wp.uint8(0):
                 column += 2
-            if drawn[below, near] != wp.uint8(0):
+            if drawn[below, near_x] != wp.uint8(0):
                 column += 1
             cover += (2 - wp.abs(dx)) * column
         cover_out[row, x] = wp.uint8(cover)
@@ -231,8 +250,10 @@ def respond(
         drawn_wp = to_warp(drawn, np.uint8, wp.uint8, str(active), (rows, width))
         given = to_warp(frames, np.uint8, wp.vec3ub, str(active), (rows, width))
         out = wp.clone(given)
-        cover, span = wp.zeros((rows, width), dtype=wp.uint8), wp.empty(rows, dtype=wp.vec2i)
-        wp.launch(cover_kernel, rows, inputs=[drawn_wp, height], outputs=[cover, span])
+        cover = wp.zeros((rows, width), dtype=wp.uint8)
+        drawn_span, span = wp.empty(rows, dtype=wp.vec2i), wp.empty(rows, dtype=wp.vec2i)
+        wp.launch(find_spans_kernel, rows, inputs=[drawn_wp], outputs=[drawn_span])
+        wp.launch(cover_kernel, rows, inputs=[drawn_wp, drawn_span, height], outputs=[cover, span])
         if source.any():
             inputs = [given, cover, span, height, wp.mat33(*(float(v) for v in source.ravel()))]
             inputs += [decode_table, encode_table, block]
