@@ -7,7 +7,7 @@ import pytest
 
 from phototwin.frames import invert, make_T, transform
 from phototwin.images import load_ids, load_rgb
-from phototwin.light import Light, ambient_irradiance, plain_light
+from phototwin.light import Light, ambient_irradiance, plain_light, sh_basis
 from phototwin_tasks.benchmarks import blend_measure, blend_render, blend_rows, blend_scenes, blend_suite
 from phototwin_tasks.benchmarks.blend_light import even_directions, true_light, window_irradiance
 from phototwin_tasks.benchmarks.blend_measure import REGIONS, Score
@@ -52,8 +52,6 @@ def test_a_small_far_window_obeys_the_inverse_square_wherever_it_faces():
 
 
 def test_even_directions_integrate_the_harmonics():
-    from phototwin.light import sh_basis
-
     d = even_directions(2000)
     gram = 4 * np.pi / len(d) * sh_basis(d).T @ sh_basis(d)
     np.testing.assert_allclose(gram, np.eye(9), atol=5e-3)
@@ -203,6 +201,15 @@ def test_share_and_direction_of_a_source():
     assert blend_measure.direction_error_deg(plain_light(), plain_light()) == pytest.approx(0, abs=1e-5)
 
 
+def test_all_light_together_comes_from_where_its_integral_points():
+    rng = np.random.default_rng(3)
+    light = Light(rng.normal(size=(9, 3)), np.array([0.6, 0.0, 0.8]), np.array([1.0, 2.0, 3.0]), 0.1, 2.0, np.zeros(3))
+    d = even_directions(4000)
+    exact = 4 * np.pi / len(d) * d.T @ (sh_basis(d) @ light.sh).mean(1) + 2.0 * light.direction_w
+    np.testing.assert_allclose(blend_measure.flow_of(light), exact, atol=0.02)
+    assert blend_measure.flow_error_deg(light, light) == pytest.approx(0, abs=1e-4)
+
+
 def test_shadow_is_where_light_changed_off_the_robot():
     photo = np.full((40, 60, 3), 0.4)
     with_robot = photo.copy()
@@ -232,7 +239,7 @@ def test_unchanged_pixels_are_counted_outside_only():
 def result(seed, light="estimated", geometry="exact", both=0.3, shadow=0.5, direction=4.0, source=0.5):
     share = {"robot": 0.2, "shadow": shadow, "robot + shadow": both, "frame": 0.3}
     scores = {name: Score(30.0, 0.9, share[name]) for name in REGIONS}
-    return blend_rows.Result(seed, geometry, light, scores, direction, source, 1.0, 0.8)
+    return blend_rows.Result(seed, geometry, light, scores, direction, 3.0, source, 1.0, 0.8)
 
 
 def test_scene_rows_hold_the_issues_bounds():

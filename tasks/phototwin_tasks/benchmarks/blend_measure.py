@@ -145,6 +145,23 @@ def direction_error_deg(light: Light, true_light: Light) -> float:
     return float(np.rad2deg(np.arccos(np.clip(light.direction_w @ true_light.direction_w, -1, 1))))
 
 
+def flow_error_deg(light: Light, true_light: Light) -> float:
+    """Angle between the directions from which all light together comes, source and surroundings [deg]."""
+    a, b = (flow_of(value) for value in (light, true_light))
+    return float(
+        np.rad2deg(np.arccos(np.clip(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12), -1, 1)))
+    )
+
+
+def flow_of(light: Light) -> np.ndarray:
+    """Vector irradiance (3,) of a light, mean of its colours: the integral of radiance times direction.
+
+    Of the harmonics only the first degree adds to it: the integral of x times 0.488603 x over the sphere is 4 pi / 3 of that.
+    """
+    around = 4 * np.pi / 3 * 0.488603 * light.sh[[3, 1, 2]].mean(1)
+    return around + light.irradiance.mean() * light.direction_w
+
+
 def source_share(light: Light) -> float:
     """Share of the irradiance on a level surface that comes from the source."""
     up = np.array([0.0, 0.0, 1.0])

@@ -29,6 +29,7 @@ class Result:
         light: One of ``LIGHTS``, ``PASTE`` or ``TRUTH``.
         scores: By region.
         direction_deg: Of the used light's source from the true one [deg].
+        flow_deg: The same of where all light together comes from [deg].
         source_share: True share of the source in the light on the table.
         unchanged: Share of the untouched pixels that are the photo's bit by bit.
         seam: How much like a photo's edges the robot's border looks, 0 to 1.
@@ -39,6 +40,7 @@ class Result:
     light: str
     scores: dict[str, Score]
     direction_deg: float
+    flow_deg: float
     source_share: float
     unchanged: float
     seam: float
@@ -123,6 +125,10 @@ def _group(scene: str, group: Sequence[Result], bound: bool) -> Iterator[Measure
             yield Measure(
                 "light direction off by, worst", scene, max(strong), "deg", DIRECTION_TARGET if bound else None, label
             )
+    if light in ("estimated", "none"):
+        flows = [r.flow_deg for r in group]
+        yield Measure("all light together off by, median", scene, float(np.median(flows)), "deg", None, label)
+        yield Measure("all light together off by, worst", scene, max(flows), "deg", None, label)
     if light in LIGHTS:
         kept = [r.unchanged for r in group if np.isfinite(r.unchanged)]
         if kept:

@@ -11,11 +11,13 @@ import numpy as np
 
 from phototwin.blend.seam import seam_score
 from phototwin.errors import TwinError
+from phototwin.light import Light
 from phototwin_tasks.benchmarks import Measure
 from phototwin_tasks.benchmarks.blend_measure import (
     REGIONS,
     Case,
     direction_error_deg,
+    flow_error_deg,
     hard_paste,
     rmse,
     score,
@@ -90,16 +92,13 @@ def measure_case(case: Case, geometry: str, scratch: Path) -> tuple[list[Result]
     """
     setting = make_setting(case, geometry, scratch)
     hard = hard_paste(case, setting.photo)
-    share = source_share(case.light)
-    nothing = float("nan")
-    results = [result_of(case, geometry, PASTE, hard, hard, nothing, share, nothing)]
+    results = [result_of(case, geometry, PASTE, hard, hard, None, float("nan"))]
     if geometry == GEOMETRIES[0]:
-        results.append(result_of(case, geometry, TRUTH, case.with_robot, hard, nothing, share, nothing))
+        results.append(result_of(case, geometry, TRUTH, case.with_robot, hard, case.light, float("nan")))
     for light in LIGHTS:
         blend = blend_case(case, setting, light)
         kept = unchanged_share(blend.rgb, setting.photo, blend.drawn, blend.shaded)
-        off = direction_error_deg(blend.light, case.light)
-        results.append(result_of(case, geometry, light, blend.rgb, hard, off, share, kept))
+        results.append(result_of(case, geometry, light, blend.rgb, hard, blend.light, kept))
     scene = f"scene {case.seed}"
     extra = [Measure("pixels bit-exact, nothing moved", scene, 100 * still_share(setting), "%", "== 100", geometry)]
     if "moved_object" in case.truth and geometry == "reconstructed":
@@ -115,12 +114,15 @@ def grain_row(case: Case) -> Measure:
     return Measure("grain of the truth, of paste's error", f"scene {case.seed}", share, "", "< 0.1")
 
 
-def result_of(case: Case, geometry: str, light: str, rgb: np.ndarray, hard: np.ndarray, direction_deg: float, share: float, unchanged: float) -> Result:  # fmt: skip
-    """The scores of one picture in all regions."""
+def result_of(case: Case, geometry: str, light: str, rgb: np.ndarray, hard: np.ndarray, used: Light | None, unchanged: float) -> Result:  # fmt: skip
+    """The scores of one picture in all regions, and of the light that was used, where there was one."""
     scores = {name: score(rgb, case.with_robot, hard, case.regions[name]) for name in REGIONS}
+    nothing = float("nan")
+    direction = direction_error_deg(used, case.light) if used else nothing
+    flow = flow_error_deg(used, case.light) if used else nothing
     photo = case.photo if geometry != GEOMETRIES[-1] else case.noisy
     seam = seam_score(rgb, case.covered, photo).score
-    return Result(case.seed, geometry, light, scores, direction_deg, share, unchanged, seam)
+    return Result(case.seed, geometry, light, scores, direction, flow, source_share(case.light), unchanged, seam)
 
 
 def moved_rows(case: Case, ours: np.ndarray, pasted: np.ndarray) -> Iterator[Measure]:
