@@ -13,13 +13,15 @@ from phototwin.blend.delight import delight_texture
 from phototwin.images import load_rgb
 from phototwin.kernels.casters import Casters, make_casters
 from phototwin.kernels.draw import DrawList, Part, draw_parts, make_draw_list
-from phototwin.kernels.srgb import srgb_to_linear
+from phototwin.kernels.srgb import linear_to_srgb, srgb_to_linear
 from phototwin.light import Light
 from phototwin.scene import Camera, Mesh, Scene, SceneObject
 from phototwin.stage.shapes import corner_normals
 from phototwin.stage.visuals import BodyVisual
 
 ROBOT_ID = 1
+WHITEST = 0.9
+"""Reflectance of white paint. Colours in robot descriptions are for display and go up to 1, which nothing reflects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +102,7 @@ def make_moving_parts(
     away[2, 3] = -1e4
     T_casters = np.concatenate([np.repeat(away[None], len(bodies), 0), rest])
     weight = np.concatenate([np.zeros(len(bodies)), np.ones(len(keys))])
-    parts = [Part(v.points, v.faces, v.normals, v.color_rgb, None, None, ROBOT_ID) for v in robot]
+    parts = [Part(v.points, v.faces, v.normals, _painted(v.color_rgb), None, None, ROBOT_ID) for v in robot]
     factor, photo_factor = np.ones(len(keys), np.float32), np.ones(len(keys), np.float32)
     for i, item in enumerate(scene.objects):
         index = ROBOT_ID + 1 + i
@@ -164,6 +166,11 @@ def _texture(scene: Scene, item: SceneObject) -> np.ndarray:
     return np.tile(np.round(255 * np.clip(item.color_rgb, 0, 1)).astype(np.uint8), (8, 8, 1))
 
 
+def _painted(color_rgb: np.ndarray) -> np.ndarray:
+    """A robot's display colour as the sRGB of a paint."""
+    return linear_to_srgb(WHITEST * srgb_to_linear(np.clip(np.asarray(color_rgb), 0, 1)))
+
+
 def _linear(color_rgb: np.ndarray) -> float:
     """Mean reflectance of a colour."""
     return float(srgb_to_linear(np.clip(np.asarray(color_rgb), 0, 1)).mean())
@@ -171,7 +178,7 @@ def _linear(color_rgb: np.ndarray) -> float:
 
 def _albedo(visuals: Sequence[BodyVisual]) -> float:
     """Mean reflectance of a body's meshes, by how many triangles each has."""
-    return float(np.average([_linear(v.color_rgb) for v in visuals], weights=[len(v.faces) for v in visuals]))
+    return float(np.average([_linear(_painted(v.color_rgb)) for v in visuals], weights=[len(v.faces) for v in visuals]))
 
 
 def _join(visuals: Sequence[BodyVisual]) -> tuple[np.ndarray, np.ndarray]:
