@@ -31,8 +31,12 @@ from phototwin.kernels.transfer import Blockers, see_sources
 from phototwin.light import Light, sh_basis
 from phototwin.scene import Camera, Scene
 
-BRIGHTEST_ALBEDO, ALBEDO_SIGMA = 0.4, 0.7
-"""Mean albedo that the brightest segments are taken to have."""
+BRIGHTEST_ALBEDO, ALBEDO_SIGMA = 0.3, 0.6
+"""Mean albedo that the two brightest segments are taken to have, and the spread of its logarithm: paints and woods, seldom white paper."""
+EXPOSED_IRRADIANCE, EXPOSURE_SIGMA = 3.3, 0.5
+"""Irradiance that a camera's automatic lets in, and the spread of its logarithm: white paint (albedo 0.8) that faces the light just does not clip."""
+LEVEL_SIGMA = 0.12
+"""Spread of the logarithm of what both say, as weighed against thousands of pixels whose errors are far from independent."""
 CANDIDATES = 150
 LOWEST_DEG = 12.0
 START_DISTANCE_M, START_HALF_ANGLE = 2.0, 0.15
@@ -112,20 +116,22 @@ class Problem:
         log = np.log(np.maximum(tone, 1e-5))
         counts = member.sum(0)
         medians = np.array([np.median(tone[segment == k]) for k in range(len(counts))])
-        gauge = np.log(brightest_irradiance(medians, counts))
+        gauge = expected_level(medians, counts)
         level = np.exp(gauge)
         shine = level / medians[segment]  # pi / albedo
-        evidence = Evidence(log, samples.bounce.mean(1), member, np.full(len(log), 0.12), float(gauge), ALBEDO_SIGMA)
+        evidence = Evidence(log, samples.bounce.mean(1), member, np.full(len(log), 0.12), gauge, LEVEL_SIGMA)
         return Problem(
             samples, blockers, center_w, evidence, segment, np.minimum(shine, np.pi / LOWEST_ALBEDO), float(level)
         )
 
 
-def brightest_irradiance(medians: np.ndarray, counts: np.ndarray) -> float:
-    """Irradiance under which the two brightest segments (of those seen well) have the expected mean albedo."""
+def expected_level(medians: np.ndarray, counts: np.ndarray) -> float:
+    """Logarithm of the irradiance to expect of a photo whose segments have these brightnesses (K,) and numbers of pixels (K,)."""
     seen = medians[counts >= max(15, 0.02 * counts.sum())]
     brightest = np.sort(seen if len(seen) else medians)[-2:]
-    return float(np.pi * np.exp(np.log(brightest).mean()) / BRIGHTEST_ALBEDO)
+    by_albedo = np.log(np.pi / BRIGHTEST_ALBEDO) + np.log(brightest).mean()
+    a, b = ALBEDO_SIGMA**-2, EXPOSURE_SIGMA**-2
+    return float((a * by_albedo + b * np.log(EXPOSED_IRRADIANCE)) / (a + b))
 
 
 def solve(view: View, everything: Blockers, problem: Problem) -> Light:
