@@ -156,6 +156,7 @@ def test_report_is_self_contained_and_says_everything(tmp_path):
         "isaaclab",
         "17",
         "2.5 GB",
+        "seams 0.75, worst 0.50 in frame 0",
     ):
         assert words in text, words
 

@@ -83,7 +83,7 @@ td.long { overflow-wrap: anywhere; }
 <div class="two">
 {% for episode in episodes %}
 <div>
-<p class="soft">attempt {{ episode.attempt }}, {{ "%.1f" % episode.seconds }} s: {{ episode.instruction }}</p>
+<p class="soft">attempt {{ episode.attempt }}, {{ "%.1f" % episode.seconds }} s: {{ episode.instruction }}{{ episode.seam }}</p>
 <div class="frames">
 {% for address in episode.frames %}
 <img src="{{ address }}" alt="{{ ['first', 'middle', 'last'][loop.index0] }} frame">

@@ -136,7 +136,15 @@ def _strips(episodes: Iterable[Episode]) -> list[dict[str, Any]]:
             frames = [inline(episode.rgb[t]) for t in (0, count // 2, count - 1)]
             strips.append({"attempt": episode.attempt, "instruction": episode.instruction, "frames": frames})
             strips[-1]["seconds"] = count / episode.fps
+            strips[-1]["seam"] = _seam(episode.seam)
     return strips
+
+
+def _seam(scores: np.ndarray) -> str:
+    """What the borders of what was composited look like over an episode, in words; nothing where it was not judged."""
+    if not len(scores):
+        return ""
+    return f" (seams {scores.mean():.2f}, worst {scores.min():.2f} in frame {int(scores.argmin())}; 1 is a real photo's)"
 
 
 def _object_row(index: int, item: SceneObject) -> dict[str, Any]:
