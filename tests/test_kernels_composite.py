@@ -9,6 +9,7 @@ from phototwin.kernels.composite import (
     DEPTH_TOLERANCE_RELATIVE,
     FAINT,
     LEAST_RATIO,
+    STILL_CODES,
     composite,
     make_plate_arrays,
 )
@@ -52,10 +53,13 @@ def twin(color, depth, ids, plate, robot_ids, object_ids, share, blocked, occlud
         base = np.where((plate["owners"] == i + 1)[..., None], kept * linear["photo"] + (1 - kept) * base, base)
         same = (plate["rest_owner"] == i + 1)[..., None]
         bright = (1.0, 1.5)[i]
-        lost = np.where(same, np.minimum((shown + 0.002) / (linear["rest"] + 0.002), 1.5), 1)
+        step = color.astype(int) - plate["rest"]
+        step -= np.clip(step, -STILL_CODES, STILL_CODES)
+        after = srgb_to_linear((plate["rest"] + step) / 255.0)
+        lost = np.where(same, np.minimum((after + 0.002) / (linear["rest"] + 0.002), 1.5), 1)
         own = kept * linear["photo"] * lost + (1 - kept) * bright * shown
         of_it = (ids == index)[..., None]
-        untouched = of_it & (~same | (color == plate["rest"]).all(-1, keepdims=True)) & (kept >= 1)
+        untouched = of_it & (~same | (step == 0).all(-1, keepdims=True)) & (kept >= 1)
         mask &= ~untouched[..., 0]
         shown = np.where(of_it, own, shown)
     shown = np.where(mask[..., None], np.clip(shown, 0, 1), 0.0)

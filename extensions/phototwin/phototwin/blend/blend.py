@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from phototwin.buffers import Buffers
 from phototwin.blend.moving import MovingParts, draw_moving
 from phototwin.blend.plate import Plate
 from phototwin.blend.response import Response, apply_response
 from phototwin.blend.seam import seam_score
+from phototwin.buffers import Buffers
 from phototwin.kernels.composite import PlateArrays, composite, make_plate_arrays
 from phototwin.kernels.foreground import light_foreground
 from phototwin.kernels.shade import SPECULAR, shade_frames
@@ -48,7 +48,7 @@ class Frames:
 
     Attributes:
         rgb: (N, H, W, 3) uint8 sRGB.
-        mask: What was drawn, (N, H, W) uint8: 0 nothing, else 1 + id % 255.
+        mask: What was drawn, (N, H, W) uint8: 0 nothing or a thing that is the photo's own, else 1 + id % 255.
         seam: How much like a real photo the borders of what was drawn look, (N,) float32, 0 to 1; 1 where nothing was drawn.
         raw_rgba: What was rendered before, (N, H, W, 4) uint8, alpha 255 where anything was; None where it was not kept.
     """
@@ -139,14 +139,15 @@ def blend_frames(
         drawn.factor,
         comparable=buffers is None,
     )
+    drawn_only = _without_still(mask, drawn.object_ids, share)
     if blender.response is not None and seeds is not None:
-        rgb = apply_response(rgb, mask > 0, blender.response, seeds)
+        rgb = apply_response(rgb, drawn_only, blender.response, seeds)
     raw = None
     if keep_raw:
         rendered = _numpy(drawn.color)[..., :3]
         raw = np.concatenate([rendered, np.where(_numpy(drawn.ids) > 0, 255, 0).astype(np.uint8)[..., None]], -1)
-    scores = [seam_score(f, m > 0, plate.photo).score for f, m in zip(rgb, mask, strict=True)]
-    return Frames(rgb, mask, np.array(scores, np.float32), raw)
+    scores = [seam_score(f, m > 0, plate.photo).score for f, m in zip(rgb, drawn_only, strict=True)]
+    return Frames(rgb, drawn_only, np.array(scores, np.float32), raw)
 
 
 def photo_share(blender: Blender, T_world_owner: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -184,6 +185,16 @@ def _finish(
         specular=specular.tolist(),
         device=moving.casters.device,
     )
+
+
+def _without_still(mask: np.ndarray, object_ids: tuple[int, ...], share: np.ndarray) -> np.ndarray:
+    """The mask (N, H, W) without things that are more the photo's own than drawn: they have its noise and its edges already."""
+    if not (share > 0.5).any():
+        return mask
+    kept = np.ones((len(mask), 256), np.uint8)
+    for i, index in enumerate(object_ids):
+        kept[share[:, i] > 0.5, 1 + index % 255] = 0
+    return mask * np.take_along_axis(kept, mask.reshape(len(mask), -1).astype(np.intp), 1).reshape(mask.shape)
 
 
 def _numpy(array: Any) -> np.ndarray:

@@ -27,6 +27,8 @@ DEPTH_TOLERANCE_RELATIVE = 0.005
 """The same per metre of depth: noise of depth sensors grows with distance."""
 FAINT = 0.01
 """A shadow that takes less of the light than this (a code of 255 in mid-grey) is none, or it would have no end; deeper ones are so much lighter."""
+STILL_CODES = 2
+"""A drawing that changed by no more codes than this has not changed: shadows are sampled, and light thrown back is faint."""
 LEAST_RATIO = 0.02
 """No shadow is blacker: light comes back from everywhere."""
 
@@ -45,6 +47,7 @@ def mark_drawn_kernel(  # noqa: D103
     rest_owner: wp.array2d(dtype=wp.uint8),
     behind_m: wp.array2d(dtype=float),
     tolerance: wp.vec2,
+    still: int,
     decode_table: wp.array(dtype=float),
     encode_table: wp.array(dtype=wp.uint8),
     # out
@@ -85,12 +88,17 @@ def mark_drawn_kernel(  # noqa: D103
                     same = rest_owner.shape[0] > 0
                     if same:
                         same = int(rest_owner[y, x]) == role
-                    if not same or (value[0] == was[0] and value[1] == was[1] and value[2] == was[2]):
-                        drawn = kept < 1.0
+                    changed = bool(False)  # noqa: UP018
                     if same:
-                        before = decode3(was, decode_table)
                         for c in range(3):
-                            own[c] = own[c] * wp.min((now[c] + 0.002) / (before[c] + 0.002), 1.5)
+                            step = int(value[c]) - int(was[c])
+                            step -= wp.clamp(step, -still, still)
+                            if step != 0:
+                                changed = True
+                                before = decode_table[int(was[c])]
+                                after = decode_table[int(was[c]) + step]
+                                own[c] = own[c] * wp.min((after + 0.002) / (before + 0.002), 1.5)
+                    drawn = changed or kept < 1.0
                     value = encode3(kept * own + (1.0 - kept) * bright * now, encode_table)
                 if drawn:
                     shown_out[row, x] = value
@@ -423,6 +431,7 @@ def composite(
         plate.rest_owner if comparable else wp.empty((0, 0), dtype=wp.uint8, device=device),
         plate.depth_m,
         wp.vec2(DEPTH_TOLERANCE_M, DEPTH_TOLERANCE_RELATIVE),
+        STILL_CODES,
         table_in,
         table_out,
     ]
