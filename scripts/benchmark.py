@@ -3,6 +3,8 @@
 ./isaaclab.sh -p scripts/benchmark.py main --data ../shared/data --json main.json
 ./isaaclab.sh -p scripts/benchmark.py reconstruct --data ../shared/data --json reconstruct.json
 ./isaaclab.sh -p scripts/benchmark.py reconstruct --data ../shared/data --quick
+./isaaclab.sh -p scripts/benchmark.py blend --json blend.json
+./isaaclab.sh -p scripts/benchmark.py kernels --json kernels.json
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ class Args:
     """Command line of benchmark.py.
 
     Attributes:
-        suite: What to measure: main (photo to demonstrations) or reconstruct (how true twins are).
+        suite: What to measure: main (photo to demonstrations), reconstruct (how true twins are), blend (how true and how fast frames are) or kernels (planning kernels).
         data: Folder of real captures; scenes that are not there are left out.
         json: File for the measures.
         quick: End within minutes on a smaller set.

@@ -17,6 +17,8 @@ from phototwin.resolve import resolve
 SUITES = {
     "main": "phototwin_tasks.benchmarks.main_suite:measure",
     "reconstruct": "phototwin_tasks.benchmarks.reconstruct_suite:measure",
+    "blend": "phototwin_tasks.benchmarks.blend_suite:measure",
+    "kernels": "phototwin_tasks.benchmarks.kernel_suite:measure",
 }
 REPOSITORY = Path(__file__).resolve().parents[3]
 
