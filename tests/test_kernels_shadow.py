@@ -98,8 +98,8 @@ def test_a_sphere_hides_what_its_form_factor_says(device):
     normals = rng.normal(size=points.shape) * 0.6 + [0, 0, 1]
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
     poses = [make_T(np.eye(3), centre)]
-    # Receivers are taken two apart, so that none is interpolated.
-    twice = [np.repeat(np.repeat(v, 2, 0), 2, 1) for v in (points, normals)]
+    # Each receiver stands four times in each direction, so that none is interpolated.
+    twice = [np.repeat(np.repeat(v, 4, 0), 4, 1) for v in (points, normals)]
     _, occluded = shadows([(ball.vertices, ball.faces)], poses, light(), twice, device=device)
     directions = rng.normal(size=(200_000, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -108,7 +108,7 @@ def test_a_sphere_hides_what_its_form_factor_says(device):
         along = directions @ away
         hit = (along > 0) & (away @ away - along**2 < radius**2)
         cosine = np.maximum(directions @ normals[r, c], 0)
-        assert abs(occluded[0, 2 * r, 2 * c] - 4 * (cosine * hit).mean()) < 0.006
+        assert abs(occluded[0, 4 * r, 4 * c] - 4 * (cosine * hit).mean()) < 0.006
 
 
 def test_where_everything_is_white_and_light_is_even_nothing_is_lost():

@@ -20,6 +20,7 @@ import warp as wp
 
 from phototwin.kernels.meshlist import MeshArrays, closed_faces, flat_faces
 from phototwin.kernels.rasterize import GPU_SPAN, NEAR_M, NO_HIT
+from phototwin.kernels.srgb import to_warp
 from phototwin.kernels.zbuffer import (
     BOTH_SIDES,
     FRONT_ONLY,
@@ -134,13 +135,13 @@ def make_draw_list(parts: Sequence[Part], device: str = "cpu") -> DrawList:
         mesh.points = wp.array(np.concatenate(points).astype(np.float32), dtype=wp.vec3)
         mesh.normals = wp.array(np.concatenate(normals).astype(np.float32), dtype=wp.vec3)
         mesh.vertex_part = wp.array(np.repeat(order, vertex_counts).astype(np.int32), dtype=wp.int32)
-        mesh.faces = wp.array(np.concatenate(faces).astype(np.int32), dtype=wp.int32)
+        mesh.faces = wp.array(np.concatenate(faces).astype(np.int32), dtype=wp.vec3i)
         mesh.face_part = wp.array(np.repeat(order, face_counts).astype(np.int32), dtype=wp.int32)
         mesh.closed = wp.array(np.concatenate(closed).astype(np.uint8), dtype=wp.uint8)
         mesh.first_vertex = wp.array(np.cumsum([0, *vertex_counts]).astype(np.int32), dtype=wp.int32)
         mesh.first_face = wp.array(np.cumsum([0, *face_counts]).astype(np.int32), dtype=wp.int32)
         mesh.st = wp.array(np.concatenate(st).astype(np.float32), dtype=wp.vec2)
-        mesh.textures = wp.array(np.concatenate([*textures, np.zeros((1, 3), np.uint8)]), dtype=wp.uint8)
+        mesh.textures = wp.array(np.concatenate([*textures, np.zeros((1, 3), np.uint8)]), dtype=wp.vec3ub)
         mesh.texture_at = wp.array(texture_at.astype(np.int32), dtype=wp.vec3i)
         colors = np.array([255.0 * np.clip(p.color_rgb, 0, 1) for p in parts], np.float32)
         mesh.color = wp.array(colors, dtype=wp.vec3)
@@ -159,11 +160,11 @@ def make_canvas(parts: DrawList, count: int, width: int, height: int) -> Canvas:
             normals=wp.zeros((count, height, width), dtype=wp.vec3),
             ids=wp.zeros((count, height, width), dtype=wp.int32),
             spans=wp.zeros((count, height), dtype=wp.vec2i),
-            points_c=wp.empty((slots, vertices), dtype=wp.vec3),
-            uv=wp.empty((slots, vertices), dtype=wp.vec2),
-            nearest=wp.full((slots, height, width), NO_HIT, dtype=wp.uint64),
-            first=wp.full((slots, height), width, dtype=wp.int32),
-            last=wp.zeros((slots, height), dtype=wp.int32),
+            points_c=wp.empty(slots * vertices, dtype=wp.vec3),
+            uv=wp.empty(slots * vertices, dtype=wp.vec2),
+            nearest=wp.full(slots * height * width, NO_HIT, dtype=wp.uint64),
+            first=wp.full(slots * height, width, dtype=wp.int32),
+            last=wp.zeros(slots * height, dtype=wp.int32),
         )
 
 
@@ -200,10 +201,12 @@ def draw_parts(
     T_camera_parts = np.linalg.inv(T_world_camera) @ T_world_parts
     intrinsics = wp.vec4(*(float(K_px[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2))))
     scratch, target = Scratch(), Target()
+    scratch.width, scratch.height, scratch.vertices = width, height, len(parts.mesh.points)
     for name in ("points_c", "uv", "nearest", "first", "last"):
         setattr(scratch, name, getattr(canvas, name))
-    for name in ("albedo", "depth", "normals", "ids", "spans"):
-        setattr(target, name, getattr(canvas, name))
+    target.albedo = to_warp(canvas.albedo, np.uint8, wp.vec3ub, parts.device, (canvas.ids.size,))
+    for name in ("depth", "normals", "ids", "spans"):
+        setattr(target, name, getattr(canvas, name).flatten())
     mesh = parts.mesh
     with wp.ScopedDevice(parts.device) as active:
         T_c = wp.array(T_camera_parts.astype(np.float32), dtype=wp.mat44)

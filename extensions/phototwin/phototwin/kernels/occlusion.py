@@ -17,7 +17,7 @@ from phototwin.light import SH_COSINE, Light
 
 LEAST_OCCLUSION = wp.constant(-0.3)
 """A bright part may give more light than it hides, up to this share."""
-WHOLE = wp.constant(3.0)
+WHOLE = wp.constant(2.5)
 """From this many times its bounding radius on, one sphere stands for a part."""
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 """Weights of linear RGB in luminance. Source: ITU-R BT.709."""
@@ -65,6 +65,59 @@ def sky_irradiance(coefficients: wp.array2d(dtype=wp.float32), d: wp.vec3) -> fl
     return total
 
 
+@wp.func
+def hidden_share(
+    placed: Placed,
+    listed: wp.array4d(dtype=wp.uint32),
+    n: int,
+    tile: wp.vec2i,
+    point: wp.vec3,
+    normal: wp.vec3,
+    coefficients: wp.array2d(dtype=wp.float32),
+    source: SourceDisc,
+    source_radiance: float,
+    own: int,
+) -> float:
+    """Share of the light from everywhere that the parts' spheres hide from a receiver."""
+    share = float(0.0)
+    line = to_source(source, point)
+    lost = float(0.0)
+    factors = float(0.0)
+    open = float(1.0)
+    for word in range(listed.shape[3]):
+        bits = listed[n, tile[0], tile[1], word]
+        while bits != wp.uint32(0):
+            part = 32 * word + lowest(bits)
+            bits = bits & (bits - wp.uint32(1))
+            first = placed.sphere_first[part]
+            last = placed.sphere_first[part + 1] - 1
+            bound = placed.bound_w[n, part]
+            if wp.length_sq(wp.vec3(bound[0], bound[1], bound[2]) - point) > WHOLE * WHOLE * bound[3] * bound[3]:
+                first = last
+                last = last + 1
+            for s in range(first, last):
+                sphere = placed.spheres_w[n, s]
+                away = wp.vec3(sphere[0], sphere[1], sphere[2]) - point
+                above = wp.dot(away, normal)
+                if above > -sphere[3]:
+                    far = wp.max(wp.length(away), 1.0e-6)
+                    factor = placed.weight[n, part] * sphere_factor(above / far, far, sphere[3])
+                    if own == 1:
+                        factor *= wp.clamp(2.0 * far / sphere[3] - 2.2, 0.0, 1.0)
+                    if factor > 0.0:
+                        d = away / far
+                        facing = wp.max(-(d[0] * line[0] + d[1] * line[1] + d[2] * line[2]), 0.0)
+                        given = placed.albedo[part] * source_radiance * facing
+                        lost += factor * (sky(coefficients, placed.albedo[part], d) - given)
+                        factors += factor
+                        open *= 1.0 - wp.min(factor, 1.0)
+    if factors > 0.0:
+        # Spheres overlap seen from the receiver: together they hide what is left of each other's share.
+        share = lost / factors * (1.0 - open) * wp.pi / wp.max(sky_irradiance(coefficients, normal), 1.0e-6)
+        share = wp.clamp(share, LEAST_OCCLUSION, 1.0)
+    return share
+
+
 @wp.kernel(enable_backward=False)
 def occlude_kernel(
     # in
@@ -77,62 +130,57 @@ def occlude_kernel(
     source_radiance: float,
     own: int,
     stride: int,
+    step: int,
+    alike: float,
     span: int,
     # out
     occluded_out: wp.array3d(dtype=wp.float32),
 ) -> None:
-    """One thread a run of every ``stride``-th receiver of such rows: share of the light from everywhere that the parts' spheres hide.
+    """One thread a run of samples, every ``step``-th of every ``step``-th row: the hidden share at every ``stride``-th receiver.
 
+    With ``alike`` >= 0 the samples twice as far apart are known: the others take their mean where they differ by no more than that.
     With ``own`` the receivers are on parts: spheres that hold or touch a receiver are those of its own part and do not count.
     """
     n, row, block = wp.tid()
-    r = stride * row
+    y = row * step
+    r = stride * y
     m = wp.min(n, points.shape[0] - 1)
-    for column in range(block * span, wp.min(occluded_out.shape[2], (block + 1) * span)):
-        c = stride * column
-        share = float(0.0)
-        normal = normals[m, r, c]
-        if valid(normal):
-            point = points[m, r, c]
-            line = to_source(source, point)
-            lost = float(0.0)
-            factors = float(0.0)
-            open = float(1.0)
-            for word in range(listed.shape[3]):
-                bits = listed[n, r // TILE, c // TILE, word]
-                while bits != wp.uint32(0):
-                    part = 32 * word + lowest(bits)
-                    bits = bits & (bits - wp.uint32(1))
-                    first = placed.sphere_first[part]
-                    last = placed.sphere_first[part + 1] - 1
-                    bound = placed.bound_w[n, part]
-                    if (
-                        wp.length_sq(wp.vec3(bound[0], bound[1], bound[2]) - point)
-                        > WHOLE * WHOLE * bound[3] * bound[3]
-                    ):
-                        first = last
-                        last = last + 1
-                    for s in range(first, last):
-                        sphere = placed.spheres_w[n, s]
-                        away = wp.vec3(sphere[0], sphere[1], sphere[2]) - point
-                        above = wp.dot(away, normal)
-                        if above > -sphere[3]:
-                            far = wp.max(wp.length(away), 1.0e-6)
-                            factor = placed.weight[n, part] * sphere_factor(above / far, far, sphere[3])
-                            if own == 1:
-                                factor *= wp.clamp(2.0 * far / sphere[3] - 2.2, 0.0, 1.0)
-                            if factor > 0.0:
-                                d = away / far
-                                facing = wp.max(-(d[0] * line[0] + d[1] * line[1] + d[2] * line[2]), 0.0)
-                                given = placed.albedo[part] * source_radiance * facing
-                                lost += factor * (sky(coefficients, placed.albedo[part], d) - given)
-                                factors += factor
-                                open *= 1.0 - wp.min(factor, 1.0)
-            if factors > 0.0:
-                # Spheres overlap seen from the receiver: together they hide what is left of each other's share.
-                share = lost / factors * (1.0 - open) * wp.pi / wp.max(sky_irradiance(coefficients, normal), 1.0e-6)
-                share = wp.clamp(share, LEAST_OCCLUSION, 1.0)
-        occluded_out[n, row, column] = share
+    bottom = occluded_out.shape[1] - 1
+    right = occluded_out.shape[2] - 1
+    x = int(block * span)
+    while x < wp.min(right + 1, (block + 1) * span):
+        if alike < 0.0 or (y & step) != 0 or (x & step) != 0:
+            c = stride * x
+            share = float(0.0)
+            normal = normals[m, r, c]
+            if valid(normal):
+                must = bool(True)
+                p = points[m, r, c]
+                y0 = y - (y & step)
+                x0 = x - (x & step)
+                y1 = y0 + 2 * (y & step)
+                x1 = x0 + 2 * (x & step)
+                if alike >= 0.0 and y1 <= bottom and x1 <= right:
+                    near = bool(True)
+                    for k in range(4):
+                        v = stride * wp.where(k < 2, y0, y1)
+                        u = stride * wp.where((k & 1) == 0, x0, x1)
+                        other = normals[m, v, u]
+                        near = near and valid(other) and same_surface(p, normal, points[m, v, u], other)
+                    if near:
+                        around = wp.vec4(
+                            occluded_out[n, y0, x0],
+                            occluded_out[n, y0, x1],
+                            occluded_out[n, y1, x0],
+                            occluded_out[n, y1, x1],
+                        )
+                        must = wp.max(around) - wp.min(around) > alike
+                        share = 0.25 * (around[0] + around[1] + around[2] + around[3])
+                if must:
+                    tile = wp.vec2i(r // TILE, c // TILE)
+                    share = hidden_share(placed, listed, n, tile, p, normal, coefficients, source, source_radiance, own)
+            occluded_out[n, y, x] = share
+        x += step
 
 
 @wp.kernel(enable_backward=False)
@@ -159,22 +207,22 @@ def spread_kernel(
             if valid(normal):
                 left = c // stride
                 right = float(c - left * stride) / float(stride)
-                p = points[m, r, c]
-                total = float(0.0)
-                weights = float(0.0)
-                for k in range(4):
-                    y = wp.min(top + (k >> 1), coarse.shape[1] - 1)
-                    x = wp.min(left + (k & 1), coarse.shape[2] - 1)
-                    weight = wp.where(k >= 2, down, 1.0 - down) * wp.where((k & 1) == 1, right, 1.0 - right)
-                    if weight > 0.0:
-                        other = normals[m, y * stride, x * stride]
-                        if valid(other):
-                            if not same_surface(p, normal, points[m, y * stride, x * stride], other):
-                                weight *= 1.0e-3
-                            total += weight * coarse[n, y, x]
-                            weights += weight
-                if weights > 0.0:
-                    value = total / weights
+                y1 = wp.min(top + 1, coarse.shape[1] - 1)
+                x1 = wp.min(left + 1, coarse.shape[2] - 1)
+                around = wp.vec4(coarse[n, top, left], coarse[n, top, x1], coarse[n, y1, left], coarse[n, y1, x1])
+                share = wp.vec4((1.0 - down) * (1.0 - right), (1.0 - down) * right, down * (1.0 - right), down * right)
+                if wp.max(around) - wp.min(around) > 0.01:
+                    # Where it matters, what lies on another surface counts only where nothing else is.
+                    p = points[m, r, c]
+                    total = float(0.0)
+                    for k in range(4):
+                        v = stride * wp.where(k < 2, top, y1)
+                        u = stride * wp.where((k & 1) == 0, left, x1)
+                        if not same_surface(p, normal, points[m, v, u], normals[m, v, u]):
+                            share[k] = 1.0e-3 * share[k]
+                        total += share[k]
+                    share = share / total
+                value = wp.dot(share, around)
         fine_out[n, r, c] = value
 
 

@@ -2,7 +2,7 @@
 
 The source is a disc: rays to points of it are cast against the parts' meshes, eight per receiver, and the points differ between
 neighbours in a pattern of 4 x 4 that a small filter of that size takes out again. Rays are cast for
-every second receiver first; where those around a receiver say much the same, it says what they say.
+every second or fourth receiver first; where those around a receiver say much the same, it says what they say.
 """
 
 # Warp reads these annotations as types of its own; a type checker cannot.
@@ -43,12 +43,14 @@ SAMPLES = wp.constant(8)
 """Rays per receiver."""
 PATTERN = wp.constant(4)
 """Side of the square of receivers that look at different points of the source."""
-ALIKE = wp.constant(0.3)
+ALIKE = 0.3
 """Neighbours whose shares differ by no more than this are in a wide penumbra, or in none: what lies between them is their mean."""
+EVEN = 0.04
+"""The same of the light from everywhere."""
 START_M = 0.002
 """Rays start this far off the receiver's surface: what is known of a surface is not exact [m]."""
 FINE_COLUMNS = 160
-"""With more receivers in a row than this, light from everywhere is worked out for every fourth instead of every second."""
+"""With more receivers in a row than this, every fourth of them is looked at first instead of every second."""
 
 vec8 = wp.types.vector(length=8, dtype=wp.float32)
 
@@ -116,17 +118,17 @@ def block_kernel(
     normals: wp.array3d(dtype=wp.vec3),
     pattern: wp.array2d(dtype=wp.vec2),
     start_m: float,
-    refine: int,
+    step: int,
+    alike: float,
     # out
     blocked_out: wp.array3d(dtype=wp.float32),
 ) -> None:
-    """One thread a tile's row of receivers: every second of every second row, or with ``refine`` the others."""
+    """One thread a tile's row of receivers: every ``step``-th of every ``step``-th row.
+
+    With ``alike`` >= 0 those twice as far apart are known: the others take their mean where they differ by no more than that.
+    """
     n, row, tx = wp.tid()
-    r = row
-    step = int(1)
-    if refine == 0:
-        r = 2 * row
-        step = 2
+    r = row * step
     m = wp.min(n, points.shape[0] - 1)
     bottom = points.shape[1] - 1
     right = points.shape[2] - 1
@@ -135,16 +137,16 @@ def block_kernel(
     while c < wp.min(right + 1, (tx + 1) * TILE):
         if empty:
             blocked_out[n, r, c] = 0.0
-        elif refine == 0 or (r & 1) == 1 or (c & 1) == 1:
+        elif alike < 0.0 or (r & step) != 0 or (c & step) != 0:
             share = float(0.0)
             normal = normals[m, r, c]
             if valid(normal):
                 must = bool(True)
-                if refine == 1:
-                    r0 = r & ~1
-                    c0 = c & ~1
-                    r1 = r0 + 2 * (r & 1)
-                    c1 = c0 + 2 * (c & 1)
+                if alike >= 0.0:
+                    r0 = r - (r & step)
+                    c0 = c - (c & step)
+                    r1 = r0 + 2 * (r & step)
+                    c1 = c0 + 2 * (c & step)
                     if r1 <= bottom and c1 <= right:
                         known = valid(normals[m, r0, c0]) and valid(normals[m, r1, c1])
                         if known and valid(normals[m, r0, c1]) and valid(normals[m, r1, c0]):
@@ -154,7 +156,7 @@ def block_kernel(
                                 blocked_out[n, r1, c0],
                                 blocked_out[n, r1, c1],
                             )
-                            must = wp.max(around) - wp.min(around) > ALIKE
+                            must = wp.max(around) - wp.min(around) > alike
                             share = 0.25 * (around[0] + around[1] + around[2] + around[3])
                 if must:
                     point = points[m, r, c] + start_m * normal
@@ -265,16 +267,19 @@ def cast_shadows(
         raw, blocked, occluded = (wp.empty((count, rows, columns), dtype=wp.float32) for _ in range(3))
         given = [placed, source, lists[0], points, normals, _pattern(casters.device), start_m]
         runs = (count, rows, tiles[1])
-        wp.launch(block_kernel, (count, -(-rows // 2), tiles[1]), inputs=[*given, 0], outputs=[raw])
-        wp.launch(block_kernel, runs, inputs=[*given, 1], outputs=[raw])
+        levels = [(4, -1.0), (2, 0.0), (1, ALIKE)] if columns > FINE_COLUMNS else [(2, -1.0), (1, ALIKE)]
+        for step, alike in levels:
+            dim = (count, -(-rows // step), tiles[1])
+            wp.launch(block_kernel, dim, inputs=[*given, step, alike], outputs=[raw])
         wp.launch(smooth_kernel, runs, inputs=[lists[0], points, normals, raw], outputs=[blocked])
         stride = 2 if columns <= FINE_COLUMNS else 4
         coarse = wp.empty((count, -(-rows // stride), -(-columns // stride)), dtype=wp.float32)
-        whole = GPU_SPAN if active.is_cuda else coarse.shape[2]
         coefficients, radiance = luminance_table(light)
-        given = [placed, lists[1], points, normals, coefficients, source, radiance, int(own), stride, whole]
-        blocks = (*coarse.shape[:2], -(-coarse.shape[2] // whole))
-        wp.launch(occlude_kernel, blocks, inputs=given, outputs=[coarse])
+        given = [placed, lists[1], points, normals, coefficients, source, radiance, int(own), stride]
+        for step, alike in ((2, -1.0), (1, EVEN)):
+            whole = GPU_SPAN if active.is_cuda else coarse.shape[2]
+            dim = (count, -(-coarse.shape[1] // step), -(-coarse.shape[2] // whole))
+            wp.launch(occlude_kernel, dim, inputs=[*given, step, alike, whole], outputs=[coarse])
         wp.launch(spread_kernel, runs, inputs=[lists[1], points, normals, coarse, stride], outputs=[occluded])
     return blocked, occluded
 

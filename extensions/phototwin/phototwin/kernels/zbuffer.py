@@ -13,32 +13,38 @@ from __future__ import annotations
 import warp as wp
 
 from phototwin.kernels.meshlist import MeshArrays
-from phototwin.kernels.rasterize import BOUNDS_SLACK_PX, EDGE_SLACK, grow_bounds_clipped, weights_at
+from phototwin.kernels.rasterize import BOUNDS_SLACK_PX, EDGE_SLACK, bary_of_ray, grow_bounds_clipped
 
 HIDDEN, BOTH_SIDES, FRONT_ONLY = 0, 1, 2
 """What a frame draws of a part: nothing where it is out of view, all where the camera may be inside it, else closed surfaces from outside only."""
 
+NARROW_PX = wp.constant(4)
+"""In triangles this narrow every pixel of a row is tested."""
+
 
 @wp.struct
 class Scratch:
-    """The canvas as the kernels see it; on the CPU all frames share one slot."""
+    """The canvas as the kernels see it, flat: one index is much faster than three. On the CPU all frames share one slot."""
 
-    points_c: wp.array2d(dtype=wp.vec3)
-    uv: wp.array2d(dtype=wp.vec2)
-    nearest: wp.array3d(dtype=wp.uint64)
-    first: wp.array2d(dtype=wp.int32)
-    last: wp.array2d(dtype=wp.int32)
+    width: wp.int32
+    height: wp.int32
+    vertices: wp.int32
+    points_c: wp.array(dtype=wp.vec3)
+    uv: wp.array(dtype=wp.vec2)
+    nearest: wp.array(dtype=wp.uint64)
+    first: wp.array(dtype=wp.int32)
+    last: wp.array(dtype=wp.int32)
 
 
 @wp.struct
 class Target:
-    """What is drawn into."""
+    """What is drawn into, flat too."""
 
-    albedo: wp.array4d(dtype=wp.uint8)
-    depth: wp.array3d(dtype=wp.float32)
-    normals: wp.array3d(dtype=wp.vec3)
-    ids: wp.array3d(dtype=wp.int32)
-    spans: wp.array2d(dtype=wp.vec2i)
+    albedo: wp.array(dtype=wp.vec3ub)
+    depth: wp.array(dtype=wp.float32)
+    normals: wp.array(dtype=wp.vec3)
+    ids: wp.array(dtype=wp.int32)
+    spans: wp.array(dtype=wp.vec2i)
 
 
 @wp.func
@@ -46,12 +52,13 @@ def place_vertices(  # noqa: ANN201
     mesh: MeshArrays, scratch: Scratch, s: int, first: int, last: int, T: wp.mat44, intrinsics: wp.vec4, near: float
 ):
     """Vertices' places in the camera's frame, and in the image where they are in front of the near plane."""
+    start = s * scratch.vertices
     for v in range(first, last):
         p = wp.transform_point(T, mesh.points[v])
-        scratch.points_c[s, v] = p
+        scratch.points_c[start + v] = p
         if p[2] >= near:
             inverse = 1.0 / p[2]
-            scratch.uv[s, v] = wp.vec2(
+            scratch.uv[start + v] = wp.vec2(
                 intrinsics[0] * p[0] * inverse + intrinsics[2], intrinsics[1] * p[1] * inverse + intrinsics[3]
             )
 
@@ -64,27 +71,42 @@ def plane_between(p: wp.vec3, q: wp.vec3, a: int, b: int) -> wp.vec3:
 
 
 @wp.func
+def cut_row(limits: wp.vec2, slope: float, start: float, intrinsics: wp.vec4) -> wp.vec2:
+    """The part of a row, first and last column, where ``slope`` times the ray's first coordinate plus ``start`` is not negative."""
+    if slope != 0.0:
+        x = intrinsics[0] * (-start / slope) + intrinsics[2] - 0.5
+        if slope > 0.0:
+            limits[0] = wp.clamp(x, limits[0], limits[1])
+        else:
+            limits[1] = wp.clamp(x, limits[0], limits[1])
+    return limits
+
+
+@wp.func
 def draw_faces(  # noqa: ANN201
     mesh: MeshArrays, scratch: Scratch, s: int, first: int, last: int, state: int, intrinsics: wp.vec4, near: float
 ):
     """Write the packed depth and index of triangles to every pixel whose centre they cover and where nothing nearer is."""
-    width = scratch.nearest.shape[2]
-    height = scratch.nearest.shape[1]
+    width = scratch.width
+    height = scratch.height
+    start = s * scratch.vertices
     right = float(width)
     bottom = float(height)
+    across = 1.0 / intrinsics[0]
     for face in range(first, last):
-        i0 = mesh.faces[face, 0]
-        i1 = mesh.faces[face, 1]
-        i2 = mesh.faces[face, 2]
-        p0 = scratch.points_c[s, i0]
-        p1 = scratch.points_c[s, i1]
-        p2 = scratch.points_c[s, i2]
+        corner = mesh.faces[face]
+        i0 = start + corner[0]
+        i1 = start + corner[1]
+        i2 = start + corner[2]
+        p0 = scratch.points_c[i0]
+        p1 = scratch.points_c[i1]
+        p2 = scratch.points_c[i2]
         bounds = wp.vec4(1.0e9, 1.0e9, -1.0e9, -1.0e9)
         front = bool(True)  # noqa: UP018 (a bare literal would be a constant to Warp)
         if wp.min(wp.min(p0[2], p1[2]), p2[2]) >= near:
-            a = scratch.uv[s, i0]
-            b = scratch.uv[s, i1]
-            c = scratch.uv[s, i2]
+            a = scratch.uv[i0]
+            b = scratch.uv[i1]
+            c = scratch.uv[i2]
             if state == FRONT_ONLY and mesh.closed[face] == wp.uint8(1):
                 # Rows go down: what is counter-clockwise seen from outside has a negative area in the image.
                 front = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]) <= 0.0
@@ -108,37 +130,51 @@ def draw_faces(  # noqa: ANN201
             n0 = plane_between(p1, p2, i1, i2)
             n1 = plane_between(p2, p0, i2, i0)
             n2 = plane_between(p0, p1, i0, i1)
+            if wp.dot(n0, p0) < 0.0:
+                # Seen from behind: then all weights of what is in front of the camera are negative.
+                n0 = -n0
+                n1 = -n1
+                n2 = -n2
             for y in range(y0, y1):
                 v = (float(y) + 0.5 - intrinsics[3]) / intrinsics[1]
                 row = wp.vec3(n0[1] * v + n0[2], n1[1] * v + n1[2], n2[1] * v + n2[2])
+                begin = x0
+                end = x1
+                if x1 - x0 > NARROW_PX:
+                    # Where the row enters and leaves the triangle, give or take a pixel.
+                    limits = wp.vec2(float(x0), float(x1))
+                    limits = cut_row(limits, n0[0], row[0], intrinsics)
+                    limits = cut_row(limits, n1[0], row[1], intrinsics)
+                    limits = cut_row(limits, n2[0], row[2], intrinsics)
+                    begin = wp.max(x0, int(limits[0]) - 1)
+                    end = wp.min(x1, int(limits[1]) + 2)
                 low = int(width)
                 high = int(0)  # noqa: RUF046, UP018
-                for x in range(x0, x1):
-                    u = (float(x) + 0.5 - intrinsics[2]) / intrinsics[0]
+                pixel = (s * height + y) * width
+                for x in range(begin, end):
+                    u = (float(x) + 0.5 - intrinsics[2]) * across
                     w = wp.vec3(n0[0] * u + row[0], n1[0] * u + row[1], n2[0] * u + row[2])
                     total = w[0] + w[1] + w[2]
-                    slack = -EDGE_SLACK * total
-                    inside = wp.min(w) >= slack
-                    if total < 0.0:
-                        inside = wp.max(w) <= slack
-                    if inside and total != 0.0:
+                    if total > 0.0 and wp.min(w) >= -EDGE_SLACK * total:
                         z = (w[0] * p0[2] + w[1] * p1[2] + w[2] * p2[2]) / total
                         if z >= near:
                             # Bits of positive floats sort like the floats: one atomic keeps nearest depth and its face.
                             key = (wp.uint64(wp.cast(z, wp.uint32)) << wp.uint64(32)) | wp.uint64(face)
-                            wp.atomic_min(scratch.nearest, s, y, x, key)
-                            low = wp.min(low, x)
-                            high = x + 1
+                            if key < scratch.nearest[pixel + x]:
+                                wp.atomic_min(scratch.nearest, pixel + x, key)
+                                low = wp.min(low, x)
+                                high = x + 1
                 if low < high:
-                    wp.atomic_min(scratch.first, s, y, low)
-                    wp.atomic_max(scratch.last, s, y, high)
+                    wp.atomic_min(scratch.first, s * height + y, low)
+                    wp.atomic_max(scratch.last, s * height + y, high)
 
 
 @wp.func
-def texel(textures: wp.array2d(dtype=wp.uint8), at: wp.vec3i, x: int, y: int) -> wp.vec3:
+def texel(textures: wp.array(dtype=wp.vec3ub), at: wp.vec3i, x: int, y: int) -> wp.vec3:
     """Colour of a texel, the nearest inside the image; ``at`` is the offset, width and height of the texture."""
     row = at[0] + wp.clamp(y, 0, at[2] - 1) * at[1] + wp.clamp(x, 0, at[1] - 1)
-    return wp.vec3(float(textures[row, 0]), float(textures[row, 1]), float(textures[row, 2]))
+    value = textures[row]
+    return wp.vec3(float(value[0]), float(value[1]), float(value[2]))
 
 
 @wp.func
@@ -174,37 +210,52 @@ def resolve_pixels(  # noqa: ANN201
     no_hit: wp.uint64,
 ):
     """What the triangles that were nearest look like in a run of pixels; leaves the z-buffer empty, and nothing of an earlier drawing."""
+    start = s * scratch.vertices
+    down = (float(y) + 0.5 - intrinsics[3]) / intrinsics[1]
     for x in range(x0, x1):
-        key = scratch.nearest[s, y, x]
+        cell = (s * scratch.height + y) * scratch.width + x
+        pixel = (n * scratch.height + y) * scratch.width + x
+        key = scratch.nearest[cell]
         if key == no_hit:
-            for c in range(3):
-                target.albedo[n, y, x, c] = wp.uint8(0)
-            target.depth[n, y, x] = 0.0
-            target.normals[n, y, x] = wp.vec3(0.0, 0.0, 0.0)
-            target.ids[n, y, x] = 0
+            target.albedo[pixel] = wp.vec3ub(wp.uint8(0), wp.uint8(0), wp.uint8(0))
+            target.depth[pixel] = 0.0
+            target.normals[pixel] = wp.vec3(0.0, 0.0, 0.0)
+            target.ids[pixel] = 0
         else:
-            scratch.nearest[s, y, x] = no_hit
+            scratch.nearest[cell] = no_hit
             face = int(key & wp.uint64(0xFFFFFFFF))
-            i0 = mesh.faces[face, 0]
-            i1 = mesh.faces[face, 1]
-            i2 = mesh.faces[face, 2]
-            w = weights_at(scratch.points_c[s], i0, i1, i2, x, y, intrinsics)
+            corner = mesh.faces[face]
+            i0 = corner[0]
+            i1 = corner[1]
+            i2 = corner[2]
+            p0 = scratch.points_c[start + i0]
+            p1 = scratch.points_c[start + i1]
+            p2 = scratch.points_c[start + i2]
+            ray = wp.vec3((float(x) + 0.5 - intrinsics[2]) / intrinsics[0], down, 1.0)
+            n0 = wp.cross(p1, p2 - p1)
+            n1 = wp.cross(p2, p0 - p2)
+            n2 = wp.cross(p0, p1 - p0)
+            w = bary_of_ray(ray, n0, n1, n2)
+            w = wp.max(w, wp.vec3(0.0, 0.0, 0.0))
+            w = w / (w[0] + w[1] + w[2])
             part = mesh.face_part[face]
             value = color_at(mesh, face, part, w)
-            for c in range(3):
-                target.albedo[n, y, x, c] = wp.uint8(value[c] + 0.5)
+            target.albedo[pixel] = wp.vec3ub(
+                wp.uint8(value[0] + 0.5), wp.uint8(value[1] + 0.5), wp.uint8(value[2] + 0.5)
+            )
             normal = w[0] * mesh.normals[i0] + w[1] * mesh.normals[i1] + w[2] * mesh.normals[i2]
-            target.depth[n, y, x] = wp.cast(wp.uint32(key >> wp.uint64(32)), wp.float32)
-            target.normals[n, y, x] = wp.normalize(wp.transform_vector(T_world_part[n, part], normal))
-            target.ids[n, y, x] = mesh.id[part]
+            target.depth[pixel] = wp.cast(wp.uint32(key >> wp.uint64(32)), wp.float32)
+            target.normals[pixel] = wp.normalize(wp.transform_vector(T_world_part[n, part], normal))
+            target.ids[pixel] = mesh.id[part]
 
 
 @wp.func
 def finish_row(scratch: Scratch, target: Target, s: int, n: int, y: int):  # noqa: ANN201
     """Keep a row's span, and leave the scratch as it was found."""
-    target.spans[n, y] = wp.vec2i(wp.min(scratch.first[s, y], scratch.last[s, y]), scratch.last[s, y])
-    scratch.first[s, y] = scratch.nearest.shape[2]
-    scratch.last[s, y] = 0
+    row = s * scratch.height + y
+    target.spans[n * scratch.height + y] = wp.vec2i(wp.min(scratch.first[row], scratch.last[row]), scratch.last[row])
+    scratch.first[row] = scratch.width
+    scratch.last[row] = 0
 
 
 @wp.kernel(enable_backward=False)
@@ -230,10 +281,10 @@ def draw_frames_kernel(
             draw_faces(
                 mesh, scratch, 0, mesh.first_face[part], mesh.first_face[part + 1], state[n, part], intrinsics, near
             )
-    for y in range(scratch.nearest.shape[1]):
-        before = target.spans[n, y]
-        x0 = scratch.first[0, y]
-        x1 = scratch.last[0, y]
+    for y in range(scratch.height):
+        before = target.spans[n * scratch.height + y]
+        x0 = scratch.first[y]
+        x1 = scratch.last[y]
         if before[0] < before[1]:
             x0 = wp.min(x0, before[0])
             x1 = wp.max(x1, before[1])
@@ -291,7 +342,7 @@ def resolve_kernel(
 ) -> None:
     """One thread a run of pixels."""
     n, y, block = wp.tid()
-    x1 = wp.min(scratch.nearest.shape[2], (block + 1) * span)
+    x1 = wp.min(scratch.width, (block + 1) * span)
     resolve_pixels(mesh, scratch, target, T_world_part, n, n, y, block * span, x1, intrinsics, no_hit)
 
 
