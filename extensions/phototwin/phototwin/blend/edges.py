@@ -51,17 +51,23 @@ class StepEdges:
     slope: np.ndarray
 
 
-def step_edges(rgb: np.ndarray) -> StepEdges:
-    """The clean, isolated step edges of an image (H, W, 3) uint8, in linear light, along its rows and its columns."""
-    along = _edges_along_rows(rgb)
-    across = _edges_along_rows(rgb.transpose(1, 0, 2))
+def step_edges(rgb: np.ndarray, look_px: float = LOOK_PX) -> StepEdges:
+    """The clean, isolated step edges of an image (H, W, 3) uint8, in linear light, along its rows and its columns.
+
+    Args:
+        rgb: The image.
+        look_px: Standard deviation of the Gaussian through which a step is looked at: the smaller, the less counts what lies beside
+            it, and the less can be said of soft ones.
+    """
+    along = _edges_along_rows(rgb, look_px)
+    across = _edges_along_rows(rgb.transpose(1, 0, 2), look_px)
     turned = StepEdges(across.width_px, across.beside_px, across.at_px[:, ::-1], across.slope[:, ::-1])
     pairs = zip(*((e.width_px, e.beside_px, e.at_px, e.slope) for e in (along, turned)), strict=True)
     return StepEdges(*(np.concatenate(pair) for pair in pairs))
 
 
 def widths_across(
-    rgb: np.ndarray, rows: np.ndarray, columns: np.ndarray, normals: np.ndarray, off_px: float
+    rgb: np.ndarray, rows: np.ndarray, columns: np.ndarray, normals: np.ndarray, off_px: float, look_px: float
 ) -> np.ndarray:
     """Standard deviations [px] of the clean steps of an image (H, W, 3) uint8 at given places of a known outline, fewer than places.
 
@@ -71,6 +77,7 @@ def widths_across(
         columns: Column of each place, (P,).
         normals: Unit normals of the outline there, (P, 2): x, y.
         off_px: How far from its place the middle of a step may lie.
+        look_px: See ``step_edges``.
     """
     steep = np.abs(normals[:, 1]) > np.abs(normals[:, 0])
     main, cross = np.where(steep, normals[:, 1], normals[:, 0]), np.where(steep, normals[:, 0], normals[:, 1])
@@ -83,7 +90,7 @@ def widths_across(
     step, total = np.abs(light[:, -1] - light[:, 0]), np.abs(change).sum(1)
     lift = np.abs((color[:, -1].astype(np.float32) - color[:, 0]).mean(1))
     good = (step > MIN_STEP) & (lift > MIN_CODES) & (step > PURITY * total)
-    center, variance = _moments(change[good], offsets[:-1])
+    center, variance = _moments(change[good], offsets[:-1], look_px)
     near = np.abs(center) <= off_px
     return np.sqrt(variance[near] / (1 + slope[good][near] ** 2))
 
@@ -126,7 +133,7 @@ def _fit_robustly(design: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np
     return fit, scale * np.sqrt(np.diag(covariance))
 
 
-def _edges_along_rows(rgb: np.ndarray) -> StepEdges:
+def _edges_along_rows(rgb: np.ndarray, look_px: float) -> StepEdges:
     import cv2
 
     linear = cv2.LUT(np.ascontiguousarray(rgb), _linear_table())
@@ -151,9 +158,9 @@ def _edges_along_rows(rgb: np.ndarray) -> StepEdges:
     window = linear[rows[:, None], at_columns + 1] - linear[rows[:, None], at_columns]
     light = change[rows[:, None], at_columns]
     slope = gy[rows, columns] / gx[rows, columns]
-    center, variance = _moments(light, offsets)
+    center, variance = _moments(light, offsets, look_px)
     variance = np.maximum(variance, 0.0) / (1 + slope**2)  # along the row an oblique edge is wider
-    fringe = np.stack([_moments(window[..., c], offsets)[0] for c in range(3)], 1)
+    fringe = np.stack([_moments(window[..., c], offsets, look_px)[0] for c in range(3)], 1)
     height = np.abs(window.sum(1))
     codes_at = rgb[rows[:, None], at_columns].max((1, 2))
     height[codes_at >= CLIPPED] = 0.0
@@ -170,7 +177,7 @@ def _linear_table() -> np.ndarray:
     return srgb_to_linear(np.arange(256) / 255.0).astype(np.float32)
 
 
-def _moments(change: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _moments(change: np.ndarray, offsets: np.ndarray, look_px: float) -> tuple[np.ndarray, np.ndarray]:
     """Centre and variance of steps (E, W) of known differences.
 
     Differences count by a Gaussian around the centre, whose width is taken off again, so that overshoot of sharpened photos and
@@ -180,10 +187,10 @@ def _moments(change: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.nd
     spread = np.zeros(len(change))
     for _ in range(4):
         away = offsets - center[:, None]
-        weighted = change * np.exp(-(away**2) / (2 * LOOK_PX**2))
+        weighted = change * np.exp(-(away**2) / (2 * look_px**2))
         height = weighted.sum(1)
         height = np.where(np.abs(height) < 1e-6, 1e-6, height)
         # Bounded: a window without a clean step must not send its centre away.
         center = np.clip(center + (weighted * away).sum(1) / height, -2.0, 2.0)
-        spread = np.clip((weighted * away**2).sum(1) / height, 0.0, 0.9 * LOOK_PX**2)
-    return center, spread / (1 - spread / LOOK_PX**2)
+        spread = np.clip((weighted * away**2).sum(1) / height, 0.0, 0.9 * look_px**2)
+    return center, spread / (1 - spread / look_px**2)

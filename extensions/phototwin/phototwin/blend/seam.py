@@ -17,9 +17,11 @@ NEAR_PX = 2.0
 """Steps whose middle is this close to the mask's border belong to it [px]."""
 INNER_PX = 3
 """What is this deep inside the mask has nothing of the border's mixing [px]."""
+LOOK_PX = 0.8
+"""Steps are looked at through a Gaussian this wide: shading beside a hard cut must not make it look soft [px]."""
 MIN_BORDER_EDGES, MIN_PHOTO_EDGES, MIN_INNER_PX = 12, 40, 60
 """With less to look at, a part is not judged."""
-EDGE_RANGE = (0.1, 0.5)
+EDGE_RANGE = (0.2, 0.5)
 """Between these quantiles of the photo's edge widths those of a border belong."""
 SOFT_PX = 1.0
 """No edge is called too soft below this: round and distant things have such borders in every photo [px]."""
@@ -108,7 +110,7 @@ def seam_score(frame: np.ndarray, mask: np.ndarray, plate: np.ndarray) -> Seam:
     cut = slice(top, rows[-1] + 1 + MARGIN_PX), slice(left, columns[-1] + 1 + MARGIN_PX)
     part, inside = np.ascontiguousarray(frame[cut]), np.ascontiguousarray(mask[cut]).astype(np.uint8)
     y, x, normals = _outline(inside)
-    edge, edge_px = _edge_part(widths_across(part, y, x, normals, NEAR_PX), photo)
+    edge, edge_px = _edge_part(widths_across(part, y, x, normals, NEAR_PX, LOOK_PX), photo)
     halo_codes = _halo(part, inside, y, x, normals)
     halo = float(np.exp(-((max(halo_codes - HALO_SLACK, 0.0) / HALO_FALL) ** 2)))
     detail, tone, chroma = _inner_parts(part, inside, photo)
@@ -218,7 +220,7 @@ def _photo_statistics(pixels: bytes, shape: tuple[int, ...]) -> _PhotoStatistics
     luma = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
     values = rgb.reshape(-1, 3).astype(np.float32) @ LUMA.T
     strength = np.quantile(np.hypot(values[:, 1], values[:, 2]), 1 - RANGE_TAIL)
-    width = step_edges(rgb).width_px
+    width = step_edges(rgb, LOOK_PX).width_px
     low, high = np.quantile(width, EDGE_RANGE) if len(width) >= MIN_PHOTO_EDGES else (0.0, 0.0)
     edges = (float(low), float(high)) if high > 0 else None
     known = luma < CLIPPED
