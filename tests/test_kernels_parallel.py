@@ -24,9 +24,9 @@ def test_two_threads_draw_and_light_the_bytes_of_one():
 
     def frames(run, part):
         drawn = draw_parts(draw_list, T[part], np.eye(4), K_PX, 128, 96, canvases[run])
-        args = [drawn["depth"], drawn["normals"], drawn["ids"]]
-        seen = light_foreground(casters, T[part], *args, np.eye(4), K_PX, plain_light())
-        color = shade_frames(drawn["albedo"], *args, seen, plain_light(), np.eye(4), K_PX).numpy()
+        depth, normals, ids = drawn["depth"], drawn["normals"], drawn["ids"]
+        seen = light_foreground(casters, T[part], depth, normals, ids, np.eye(4), K_PX, plain_light())
+        color = shade_frames(drawn["albedo"], depth, normals, ids, seen, plain_light(), np.eye(4), K_PX).numpy()
         return np.where(drawn["ids"].numpy()[..., None] > 0, color, 0)
 
     one = np.concatenate(split_frames(frames, 9, 1))

@@ -6,14 +6,11 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import CodeType
-from typing import TypeVar
-
-Result = TypeVar("Result")
 
 _run_before: set[CodeType] = set()
 
 
-def split_frames(
+def split_frames[Result](
     function: Callable[[int, slice], Result], count: int, workers: int | None = None, device: str = "cpu"
 ) -> list[Result]:
     """What ``function`` returns for consecutive runs of ``count`` frames, in order; each run in a thread of its own.
