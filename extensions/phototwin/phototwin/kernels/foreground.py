@@ -18,6 +18,8 @@ from phototwin.kernels.shadow import cast_shadows
 from phototwin.kernels.srgb import to_warp
 from phototwin.light import Light
 
+TURNED_AWAY = wp.constant(0.02)
+"""Cosine up to which a surface counts as turned away from the source."""
 OWN_START_M = 0.003
 """Rays start this far off a part's own surface: smooth normals lie about where flat triangles are [m]."""
 
@@ -52,39 +54,81 @@ def pick_receivers_kernel(
         normals_out[n, r, c] = normal
 
 
+@wp.func
+def likeness(
+    ids: wp.array3d(dtype=wp.int32),
+    depth_m: wp.array3d(dtype=wp.float32),
+    received: wp.array3d(dtype=wp.vec3),
+    n: int,
+    r: int,
+    c: int,
+    index: int,
+    z: float,
+    normal: wp.vec3,
+) -> float:
+    """How much a receiver says about a pixel of a thing ``index`` at depth z with that normal; 0 where it is on nothing."""
+    other = ids[n, 2 * r, 2 * c]
+    if other <= 0:
+        return 0.0
+    weight = 1.0 / (1.0e-3 + wp.abs(depth_m[n, 2 * r, 2 * c] - z))
+    alike = wp.max(wp.dot(normal, received[n, r, c]), 0.0)
+    weight *= 1.0e-3 + alike * alike * alike * alike
+    return wp.where(other == index, weight, 1.0e-4 * weight)
+
+
 @wp.kernel(enable_backward=False)
 def spread_by_id_kernel(
     # in
     ids: wp.array3d(dtype=wp.int32),
     depth_m: wp.array3d(dtype=wp.float32),
+    normals: wp.array3d(dtype=wp.vec3),
+    received: wp.array3d(dtype=wp.vec3),
     blocked: wp.array3d(dtype=wp.float32),
     occluded: wp.array3d(dtype=wp.float32),
+    towards: wp.vec3,
     span: int,
     # out
     visibility_out: wp.array3d(dtype=wp.vec2),
 ) -> None:
-    """One thread a run of pixels: what the nearest receivers on the same thing say, nearest in depth first."""
+    """One thread a run of pixels: what the nearest receivers on the same surface say, alike in thing, depth and normal.
+
+    Receivers that face away from the source were not asked whether it is hidden: where only those are near, the ring around them is.
+    """
     n, y, block = wp.tid()
     for x in range(block * span, wp.min(ids.shape[2], (block + 1) * span)):
         index = ids[n, y, x]
         if index > 0:
             z = depth_m[n, y, x]
-            total = wp.vec2(0.0, 0.0)
+            normal = normals[n, y, x]
+            r0 = y >> 1
+            c0 = x >> 1
+            hidden = float(0.0)
+            closed = float(0.0)
+            asked = float(0.0)
             weights = float(0.0)
             for dr in range(2):
                 for dc in range(2):
-                    r = wp.min((y >> 1) + dr * (y & 1), blocked.shape[1] - 1)
-                    c = wp.min((x >> 1) + dc * (x & 1), blocked.shape[2] - 1)
-                    other = ids[n, 2 * r, 2 * c]
-                    if other > 0:
-                        weight = 1.0 / (1.0e-3 + wp.abs(depth_m[n, 2 * r, 2 * c] - z))
-                        if other != index:
-                            weight *= 1.0e-4
-                        total += weight * wp.vec2(blocked[n, r, c], occluded[n, r, c])
+                    r = wp.min(r0 + dr * (y & 1), blocked.shape[1] - 1)
+                    c = wp.min(c0 + dc * (x & 1), blocked.shape[2] - 1)
+                    weight = likeness(ids, depth_m, received, n, r, c, index, z, normal)
+                    if weight > 0.0:
+                        closed += weight * occluded[n, r, c]
                         weights += weight
+                        if wp.dot(received[n, r, c], towards) > TURNED_AWAY:
+                            hidden += weight * blocked[n, r, c]
+                            asked += weight
+            if asked == 0.0 and wp.dot(normal, towards) > 0.0:
+                for r in range(wp.max(r0 - 1, 0), wp.min(r0 + 3, blocked.shape[1])):
+                    for c in range(wp.max(c0 - 1, 0), wp.min(c0 + 3, blocked.shape[2])):
+                        if wp.dot(received[n, r, c], towards) > TURNED_AWAY:
+                            weight = likeness(ids, depth_m, received, n, r, c, index, z, normal)
+                            hidden += weight * blocked[n, r, c]
+                            asked += weight
+            if asked > 0.0:
+                hidden = hidden / asked
             if weights > 0.0:
-                total = total / weights
-            visibility_out[n, y, x] = wp.vec2(1.0 - total[0], 1.0 - total[1])
+                closed = closed / weights
+            visibility_out[n, y, x] = wp.vec2(1.0 - hidden, 1.0 - closed)
 
 
 def light_foreground(
@@ -133,6 +177,7 @@ def light_foreground(
         weight = np.ones(T_world_parts.shape[:2])
         blocked, occluded = cast_shadows(casters, T_world_parts, weight, points, found, light, start_m, own=True)
         visibility = wp.empty(shape, dtype=wp.vec2)
-        given = [index, depth, blocked, occluded, span]
+        towards = wp.vec3(*(float(c) for c in light.direction_w))
+        given = [index, depth, normals, found, blocked, occluded, towards, span]
         wp.launch(spread_by_id_kernel, (count, height, -(-width // span)), inputs=given, outputs=[visibility])
     return visibility
