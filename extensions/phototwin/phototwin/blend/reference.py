@@ -84,9 +84,7 @@ def trace_reference(
         InputError: Mitsuba is not installed.
     """
     mi = load_mitsuba()
-    fine = Camera(
-        np.diag([FINE, FINE, 1.0]) @ camera.K_px, FINE * camera.width, FINE * camera.height, camera.T_world_camera
-    )
+    fine = _fine_camera(camera)
     value: dict[str, Any] = {
         "type": "scene",
         "integrator": {"type": "path", "max_depth": MAX_BOUNCES},
@@ -120,18 +118,26 @@ def coat_pigment(color: np.ndarray) -> np.ndarray:
 
 def _mean_of_own(linear: np.ndarray, fine_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Mean colour (H, W, 3) of those parts of each pixel that show what its centre shows."""
-    height, width = ids.shape
-    blocks = linear.reshape(height, FINE, width, FINE, 3)
-    own = (fine_ids.reshape(height, FINE, width, FINE) == ids[:, None, :, None])[..., None]
-    return (blocks * own).sum((1, 3)) / np.maximum(own.sum((1, 3)), 1)
+    row, column = (
+        np.floor((np.arange(m) + 0.5) * n / m).astype(int) for m, n in zip(fine_ids.shape, ids.shape, strict=True)
+    )
+    own = fine_ids == ids[row[:, None], column]
+    both = np.concatenate([linear * own[..., None], own[..., None]], -1)
+    for axis, cell in ((0, row), (1, column)):
+        both = np.add.reduceat(both, np.flatnonzero(np.diff(cell, prepend=-1)), axis=axis)
+    return both[..., :3] / np.maximum(both[..., 3:], 1)
+
+
+def _fine_camera(camera: Camera) -> Camera:
+    """The camera with more and, up to rounding, square pixels, which is all that Mitsuba knows."""
+    K = camera.K_px
+    height = round(FINE * camera.height * K[0, 0] / K[1, 1])
+    scale = np.diag([FINE, height / camera.height, 1.0])
+    return Camera(scale @ K, FINE * camera.width, height, camera.T_world_camera)
 
 
 def _sensor(mi: Any, camera: Camera, samples: int) -> dict[str, Any]:
     K, width, height = camera.K_px, camera.width, camera.height
-    if abs(K[0, 0] / K[1, 1] - 1) > 1e-2:
-        raise InputError(
-            f"The reference needs square pixels, the camera has focal lengths {K[0, 0]:.1f} and {K[1, 1]:.1f} px: use another renderer."
-        )
     return {
         "type": "perspective",
         "fov_axis": "x",
