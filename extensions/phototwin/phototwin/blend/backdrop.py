@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from phototwin.blend.backdrop_hidden import OVERLAP_PX, Canvas, find_hidden, grow_near_side, make_canvas, pad_surfaces
+from phototwin.blend.backdrop_hidden import (
+    OVERLAP_PX,
+    Canvas,
+    close_jumps,
+    find_hidden,
+    grow_near_side,
+    make_canvas,
+    pad_surfaces,
+)
 from phototwin.blend.backdrop_mesh import PixelMesh, mesh_pixels
 from phototwin.blend.backdrop_paint import paint_surface, sample
 from phototwin.blend.backdrop_surfaces import Surfaces, find_cuts, find_surfaces
@@ -98,6 +106,7 @@ def make_backdrop(
     camera: Camera,
     support_polygon_w: np.ndarray | None = None,
     margin: Margin = Margin(),
+    guessed: bool = False,
 ) -> Backdrop:
     """The background of a photo, ready for ``view_backdrop``; takes seconds, once per photo.
 
@@ -107,6 +116,8 @@ def make_backdrop(
         camera: Its camera, in the world whose support is z = 0.
         support_polygon_w: Known outline of the support (K, 2) [m], or None.
         margin: How far cameras may move.
+        guessed: Whether the depth beside the support was assumed and not measured: then nothing is torn at the support's edge, as what lies
+            behind it and where exactly it ends are guesses.
 
     Raises:
         InputError: Shapes that do not belong together.
@@ -119,10 +130,16 @@ def make_backdrop(
     far = ~np.isfinite(depth_m) | (depth_m <= 0)
     inverse = 1.0 / np.clip(np.where(far, FAR_M, depth_m), NEAR_M, FAR_M).astype(np.float64)
     stretch = float(camera.K_px[0, 0]) * np.sqrt(3.0) * margin.move_m
-    surfaces = grow_near_side(find_surfaces(inverse, camera, stretch), stretch)
+    if guessed:
+        surfaces = find_surfaces(close_jumps(inverse, camera, stretch), camera, stretch, support_polygon_w, torn=False)
+    else:
+        surfaces = grow_near_side(find_surfaces(inverse, camera, stretch, support_polygon_w), stretch)
     canvas = make_canvas(camera, surfaces.inverse, margin.move_m, margin.turn_rad, margin.focal)
     inverse, label = pad_surfaces(surfaces, canvas, support_polygon_w)
-    cuts = find_cuts(inverse, label, int(surfaces.flat.sum()), stretch)
+    right, down = find_cuts(inverse, label, int(surfaces.flat.sum()), stretch)
+    if guessed:
+        right[:, :-1][canvas.inside] = down[:-1][canvas.inside] = False
+    cuts = right, down
     base = np.zeros((*inverse.shape, 3), np.float32)
     base[canvas.inside] = rgb
     painted_px = np.zeros(inverse.shape, bool)

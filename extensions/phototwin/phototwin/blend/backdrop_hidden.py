@@ -13,6 +13,7 @@ from phototwin.blend.backdrop_surfaces import (
     centers,
     find_cuts,
     model_at,
+    support_model,
     support_sides,
     within_sides,
 )
@@ -29,8 +30,12 @@ MIN_BORDER = 0.02
 DECAY_PX = 30.0
 """Beyond its last pixel a surface returns to its plane over this distance [px]."""
 REACH_SLACK_PX = 3.0
-FINITE_SHARE = 0.25
-"""What is no plane goes on by no more than this share of its size."""
+SAME_PX = 0.2
+"""What the support's plane displaces by less than this is the support [px]."""
+SPREAD, LEAST_SPREAD_PX = 3.0, 40.0
+"""A closed jump is spread over this many times its own width in the farthest view, and over so many pixels at least."""
+LARGE_SHARE, FINITE_SHARE = 0.05, 0.25
+"""What is no plane and smaller than the first share of the picture goes on by no more than the second share of its size."""
 REACH_GROWTH_PX = 15
 """The widest of the gaps that open within this window decides how far a surface goes on."""
 BEHIND = 0.004
@@ -142,6 +147,24 @@ def nearest_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return away, table[number]
 
 
+def close_jumps(inverse: np.ndarray, camera: Camera, stretch_px_m: float) -> np.ndarray:
+    """Inverse depth (H, W) that leaves the support's edge without a jump and only then goes over into what was given [1/m].
+
+    Args:
+        inverse: Inverse depth (H, W) [1/m].
+        camera: The camera.
+        stretch_px_m: By how much the farthest view displaces a point for each unit of inverse depth [px m].
+    """
+    plane = model_at(support_model(camera), *centers(*inverse.shape))
+    on = np.abs(plane - inverse) * stretch_px_m < SAME_PX
+    if not on.any():
+        return inverse
+    away, index = nearest_of(on)
+    edge = inverse.reshape(-1)[index]
+    over = np.clip(away / np.maximum(SPREAD * stretch_px_m * np.abs(edge - inverse), LEAST_SPREAD_PX), 0, 1)
+    return np.where(on, inverse, edge + (inverse - edge) * over * over * (3 - 2 * over))
+
+
 def grow_near_side(surfaces: Surfaces, stretch_px_m: float) -> Surfaces:
     """The same with everything one pixel larger over what lies behind it: pixels at an edge hold the colours of both sides."""
     label, inverse = surfaces.label.copy(), surfaces.inverse.copy()
@@ -213,8 +236,9 @@ def pad_surfaces(surfaces: Surfaces, canvas: Canvas, polygon_w: np.ndarray | Non
         take &= allowed if i == surfaces.support else True
         inverse[take], label[take] = here[take], i
     missing = out & (inverse <= 1e-6)
+    others = ~out & ~missing & (label != surfaces.support)
     if missing.any():
-        index = nearest_of(~missing)[1][missing]
+        index = nearest_of(others & border if (others & border).any() else ~missing)[1][missing]
         inverse[missing], label[missing] = inverse.reshape(-1)[index], label.reshape(-1)[index]
     return inverse, label
 
@@ -322,7 +346,9 @@ def _band(
     if surfaces.flat[surface]:
         where = np.flatnonzero((distance <= reach) & (label != surface))
     else:  # a thing is finite, and may hide a part of itself
-        reach = np.minimum(reach, FINITE_SHARE * np.sqrt((surfaces.label == surface).sum()))
+        area = int((surfaces.label == surface).sum())
+        if area < LARGE_SHARE * surfaces.label.size:
+            reach = np.minimum(reach, FINITE_SHARE * np.sqrt(area))
         where = np.flatnonzero(distance <= reach)
     source_of = np.zeros(inverse.size, np.int64)
     source_of[near] = _into_picture(far, canvas)

@@ -72,9 +72,9 @@ def _corners(
     inside = np.pad(mask, 1)
     around = [inside[:-1, :-1], inside[:-1, 1:], inside[1:, 1:], inside[1:, :-1]]
     padded = np.pad(inverse, 1, mode="edge")
-    values = np.stack([padded[:-1, :-1], padded[:-1, 1:], padded[1:, 1:], padded[1:, :-1]], -1)
-    right = np.pad(right_cut, ((1, 1), (1, 1)), constant_values=True)  # link of (y - 1, x - 1) to its right neighbour
-    down = np.pad(down_cut, ((1, 1), (1, 1)), constant_values=True)
+    values = [padded[:-1, :-1], padded[:-1, 1:], padded[1:, 1:], padded[1:, :-1]]
+    right = np.pad(right_cut, 1, constant_values=True)  # (y, x): link of pixel (y - 1, x - 1) to its right neighbour
+    down = np.pad(down_cut, 1, constant_values=True)
     # Links upper left - upper right - lower right - lower left - upper left.
     links = [
         ~right[:-1] & around[0] & around[1],
@@ -82,20 +82,29 @@ def _corners(
         ~right[1:] & around[2] & around[3],
         ~down[:, :-1] & around[3] & around[0],
     ]
-    group = np.broadcast_to(np.arange(4), (height + 1, width + 1, 4)).copy()
+    mean = np.empty((height + 1, width + 1, 4))
+    mean[:] = ((values[0] + values[1] + values[2] + values[3]) / 4)[..., None]
+    group = np.zeros((height + 1, width + 1, 4), np.int8)
+    odd = ~(links[0] & links[1] & links[2] & links[3])  # most corners have one surface around them
+    of = np.stack([v[odd] for v in values], -1)
+    mean[odd], group[odd] = _grouped(of, np.stack([m[odd] for m in around], -1), [k[odd] for k in links])
+    return mean, group
+
+
+def _grouped(values: np.ndarray, inside: np.ndarray, links: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of each group of linked pixels at the slot of its first one, and these slots, (N, 4), of four pixels in a ring."""
+    group = np.tile(np.arange(4), (len(values), 1))
     for _ in range(2):
         for k, link in enumerate(links):
-            a, b = k, (k + 1) % 4
-            low = np.minimum(group[..., a], group[..., b])
-            group[..., a] = np.where(link, low, group[..., a])
-            group[..., b] = np.where(link, low, group[..., b])
-    total, count = np.zeros_like(values), np.zeros_like(values)
+            low = np.minimum(group[:, k], group[:, (k + 1) % 4])
+            group[:, k] = np.where(link, low, group[:, k])
+            group[:, (k + 1) % 4] = np.where(link, low, group[:, (k + 1) % 4])
+    total, count = np.zeros(values.shape), np.zeros(values.shape)
     for g in range(4):
-        member = (group == g) & np.stack(around, -1)
-        count[..., g] = member.sum(-1)
-        total[..., g] = np.where(member, values, 0).sum(-1)
-    mean = total / np.maximum(count, 1)
-    return mean, group
+        member = (group == g) & inside
+        count[:, g] = member.sum(-1)
+        total[:, g] = np.where(member, values, 0).sum(-1)
+    return total / np.maximum(count, 1), group
 
 
 def _flat_blocks(single: np.ndarray, free: np.ndarray, size: int, tolerance: float) -> np.ndarray:

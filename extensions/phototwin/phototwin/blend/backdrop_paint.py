@@ -23,6 +23,10 @@ COARSE = 2
 FEATHER_CELLS = 1.5
 LEVEL_SHARE = 0.06
 """Tone is what is left of a surface after a blur as wide as this share of the raster."""
+MOST_EXTRA = 0.8
+"""A shift that costs more than this beside its fit brings what does not belong here."""
+TONE_STEP, SEAM_STEP = 4, 2
+"""Cells in which tones and seams are worked out [px]."""
 UNREACHED = 1e7
 LEAST_GAIN = 0.003
 EDGE_CLEAR_PX = 5.0
@@ -35,8 +39,9 @@ SEAM_MOST, SEAM_DECAY_PX = 60.0, 40.0
 """A seam is corrected by so many of 255 levels at most, and the correction dies away over this distance."""
 SEAM_PX = 4
 """What is painted is also compared with the picture in a rim of this width [px]."""
-STRETCH_COST, DISTANCE_COST = 1.0, 0.15
-"""Of magnifying a texture (it blurs) and of bringing it from afar (its light is another), in units of the surface's contrast."""
+STRETCH_COST, DISTANCE_COST, HEIGHT_COST = 1.0, 0.15, 2.0
+"""Of magnifying a texture (it blurs), of bringing it from afar (its light is another), and from another height of the picture, in units
+of the surface's contrast."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,14 +104,14 @@ def _bring(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Colours (H, W, 3) that the shifts bring to pixels, on the tone that is there, and how far they are covered, (H, W) in 0..1."""
     rows, columns = np.nonzero(where)
-    points = sheet.from_px(np.stack([columns, rows], 1) + 0.5)
-    cells = raster.cell_of(points)
+    points = sheet.from_px(np.stack([columns, rows], 1).astype(np.float32) + np.float32(0.5)).astype(np.float32)
+    cells = raster.cell_of(points).astype(np.float32)
     tone_here, can_use = sample(level, cells), usable.astype(np.float32)
     total, weight = np.zeros((len(rows), 3), np.float32), np.zeros(len(rows), np.float32)
     for shift, share in zip(shifts, shares, strict=True):
         mine = sample(share, cells)
         here = np.flatnonzero(mine > 0.01)
-        pixels = sheet.to_px(points[here] + shift * raster.step) - 0.5
+        pixels = _to_px(sheet, points[here], shift * raster.step)
         good = sample(can_use, pixels) > 0.9
         here, pixels = here[good], pixels[good]
         grain = sample(rgb, pixels, smooth=True) - sample(level, cells[here] + shift)
@@ -118,6 +123,16 @@ def _bring(
     return color, covered
 
 
+def _to_px(sheet: Sheet, points: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Places (N, 2) float32 of shifted sheet points, column and row with centres at whole numbers; far outside where behind the camera."""
+    H = sheet.H_px_sheet.copy()
+    H[:, 2] += H[:, :2] @ shift
+    ahead = points @ sheet.depth[:2].astype(np.float32) + np.float32(sheet.depth[2] + sheet.depth[:2] @ shift)
+    x, y, w = (points @ row[:2].astype(np.float32) + np.float32(row[2]) for row in H)
+    w = np.where(ahead > 1e-6, w, np.float32(1e-9))
+    return np.stack([x / w, y / w], 1) - np.float32(0.5)
+
+
 def _seam(rgb: np.ndarray, color: np.ndarray, rim: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """What must be added to the wanted pixels (N, 3) so that they meet the picture without a seam.
 
@@ -125,9 +140,8 @@ def _seam(rgb: np.ndarray, color: np.ndarray, rim: np.ndarray, wanted: np.ndarra
     """
     if not rim.any():
         return np.zeros((int(wanted.sum()), 3), np.float32)
-    difference = np.clip(masked_blur(rgb - color, rim, 1.5), -SEAM_MOST, SEAM_MOST)
-    fade = np.exp(-distance_to(rim) / SEAM_DECAY_PX)[..., None]
-    return (diffuse(np.where(rim[..., None], difference, 0), rim) * fade)[wanted]
+    difference = np.clip(_smooth(rgb - color, rim, SEAM_STEP), -SEAM_MOST, SEAM_MOST)[wanted]
+    return difference * np.exp(-distance_to(rim)[wanted] / SEAM_DECAY_PX)[:, None]
 
 
 def _strange(rgb: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -193,8 +207,20 @@ def sample(image: np.ndarray, at: np.ndarray, smooth: bool = False) -> np.ndarra
 
 def _tone(rgb: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Smooth colours (N, 3) of the wanted pixels."""
-    blurred = masked_blur(rgb, known, 3.0)
-    return diffuse(np.where(known[..., None], blurred, 0), known)[wanted]
+    return _smooth(rgb, known, TONE_STEP)[wanted]
+
+
+def _smooth(values: np.ndarray, known: np.ndarray, step: int) -> np.ndarray:
+    """Smooth field (H, W, C) through the known values, worked out on cells of ``step`` pixels."""
+    import cv2
+
+    size = (-(-known.shape[1] // step), -(-known.shape[0] // step))
+    share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    total = cv2.resize(np.where(known[..., None], values, 0).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    there = share > 0.05
+    blurred = cv2.GaussianBlur(total, (0, 0), 0.8) / np.maximum(cv2.GaussianBlur(share, (0, 0), 0.8), 1e-6)[..., None]
+    field = diffuse(np.where(there[..., None], blurred, 0), there)
+    return cv2.resize(field, known.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def _flatten(rgb: np.ndarray, known: np.ndarray, wanted: np.ndarray, sheet: Sheet) -> _Raster:
@@ -283,6 +309,10 @@ def _choose_shifts(raster: _Raster, sheet: Sheet) -> tuple[np.ndarray, list[np.n
     growth = sheet.growth(middle, shifts * raster.step) - 1.0
     extra = np.where(growth > 0, STRETCH_COST, 0.2 * STRETCH_COST) * growth**2
     extra += DISTANCE_COST * np.linalg.norm(shifts, axis=1) / max(raster.known.shape)
+    if not sheet.depth[:2].any():  # on no plane: other heights of the picture show other things, at another size
+        extra += HEIGHT_COST * np.abs(shifts[:, 1]) / raster.known.shape[0]
+    keep = extra <= MOST_EXTRA
+    shifts, extra = shifts[keep], extra[keep]
     size = (-(-raster.known.shape[1] // COARSE), -(-raster.known.shape[0] // COARSE))
     fine = np.where(raster.known[..., None], raster.rgb - _level(raster), 0)
     rgb = cv2.resize(fine, size, interpolation=cv2.INTER_AREA)

@@ -11,12 +11,14 @@ import numpy as np
 
 from phototwin.build.fields import erode
 from phototwin.frames import pixel_rays, transform
-from phototwin.scene import Camera
+from phototwin.scene import Camera, depth_inside
 
 PLANE_M, PLANE_SHARE = 0.004, 0.004
 """Points this close to the support's plane, plus this share of their distance, are points of it [m]."""
 FIT_PX = 0.5
 """Points belong to a plane where taking them for it displaces them by less than this in the farthest view [px]."""
+BESIDE_M, OUTLINE_STEP = 0.03, 4
+"""The support may reach this far beyond its outline [m], which is looked at in steps of so many pixels."""
 FLAT_PX = 0.15
 """Readings this exact are as good as the plane [px]."""
 MIN_SUPPORT = 0.005
@@ -72,37 +74,44 @@ def centers(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return u, v
 
 
-def find_surfaces(inverse: np.ndarray, camera: Camera, stretch_px_m: float) -> Surfaces:
+def find_surfaces(
+    inverse: np.ndarray, camera: Camera, stretch_px_m: float, polygon_w: np.ndarray | None = None, torn: bool = True
+) -> Surfaces:
     """The support, other large planes, and the patches between depth jumps that lie on none.
 
     Args:
         inverse: Inverse depth (H, W), above 0 everywhere [1/m].
         camera: The camera; the support is the world's plane z = 0.
         stretch_px_m: By how much the farthest view displaces a point for each unit of inverse depth [px m].
+        polygon_w: Outline of the support (K, 2), convex, counter-clockwise [m], or None: beyond it the plane z = 0 is something else.
+        torn: Whether depth has jumps and planes that mean something; without, all that hangs together beside the support is one surface.
     """
     inverse = inverse.astype(np.float64)
     models: list[np.ndarray] = []
     close: list[float] = []
     label = np.full(inverse.shape, NOTHING, np.int32)
     near_support = _support_tolerance(inverse, camera, stretch_px_m)
-    support = NOTHING
+    support, outline = NOTHING, _within_outline(camera, polygon_w)
     if near_support is not None:
         support, close = 0, [near_support]
         models.append(support_model(camera))
         label = _label_planes(inverse, models, close)
+        label[~outline] = NOTHING
     rng = np.random.default_rng(0)
-    while len(models) <= MAX_PLANES:
+    while torn and len(models) <= MAX_PLANES:
         found = _find_plane(inverse, label == NOTHING, stretch_px_m, rng)
         if found is None:
             break
         models.append(found)
         close.append(FIT_PX / stretch_px_m)
         label = _label_planes(inverse, models, close)
+        if support == 0:
+            label[(label == 0) & ~outline] = NOTHING
     u, v = centers(*inverse.shape)
     for i, model in enumerate(models):
         inverse[label == i] = model_at(model, u, v)[label == i]
     planes = len(models)
-    right, down = find_cuts(inverse, label, planes, stretch_px_m)
+    right, down = (c & torn for c in find_cuts(inverse, label, planes, stretch_px_m))
     for patch in _patches(label, right, down):
         label[patch] = len(models)
         models.append(_fit_affine(u[patch], v[patch], inverse[patch]))
@@ -118,6 +127,25 @@ def support_model(camera: Camera) -> np.ndarray:
     """Inverse depth of the plane z = 0 as (a, b, c), see ``model_at``; negative above its horizon."""
     R, t = camera.T_world_camera[:3, :3], camera.T_world_camera[:3, 3]
     return np.linalg.solve(camera.K_px.T, -R[2] / t[2])
+
+
+def _within_outline(camera: Camera, polygon_w: np.ndarray | None) -> np.ndarray:
+    """Pixels (H, W) whose rays meet the plane z = 0 in a polygon or just beside it; all where there is none."""
+    if polygon_w is None or len(polygon_w) < 3:
+        return np.ones((camera.height, camera.width), bool)
+    u, v = (c[::OUTLINE_STEP, ::OUTLINE_STEP] for c in centers(camera.height, camera.width))
+    points, ahead = _on_support(camera, u, v)
+    inside = ahead & (depth_inside(polygon_w, points) > -BESIDE_M)
+    return inside.repeat(OUTLINE_STEP, 0).repeat(OUTLINE_STEP, 1)[: camera.height, : camera.width]
+
+
+def _on_support(camera: Camera, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """World x, y (..., 2) where the rays through pixel coordinates meet the plane z = 0, and whether they do."""
+    inverse = model_at(support_model(camera), u, v)
+    K = camera.K_px
+    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones_like(u)], -1)
+    points = transform(camera.T_world_camera, rays / np.maximum(inverse, 1e-6)[..., None])
+    return points[..., :2], inverse > 1e-6
 
 
 def _support_tolerance(inverse: np.ndarray, camera: Camera, stretch: float) -> float | None:
@@ -312,10 +340,7 @@ def within_sides(
     normal: np.ndarray, offset: np.ndarray, camera: Camera, u: np.ndarray, v: np.ndarray, slack_m: float = 0.0
 ) -> np.ndarray:
     """Whether the rays through pixel coordinates meet the plane z = 0 inside all half planes, bool of the shape of ``u``."""
-    inverse = model_at(support_model(camera), u, v)
-    rays = np.stack([(u - camera.K_px[0, 2]) / camera.K_px[0, 0], (v - camera.K_px[1, 2]) / camera.K_px[1, 1], np.ones_like(u)], -1)  # fmt: skip
-    points = transform(camera.T_world_camera, rays / np.maximum(inverse, 1e-6)[..., None])[..., :2]
-    inside = inverse > 1e-6
+    points, inside = _on_support(camera, u, v)
     for n, d in zip(normal, offset, strict=True):
         inside &= points @ n <= d + slack_m
     return inside
