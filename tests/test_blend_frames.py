@@ -9,7 +9,7 @@ from synthetic import make_scene
 
 from phototwin.blend.blend import MOVED_M, STILL_M, blend_frames, make_blender, photo_share
 from phototwin.blend.delight import delight_texture
-from phototwin.blend.moving import ROBOT_ID, draw_moving, make_moving_parts, trace_moving
+from phototwin.blend.moving import draw_moving, make_moving_parts, trace_moving
 from phototwin.blend.plate import make_plate, scene_plate
 from phototwin.blend.response import measure_response
 from phototwin.errors import InputError
@@ -21,6 +21,8 @@ from phototwin.stage.visuals import BodyVisual
 
 CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32)
 BOX = np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]])  # fmt: skip
+ARM_MASK = 2
+"""What the mask says of the arm, whose id is 1."""
 LAMP = Light(
     np.concatenate([[[0.8, 0.8, 0.8]], np.zeros((8, 3))]),
     np.array([0.0, 0.5, np.sqrt(0.75)]),
@@ -119,7 +121,7 @@ def test_an_unmoved_thing_in_the_arms_shadow_is_its_photo_but_darker(scene, blen
     arm_w = cube.T_world_object[:3, 3] + 0.15 * LAMP.direction_w
     frames = blend_frames(blender, placed(blender, arm_w))
     top = pixel_of(blender.plate, cube.T_world_object[:3, 3] + [0, 0, cube.size_m[2] / 2])
-    if frames.mask[0][top] == ROBOT_ID + 1:
+    if frames.mask[0][top] == ARM_MASK:
         pytest.skip("the arm stands before the cube in this view")
     assert (frames.rgb[0][top] < blender.plate.photo[top]).all()
 
@@ -138,7 +140,7 @@ def test_what_a_renderer_lit_is_composited_as_it_is(blender):
     drawn = draw_moving(blender.moving, poses, blender.plate.camera)
     finished = replace(drawn, color=np.full_like(drawn.color.numpy(), 77), normals_w=None, lit=True)
     frames = blend_frames(blender, poses, finished, keep_raw=True)
-    inside = cv2.erode((frames.mask[0] == 1 + ROBOT_ID).astype(np.uint8), np.ones((3, 3))) > 0
+    inside = cv2.erode((frames.mask[0] == ARM_MASK).astype(np.uint8), np.ones((3, 3))) > 0
     assert inside.any() and (frames.rgb[0][inside] == 77).all()
     assert frames.raw_rgba is not None and (frames.raw_rgba[0][..., 3] > 0)[inside].all()
 
@@ -206,7 +208,7 @@ def test_the_path_traced_reference_fills_the_same_buffers(scene, blender):
     poses = placed(view, [0.45, -0.1, 0.16])
     traced = trace_moving(blender.moving, poses, camera, None, LAMP, 16, np.array([0]))
     ours, theirs = blend_frames(view, poses), blend_frames(view, poses, traced)
-    arm = cv2.erode((ours.mask[0] == 1 + ROBOT_ID).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    assert arm.sum() > 100 and (theirs.mask[0][arm] == 1 + ROBOT_ID).all()
+    arm = cv2.erode((ours.mask[0] == ARM_MASK).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    assert arm.sum() > 100 and (theirs.mask[0][arm] == ARM_MASK).all()
     difference = np.abs(ours.rgb[0][arm].astype(float) - theirs.rgb[0][arm])
     assert np.median(difference) < 16

@@ -5,7 +5,7 @@ import pytest
 import trimesh
 from synthetic import make_scene
 
-from phototwin.blend.moving import ROBOT_ID, draw_moving, make_moving_parts
+from phototwin.blend.moving import draw_moving, make_moving_parts
 from phototwin.frames import make_T, pixel_rays, rotation_z
 from phototwin.images import load_ids, load_rgb
 from phototwin.kernels.draw import Part, draw_parts, make_canvas, make_draw_list
@@ -105,7 +105,7 @@ def test_the_twin_drawn_at_the_photo_s_poses_is_the_photo(tmp_path):
     got = draw_moving(moving, poses, camera)
     masks = load_ids(scene.path(scene.masks))
     drawn = got.ids.numpy()[0]
-    ids = np.where(drawn > 0, drawn - ROBOT_ID, 0)
+    ids = np.where(drawn > 0, drawn - len(moving.robot_ids), 0)
     for i in range(len(scene.objects)):
         assert ((ids == i + 1) & (masks == i + 1)).sum() / ((ids == i + 1) | (masks == i + 1)).sum() > 0.95
     assert load_rgb(scene.path(scene.photo)).shape == got.color.shape[1:]

@@ -10,7 +10,7 @@ import torch
 
 from phototwin.blend.backdrop import Backdrop, make_backdrop, view_backdrop
 from phototwin.blend.blend import Blender, Frames, blend_frames, make_blender
-from phototwin.blend.moving import make_moving_parts, trace_moving
+from phototwin.blend.moving import make_moving_parts, paint_codes, trace_moving
 from phototwin.blend.plate import make_plate, scene_plate
 from phototwin.blend.response import measure_response
 from phototwin.buffers import Buffers
@@ -185,10 +185,14 @@ def camera_buffers(env: TwinEnv, photo_factor: np.ndarray) -> Buffers:
     for index, label in data.info["semantic_segmentation"]["idToLabels"].items():
         ids[label.get("class", "") if isinstance(label, dict) else str(label)] = int(index)
     lit = "albedo" not in output
+    color = output["rgb" if lit else "albedo"].torch[..., :3].cpu().numpy()
+    shown = output["semantic_segmentation"].torch[..., 0].cpu().numpy()
+    if not lit and "robot" in ids:  # as our own rasteriser paints it
+        color = np.where((shown == ids["robot"])[..., None], paint_codes()[color], color)
     return Buffers(
-        color=output["rgb" if lit else "albedo"].torch[..., :3],
+        color=color,
         depth_m=output["depth"].torch[..., 0],
-        ids=output["semantic_segmentation"].torch[..., 0],
+        ids=shown,
         normals_w=None if lit else output["normals"].torch[..., :3],
         robot_ids=(ids["robot"],) if "robot" in ids else (),
         object_ids=tuple(ids.get(item.key, -1) for item in env.twin.objects),

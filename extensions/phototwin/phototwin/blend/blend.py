@@ -90,7 +90,7 @@ def make_blender(plate: Plate, moving: MovingParts, light: Light, response: Resp
         plate.owners,
         plate.depth_m,
         _numpy(rest)[0],
-        np.maximum(_numpy(drawn.ids)[0] - 1, 0).astype(np.uint8),
+        _owner_of(_numpy(drawn.ids)[0], moving.object_ids),
         source_share,
         _numpy(blocked)[:count],
         _numpy(occluded)[:count],
@@ -185,6 +185,14 @@ def _finish(
         specular=specular.tolist(),
         device=moving.casters.device,
     )
+
+
+def _owner_of(ids: np.ndarray, object_ids: tuple[int, ...]) -> np.ndarray:
+    """Where ids (H, W) show object i, i + 1, else 0, (H, W) uint8."""
+    owner = np.zeros(ids.shape, np.uint8)
+    for i, index in enumerate(object_ids):
+        owner[ids == index] = i + 1
+    return owner
 
 
 def _without_still(mask: np.ndarray, object_ids: tuple[int, ...], share: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from phototwin.buffers import Buffers
 from phototwin.blend.delight import delight_texture
+from phototwin.buffers import Buffers
 from phototwin.images import load_rgb
 from phototwin.kernels.casters import Casters, make_casters
 from phototwin.kernels.draw import DrawList, Part, draw_parts, make_draw_list
@@ -19,7 +19,6 @@ from phototwin.scene import Camera, Mesh, Scene, SceneObject
 from phototwin.stage.shapes import corner_normals
 from phototwin.stage.visuals import BodyVisual
 
-ROBOT_ID = 1
 WHITEST = 0.9
 """Reflectance of white paint. Colours in robot descriptions are for display and go up to 1, which nothing reflects."""
 
@@ -37,7 +36,8 @@ class MovingParts:
         keys: The objects.
         rest: Where the objects stand in the photo, (O, 4, 4).
         reach_m: Distance of each object's furthest point from its origin, (O,) [m].
-        object_ids: Id of every object in the id buffer; the robot is ``ROBOT_ID``.
+        robot_ids: Ids of the robot's meshes in the id buffer: one each, so that borders between links are soft too.
+        object_ids: Id of every object.
         factor: What each object's colours are multiplied with: 8 bits hold no base colour brighter than white, (O,).
         photo_factor: The same for a renderer that shows the twin's own textures, which hold the photo's light: its mean is taken out, (O,).
     """
@@ -50,6 +50,7 @@ class MovingParts:
     keys: tuple[str, ...]
     rest: np.ndarray
     reach_m: np.ndarray
+    robot_ids: tuple[int, ...]
     object_ids: tuple[int, ...]
     factor: np.ndarray
     photo_factor: np.ndarray
@@ -102,10 +103,10 @@ def make_moving_parts(
     away[2, 3] = -1e4
     T_casters = np.concatenate([np.repeat(away[None], len(bodies), 0), rest])
     weight = np.concatenate([np.zeros(len(bodies)), np.ones(len(keys))])
-    parts = [Part(v.points, v.faces, v.normals, _painted(v.color_rgb), None, None, ROBOT_ID) for v in robot]
+    parts = [Part(v.points, v.faces, v.normals, _painted(v.color_rgb), None, None, 1 + i) for i, v in enumerate(robot)]
     factor, photo_factor = np.ones(len(keys), np.float32), np.ones(len(keys), np.float32)
     for i, item in enumerate(scene.objects):
-        index = ROBOT_ID + 1 + i
+        index = 1 + len(robot) + i
         texture = _texture(scene, item)
         colors, factor[i], photo_factor[i] = delight_texture(
             item.mesh, texture, item.T_world_object, scene.camera, light, casters, T_casters, weight
@@ -113,7 +114,8 @@ def make_moving_parts(
         points, faces, normals = _smooth(item.mesh)
         parts.append(Part(points, faces, normals, item.color_rgb, item.mesh.st, _reduce(colors, shrink), index))
     reach = np.array([np.linalg.norm(item.mesh.points, axis=1).max() for item in scene.objects])
-    ids = tuple(ROBOT_ID + 1 + i for i in range(len(keys)))
+    robot_ids = tuple(range(1, 1 + len(robot)))
+    ids = tuple(1 + len(robot) + i for i in range(len(keys)))
     owners = (*(v.body for v in robot), *keys)
     return MovingParts(
         tuple(parts),
@@ -124,6 +126,7 @@ def make_moving_parts(
         keys,
         rest,
         reach,
+        robot_ids,
         ids,
         factor,
         photo_factor,
@@ -145,7 +148,7 @@ def draw_moving(moving: MovingParts, T_world_owner: dict[str, np.ndarray], view:
         drawn["depth"],
         drawn["ids"],
         drawn["normals"],
-        (ROBOT_ID,),
+        moving.robot_ids,
         moving.object_ids,
         factor=moving.factor,
     )
@@ -164,6 +167,11 @@ def _texture(scene: Scene, item: SceneObject) -> np.ndarray:
     if item.mesh.texture is not None:
         return load_rgb(scene.path(item.mesh.texture))
     return np.tile(np.round(255 * np.clip(item.color_rgb, 0, 1)).astype(np.uint8), (8, 8, 1))
+
+
+def paint_codes() -> np.ndarray:
+    """By 8-bit display code of a robot's colour, the code of its paint, (256,) uint8."""
+    return np.round(255 * _painted(np.arange(256) / 255.0)).astype(np.uint8)
 
 
 def _painted(color_rgb: np.ndarray) -> np.ndarray:
@@ -230,7 +238,7 @@ def trace_moving(
             light,
             view,
             samples,
-            robot_ids=(ROBOT_ID,),
+            robot_ids=moving.robot_ids,
             object_ids=moving.object_ids,
             seed=int(seed),
         )
@@ -239,4 +247,4 @@ def trace_moving(
     color, depth_m, ids = (
         np.concatenate([getattr(frame, name) for frame in frames]) for name in ("color", "depth_m", "ids")
     )
-    return Buffers(color, depth_m, ids, None, (ROBOT_ID,), moving.object_ids, lit=True, factor=moving.factor)
+    return Buffers(color, depth_m, ids, None, moving.robot_ids, moving.object_ids, lit=True, factor=moving.factor)
