@@ -97,6 +97,21 @@ def test_even_light_shows_the_rasterisers_colours_textures_and_outlines(oblong):
     assert got.object_ids == (2,) and got.robot_ids == ()
 
 
+@pytest.mark.parametrize("albedo", [0.1, 0.5, 0.8])
+def test_a_coat_neither_takes_light_nor_adds_any(albedo):
+    """In even light a coated ball is its base colour, and a little brighter by what the coat reflects uncoloured."""
+    even = light(irradiance=(0, 0, 0), tilt=0.0, sky=0.9)
+    even.sh[1:] = 0.0
+    even.sh[0] = 0.9 / 0.282095
+    camera = looking_at([0, 0, 0], [0, -0.8, 0.3])
+    args = dict(light=even, camera=camera, samples=162)
+    plain, coated = (trace_reference(None, [ball(albedo)], np.eye(4)[None], roughness=r, **args) for r in (None, 0.5))
+    hit = plain.ids[0] == 1
+    bare, shown = (srgb_to_linear(g.color[0][hit] / 255.0).mean() / 0.9 for g in (plain, coated))
+    assert bare == pytest.approx(albedo, rel=0.03, abs=0.006)  # 8 bits of a dark colour
+    assert shown == pytest.approx(albedo + 0.06 * (1 - albedo), abs=0.03)
+
+
 def test_one_part_shadows_another_and_gloss_adds_a_highlight():
     given = light(direction=(0, 0, 1), half_angle=0.02, sky=0.02)
     camera = looking_at([0, 0, 0], [0, -0.8, 0.3])

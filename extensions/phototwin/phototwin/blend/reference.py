@@ -7,6 +7,7 @@ albedo is what the photo shows of it divided by the light that falls on it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,9 @@ SUPPORT_CELL_M = 0.02
 SUPPORT_CELLS = 200
 """At most so many cells along a side of the support."""
 MOST_ALBEDO = 0.95
-INTERNAL_REFLECTION = 0.5965
-"""Share of even light inside a coat of refractive index 1.5 that its surface throws back. Source: integral of Fresnel's equations over the cosine lobe."""
+COAT_IOR = 1.5
+COAT_CELLS = (6, 8)
+"""Angles from which light comes, and directions along each side of a square of samples, over which a coat is averaged."""
 
 
 def load_mitsuba() -> Any:
@@ -75,7 +77,7 @@ def trace_reference(
         light: What shines on them.
         camera: The camera.
         samples: Paths a pixel, at least.
-        roughness: Of all surfaces, under a coat of refractive index 1.5; None for surfaces without any gloss.
+        roughness: Of the clear coat on all surfaces; what it does not reflect shows the base colour. None for surfaces without one.
         robot_ids: Ids of the robot.
         object_ids: Ids of the objects, in the scene's order.
         seed: Draws the paths.
@@ -108,12 +110,32 @@ def trace_reference(
     return Buffers(color[None], exact["depth"].numpy(), ids, exact["normals"].numpy(), robot_ids, object_ids, lit=True)
 
 
-def coat_pigment(color: np.ndarray) -> np.ndarray:
-    """The pigment under a clear coat that shows the diffuse ``color`` (linear): light that the coat throws back meets the pigment again.
+@lru_cache(maxsize=8)
+def _coat(roughness: float) -> tuple[float, float, float]:
+    """What a coat does to even light: share it reflects itself, and t and f of the diffuse share ``t p / (1 - f p)`` over a pigment p.
 
-    A pigment p shows p / (1 - f p) under the coat, scaled so that white stays white; f is ``INTERNAL_REFLECTION``.
+    Averaged over Mitsuba's own model, which at a rough surface is not what its smooth formulas say.
     """
-    return color / (1 - INTERNAL_REFLECTION + INTERNAL_REFLECTION * color)
+    mi = load_mitsuba()
+    angles, grid = COAT_CELLS
+    u, v = (np.stack(np.meshgrid(*[(np.arange(grid) + 0.5) / grid] * 2), -1).reshape(-1, 2)).T
+    shares = np.zeros((2, 2))
+    for k, pigment in enumerate((0.5, 1.0)):
+        bsdf = mi.load_dict(_coated(roughness, {"type": "rgb", "value": pigment}))
+        context, at = mi.BSDFContext(), mi.SurfaceInteraction3f()
+        for cosine in np.sqrt((np.arange(angles) + 0.5) / angles):  # even light weighs directions by their cosine
+            at.wi = mi.Vector3f(np.sqrt(1 - cosine**2), 0.0, cosine)
+            for component in range(2):
+                context.component = component
+                weights = [bsdf.sample(context, at, 0.5, mi.Point2f(*pair))[1][0] for pair in zip(u, v, strict=True)]
+                shares[k, component] += np.mean(weights) / angles
+    half, whole = shares[:, 1]
+    f = (whole - 2 * half) / (whole - half)
+    return float(shares[0, 0]), float(whole * (1 - f)), float(f)
+
+
+def _coated(roughness: float, pigment: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "roughplastic", "distribution": "beckmann", "alpha": roughness**2, "int_ior": COAT_IOR, "nonlinear": True, "diffuse_reflectance": pigment}  # fmt: skip
 
 
 def _mean_of_own(linear: np.ndarray, fine_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -203,8 +225,9 @@ def _shape(mi: Any, name: str, part: Part, T_world_part: np.ndarray, roughness: 
     if roughness is None:
         bsdf: dict[str, Any] = {"type": "diffuse", "reflectance": _bitmap(mi, texture)}
     else:
-        pigment = _bitmap(mi, coat_pigment(texture))
-        bsdf = {"type": "roughplastic", "distribution": "ggx", "alpha": roughness**2, "int_ior": 1.5, "nonlinear": True, "diffuse_reflectance": pigment}  # fmt: skip
+        mirrored, t, f = _coat(roughness)
+        shown = (1 - mirrored) * texture
+        bsdf = _coated(roughness, _bitmap(mi, shown / (t + f * shown)))
     props = mi.Properties()
     props["bsdf"] = mi.load_dict({"type": "twosided", "bsdf": bsdf})
     mesh = mi.Mesh(
