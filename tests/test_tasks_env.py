@@ -105,7 +105,7 @@ def test_our_rasteriser_sees_what_newton_s_renderer_sees(twin):
         theirs = camera_buffers(env, moving.photo_factor)
         ours = draw_moving(moving, owner_poses(env), env.crop.camera)
         assert not theirs.lit and theirs.normals_w is not None
-        their_ids, their_depth = (array.cpu().numpy() for array in (theirs.ids, theirs.depth_m))
+        their_ids, their_depth = theirs.ids, theirs.depth_m.cpu().numpy()
         ids, depth, normals = ours.ids.numpy(), ours.depth_m.numpy(), ours.normals_w.numpy()
         pairs = [(theirs.robot_ids, moving.robot_ids)]
         pairs += [((a,), (b,)) for a, b in zip(theirs.object_ids, moving.object_ids, strict=True)]
