@@ -38,7 +38,7 @@ def shadows(parts, poses, shine, receivers=None, weight=None, device="cpu", albe
     T = np.asarray(poses)[None] if np.ndim(poses) == 3 else np.asarray(poses)
     weight = np.ones(T.shape[:2]) if weight is None else weight
     casters = make_casters(parts, device, [albedo] * len(parts))
-    return [v.numpy() for v in cast_shadows(casters, T, weight, points, normals, shine)]
+    return [v.numpy() for v in cast_shadows(casters, T, weight, points, normals, shine, strength=1.0)]
 
 
 def disc_share(x):

@@ -175,7 +175,9 @@ def light_foreground(
         given = [depth, normals, index, *(wp.vec3(*(float(c) for c in v)) for v in steps), span]
         wp.launch(pick_receivers_kernel, (count, half[0], -(-half[1] // span)), inputs=given, outputs=[points, found])
         weight = np.ones(T_world_parts.shape[:2])
-        blocked, occluded = cast_shadows(casters, T_world_parts, weight, points, found, light, start_m, own=True)
+        blocked, occluded = cast_shadows(
+            casters, T_world_parts, weight, points, found, light, start_m, own=True, strength=1.0
+        )
         visibility = wp.empty(shape, dtype=wp.vec2)
         towards = wp.vec3(*(float(c) for c in light.direction_w))
         given = [index, depth, normals, found, blocked, occluded, towards, span]

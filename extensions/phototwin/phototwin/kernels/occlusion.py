@@ -76,6 +76,7 @@ def hidden_share(
     coefficients: wp.array2d(dtype=wp.float32),
     source: SourceDisc,
     source_radiance: float,
+    strength: float,
     own: int,
 ) -> float:
     """Share of the light from everywhere that the parts' spheres hide from a receiver."""
@@ -113,7 +114,7 @@ def hidden_share(
                         open *= 1.0 - wp.min(factor, 1.0)
     if factors > 0.0:
         # Spheres overlap seen from the receiver: together they hide what is left of each other's share.
-        share = lost / factors * (1.0 - open) * wp.pi / wp.max(sky_irradiance(coefficients, normal), 1.0e-6)
+        share = strength * lost / factors * (1.0 - open) * wp.pi / wp.max(sky_irradiance(coefficients, normal), 1.0e-6)
         share = wp.clamp(share, LEAST_OCCLUSION, 1.0)
     return share
 
@@ -128,6 +129,7 @@ def occlude_kernel(
     coefficients: wp.array2d(dtype=wp.float32),
     source: SourceDisc,
     source_radiance: float,
+    strength: float,
     own: int,
     stride: int,
     step: int,
