@@ -180,7 +180,9 @@ def occlude_kernel(
                         share = 0.25 * (around[0] + around[1] + around[2] + around[3])
                 if must:
                     tile = wp.vec2i(r // TILE, c // TILE)
-                    share = hidden_share(placed, listed, n, tile, p, normal, coefficients, source, source_radiance, own)
+                    share = hidden_share(
+                        placed, listed, n, tile, p, normal, coefficients, source, source_radiance, strength, own
+                    )
             occluded_out[n, y, x] = share
         x += step
 
