@@ -68,7 +68,7 @@ def placed(blender, arm_w=None, **objects):
 def test_where_nothing_moved_the_frame_is_the_photo(scene, blender):
     frames = blend_frames(blender, placed(blender))
     assert (frames.rgb[0] == load_rgb(scene.path(scene.photo))).all()
-    assert not frames.mask.any() and frames.seam[0] == 1.0
+    assert not frames.mask.any() and blend_frames(blender, placed(blender), judge=True).seam[0] == 1.0
     settled = blend_frames(
         blender, placed(blender, green_cube=[0.0003, 0, -0.0002])
     )  # what a simulator's rest is off by
@@ -212,3 +212,12 @@ def test_the_path_traced_reference_fills_the_same_buffers(scene, blender):
     assert arm.sum() > 100 and (theirs.mask[0][arm] == ARM_MASK).all()
     difference = np.abs(ours.rgb[0][arm].astype(float) - theirs.rgb[0][arm])
     assert np.median(difference) < 16
+
+
+def test_frames_do_not_depend_on_how_many_threads_make_them(blender):
+    one = [placed(blender, [0.45, 0.02 * i, 0.2], red_can=[0.0, 0.01 * i, 0.0]) for i in range(5)]
+    poses = {name: np.concatenate([p[name] for p in one]) for name in one[0]}
+    for _ in range(2):
+        several, alone = (blend_frames(blender, poses, judge=True, workers=w) for w in (3, 1))
+        assert (several.rgb == alone.rgb).all() and (several.mask == alone.mask).all()
+        assert (several.seam == alone.seam).all()

@@ -131,7 +131,7 @@ def render(env: TwinEnv, looks: Looks, blenders: list[Blender], step: int) -> li
     seeds = np.array([noise_seed(env.run_seed, int(a), step) for a in attempts])
     if all(b is looks.still for b in blenders):
         buffers = _buffers(env, looks, looks.still, poses, seeds)
-        frames = blend_frames(looks.still, poses, buffers, seeds, looks.keep_raw)
+        frames = blend_frames(looks.still, poses, buffers, seeds, looks.keep_raw, judge=True)
         return [frames[i] for i in range(len(attempts))]
     return [
         _blend_one(env, looks, b, {name: T[i : i + 1] for name, T in poses.items()}, seeds[i : i + 1])
@@ -140,7 +140,7 @@ def render(env: TwinEnv, looks: Looks, blenders: list[Blender], step: int) -> li
 
 
 def _blend_one(env: TwinEnv, looks: Looks, blender: Blender, poses: dict[str, np.ndarray], seeds: np.ndarray) -> Frames:
-    return blend_frames(blender, poses, _buffers(env, looks, blender, poses, seeds), seeds, looks.keep_raw)[0]
+    return blend_frames(blender, poses, _buffers(env, looks, blender, poses, seeds), seeds, looks.keep_raw, True)[0]
 
 
 def _buffers(

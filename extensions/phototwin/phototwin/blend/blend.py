@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from phototwin.blend.response import Response, apply_response
 from phototwin.blend.seam import seam_score
 from phototwin.buffers import Buffers
 from phototwin.kernels.composite import PlateArrays, composite, make_plate_arrays
+from phototwin.kernels.draw import Canvas, make_canvas
 from phototwin.kernels.foreground import light_foreground
+from phototwin.kernels.parallel import split_frames
 from phototwin.kernels.shade import SPECULAR, shade_frames
 from phototwin.kernels.shadow import cast_shadows
 from phototwin.light import Light, ambient_irradiance, source_irradiance
@@ -33,6 +35,7 @@ class Blender:
         moving: What moves.
         light: What shines on it.
         response: The camera's signature, or None for clean frames.
+        canvases: What each worker draws on, made on demand.
     """
 
     plate: Plate
@@ -40,6 +43,7 @@ class Blender:
     moving: MovingParts
     light: Light
     response: Response | None
+    canvases: dict[int, Canvas] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,19 +53,20 @@ class Frames:
     Attributes:
         rgb: (N, H, W, 3) uint8 sRGB.
         mask: What was drawn, (N, H, W) uint8: 0 nothing or a thing that is the photo's own, else 1 + id % 255.
-        seam: How much like a real photo the borders of what was drawn look, (N,) float32, 0 to 1; 1 where nothing was drawn.
+        seam: How much like a real photo the borders of what was drawn look, (N,) float32, 0 to 1, 1 where nothing was drawn; None where it was not judged.
         raw_rgba: What was rendered before, (N, H, W, 4) uint8, alpha 255 where anything was; None where it was not kept.
     """
 
     rgb: np.ndarray
     mask: np.ndarray
-    seam: np.ndarray
+    seam: np.ndarray | None = None
     raw_rgba: np.ndarray | None = None
 
     def __getitem__(self, index: int) -> Frames:
         """Frame ``index`` alone, its arrays without their first axis."""
+        seam = None if self.seam is None else self.seam[index]
         raw = None if self.raw_rgba is None else self.raw_rgba[index]
-        return Frames(self.rgb[index], self.mask[index], self.seam[index], raw)
+        return Frames(self.rgb[index], self.mask[index], seam, raw)
 
 
 def make_blender(plate: Plate, moving: MovingParts, light: Light, response: Response | None = None) -> Blender:
@@ -105,6 +110,8 @@ def blend_frames(
     buffers: Buffers | None = None,
     seeds: np.ndarray | None = None,
     keep_raw: bool = False,
+    judge: bool = False,
+    workers: int | None = None,
 ) -> Frames:
     """Frames as if robot and objects had stood there when the photo was taken.
 
@@ -114,16 +121,47 @@ def blend_frames(
         buffers: What a renderer saw; None draws what moves with our own rasteriser.
         seeds: Of the camera's noise, one a frame; None leaves what is drawn without the camera's signature.
         keep_raw: Keep what was rendered beside what became of it.
+        judge: Score the seams.
+        workers: Threads that share the frames; None for one a core. The bytes do not depend on it.
 
     Raises:
         InputError: Shapes that do not belong together.
     """
+    count = len(next(iter(T_world_owner.values())))
+
+    def blend_some(worker: int, some: slice) -> Frames:
+        poses = {owner: T[some] for owner, T in T_world_owner.items()}
+        given = None if seeds is None else seeds[some]
+        drawn = _draw(blender, poses, worker) if buffers is None else _part(buffers, some)
+        return _blend(blender, poses, drawn, given, keep_raw, judge, buffers is None)
+
+    parts = split_frames(blend_some, count, workers, blender.moving.casters.device)
+    return parts[0] if len(parts) == 1 else _join(parts)
+
+
+def _draw(blender: Blender, poses: dict[str, np.ndarray], worker: int) -> Buffers:
+    """What our rasteriser sees, on memory that each worker uses again."""
+    view, parts = blender.plate.camera, blender.moving.draw_list
+    count = len(next(iter(poses.values())))
+    canvas = blender.canvases.get(worker)
+    if canvas is None or canvas.ids.shape[0] != count:
+        canvas = blender.canvases[worker] = make_canvas(parts, count, view.width, view.height)
+    return draw_moving(blender.moving, poses, view, canvas)
+
+
+def _blend(
+    blender: Blender,
+    poses: dict[str, np.ndarray],
+    drawn: Buffers,
+    seeds: np.ndarray | None,
+    keep_raw: bool,
+    judge: bool,
+    comparable: bool,
+) -> Frames:
+    """The frames of one worker."""
     moving, plate, light = blender.moving, blender.plate, blender.light
-    poses = dict(T_world_owner)
     share = photo_share(blender, poses)
-    drawn = draw_moving(moving, poses, plate.camera) if buffers is None else buffers
-    T_casters = moving.caster_poses(poses)
-    weight = moving.caster_weights(1.0 - share)
+    T_casters, weight = moving.caster_poses(poses), moving.caster_weights(1.0 - share)
     blocked, occluded = cast_shadows(moving.casters, T_casters, weight, plate.points_w, plate.normals_w, light)
     color = drawn.color if drawn.lit else _finish(drawn, moving, poses, plate, light)
     rgb, mask = composite(
@@ -137,17 +175,36 @@ def blend_frames(
         blocked,
         occluded,
         drawn.factor,
-        comparable=buffers is None,
+        comparable,
     )
-    drawn_only = _without_still(mask, drawn.object_ids, share)
+    mask = _without_still(mask, drawn.object_ids, share)
     if blender.response is not None and seeds is not None:
-        rgb = apply_response(rgb, drawn_only, blender.response, seeds)
-    raw = None
+        rgb = apply_response(rgb, mask, blender.response, seeds)
+    raw = seam = None
     if keep_raw:
-        rendered = _numpy(drawn.color)[..., :3]
-        raw = np.concatenate([rendered, np.where(_numpy(drawn.ids) > 0, 255, 0).astype(np.uint8)[..., None]], -1)
-    scores = [seam_score(f, m > 0, plate.photo).score for f, m in zip(rgb, drawn_only, strict=True)]
-    return Frames(rgb, drawn_only, np.array(scores, np.float32), raw)
+        seen = np.where(_numpy(drawn.ids) > 0, 255, 0).astype(np.uint8)
+        raw = np.concatenate([_numpy(drawn.color)[..., :3], seen[..., None]], -1)
+    if judge:
+        scores = [seam_score(f, m > 0, plate.photo).score for f, m in zip(rgb, mask, strict=True)]
+        seam = np.array(scores, np.float32)
+    return Frames(rgb, mask, seam, raw)
+
+
+def _part(buffers: Buffers, some: slice) -> Buffers:
+    normals = None if buffers.normals_w is None else buffers.normals_w[some]
+    return replace(
+        buffers, color=buffers.color[some], depth_m=buffers.depth_m[some], ids=buffers.ids[some], normals_w=normals
+    )
+
+
+def _join(parts: list[Frames]) -> Frames:
+    seams, raws = [p.seam for p in parts if p.seam is not None], [p.raw_rgba for p in parts if p.raw_rgba is not None]
+    return Frames(
+        np.concatenate([p.rgb for p in parts]),
+        np.concatenate([p.mask for p in parts]),
+        np.concatenate(seams) if seams else None,
+        np.concatenate(raws) if raws else None,
+    )
 
 
 def photo_share(blender: Blender, T_world_owner: Mapping[str, np.ndarray]) -> np.ndarray:

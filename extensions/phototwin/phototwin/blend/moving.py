@@ -12,7 +12,7 @@ from phototwin.blend.delight import delight_texture
 from phototwin.buffers import Buffers
 from phototwin.images import load_rgb
 from phototwin.kernels.casters import Casters, make_casters
-from phototwin.kernels.draw import DrawList, Part, draw_parts, make_draw_list
+from phototwin.kernels.draw import Canvas, DrawList, Part, draw_parts, make_draw_list
 from phototwin.kernels.srgb import linear_to_srgb, srgb_to_linear
 from phototwin.light import Light
 from phototwin.scene import Camera, Mesh, Scene, SceneObject
@@ -133,16 +133,21 @@ def make_moving_parts(
     )
 
 
-def draw_moving(moving: MovingParts, T_world_owner: dict[str, np.ndarray], view: Camera) -> Buffers:
+def draw_moving(
+    moving: MovingParts, T_world_owner: dict[str, np.ndarray], view: Camera, canvas: Canvas | None = None
+) -> Buffers:
     """Buffers of N frames, see ``draw_parts``.
 
     Args:
         moving: What to draw.
         T_world_owner: Poses (N, 4, 4) of every body and object by name.
         view: The camera.
+        canvas: Memory to draw on, see ``make_canvas``.
     """
     T = moving.part_poses(T_world_owner)
-    drawn: dict[str, Any] = draw_parts(moving.draw_list, T, view.T_world_camera, view.K_px, view.width, view.height)
+    drawn: dict[str, Any] = draw_parts(
+        moving.draw_list, T, view.T_world_camera, view.K_px, view.width, view.height, canvas
+    )
     return Buffers(
         drawn["albedo"],
         drawn["depth"],
