@@ -13,7 +13,7 @@ from phototwin.blend.moving import MovingParts, draw_moving, make_moving_parts
 from phototwin.blend.plate import Plate, scene_plate
 from phototwin.blend.response import measure_response
 from phototwin.errors import InputError, PlanError
-from phototwin.frames import invert, make_T, rotation_z
+from phototwin.frames import invert, make_T, rotation_z, transform
 from phototwin.kernels.shade import shade_frames
 from phototwin.light import plain_light
 from phototwin.pipeline import Source, photo_to_twin
@@ -21,21 +21,21 @@ from phototwin.plan.base import place_base
 from phototwin.plan.ik import Arm, load_arm, solve_postures
 from phototwin.plan.instruction import parse_instruction
 from phototwin.robots import PANDA
-from phototwin.scene import Scene, load_scene
+from phototwin.scene import Scene, SceneObject, load_scene
 from phototwin.stage.robots import robot_usd
 from phototwin.stage.visuals import read_visuals
 
 CAPTURES: dict[str, tuple[str, ...]] = {
-    "six_blue_mug": (),
-    "o2s_spoon_plate": (),
+    "six_sugar": (),
+    "six_green_bowl": (),
     "simpler_bridge_cubes": ("camera height=0.336",),
     "simpler_counter_three_objects": ("can=0.122",),
 }
 """The captures that are shown, and what lengths are known in them."""
 PANEL = (640, 480)
 GAP_PX = 8
-ABOVE_M = 0.04
-"""The tool stops this far over the object that it reaches for."""
+BESIDE_M, HEIGHT_M = 0.07, 0.09
+"""The tool stops this far beside the object that it reaches for, and this high over the table."""
 YAWS = 8
 MOST_BYTES = 300_000
 QUALITIES = (92, 88, 84, 80, 74, 66)
@@ -110,7 +110,7 @@ def _hard_paste(plate: Plate, moving: MovingParts, poses: dict[str, np.ndarray])
 
 
 def _reaching(scene: Scene, moving: MovingParts) -> dict[str, np.ndarray]:
-    """Poses (1, 4, 4) of everything: objects as in the photo, the robot's tool over one of them."""
+    """Poses (1, 4, 4) of everything: objects as in the photo, the robot's tool beside one of them."""
     import pinocchio  # pyright: ignore[reportMissingImports]
 
     arm = load_arm(PANDA)
@@ -123,17 +123,27 @@ def _reaching(scene: Scene, moving: MovingParts) -> dict[str, np.ndarray]:
 
 
 def _stand(scene: Scene, arm: Arm) -> tuple[np.ndarray, np.ndarray]:
-    """Pose of the base and joint positions that bring the tool over the first object that can be grasped."""
+    """Pose of the base and joint positions that bring the tool beside the first object that can be grasped."""
     for item in scene.objects:
         try:
             task = parse_instruction(f"lift the {item.name}", scene.objects)
             T_world_base = place_base(scene, task, PANDA, arm, 0)
         except PlanError:
             continue
-        target = item.T_world_object[:3, 3] + [0.0, 0.0, item.size_m[2] / 2 + ABOVE_M]
+        target = _place_beside(scene, item)
         for turn in np.arange(YAWS) * 2 * np.pi / YAWS:
             T_world_tool = make_T(rotation_z(float(turn)) @ np.diag([1.0, -1.0, -1.0]), target)
             postures = solve_postures(arm, invert(T_world_base) @ T_world_tool, arm.home)
             if postures:
                 return T_world_base, postures[0]
     raise PlanError("The robot cannot reach over any object of the photo: choose another one.")
+
+
+def _place_beside(scene: Scene, item: SceneObject) -> np.ndarray:
+    """A point (3,) over the table beside an object, on the side where the picture has more room."""
+    camera = scene.camera
+    place_c = transform(invert(camera.T_world_camera), item.T_world_object[:3, 3])
+    right_w = camera.T_world_camera[:2, 0] / np.linalg.norm(camera.T_world_camera[:2, 0])
+    side = -1.0 if place_c[0] > 0 else 1.0
+    away = side * (np.linalg.norm(item.size_m[:2]) / 2 + BESIDE_M)
+    return np.array([*(item.T_world_object[:2, 3] + away * right_w), HEIGHT_M])
