@@ -20,8 +20,8 @@ from phototwin.blend.backdrop_hidden import (
     pad_surfaces,
 )
 from phototwin.blend.backdrop_mesh import PixelMesh, mesh_pixels
-from phototwin.blend.backdrop_paint import paint_surface, sample
-from phototwin.blend.backdrop_surfaces import Surfaces, find_cuts, find_surfaces
+from phototwin.blend.backdrop_paint import paint_surface, paint_tone, sample
+from phototwin.blend.backdrop_surfaces import NOTHING, Surfaces, find_cuts, find_surfaces
 from phototwin.blend.crop import resample_area, resample_nearest
 from phototwin.build.fields import diffuse, dilate
 from phototwin.errors import InputError
@@ -163,16 +163,18 @@ def _paint(
     base: np.ndarray, surfaces: Surfaces, canvas: Canvas, surface: int, seen: np.ndarray, wanted: np.ndarray
 ) -> np.ndarray:
     """The canvas with the wanted pixels of a surface painted."""
-    model = None
-    if surfaces.flat[surface]:
-        a, b, c = surfaces.models[surface]
-        model = np.array([a, b, c - a * canvas.left - b * canvas.top])
     known = seen & ~wanted
     if not known.any():
         known[canvas.inside] = True
         known &= ~wanted
+    if surface == NOTHING:
+        colors = paint_tone(base, known, wanted)
+    else:
+        a, b, c = surfaces.models[surface]
+        model = np.array([a, b, c - a * canvas.left - b * canvas.top]) if surfaces.flat[surface] else None
+        colors = paint_surface(base, known, wanted, canvas.camera.K_px, model)
     out = base.copy()
-    out[wanted] = np.clip(paint_surface(base, known, wanted, canvas.camera.K_px, model), 0, 255)
+    out[wanted] = np.clip(colors, 0, 255)
     return out
 
 

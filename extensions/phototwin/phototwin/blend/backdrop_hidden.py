@@ -181,15 +181,25 @@ def grow_near_side(surfaces: Surfaces, stretch_px_m: float) -> Surfaces:
 
 
 def continue_surface(
-    surfaces: Surfaces, canvas: Canvas, surface: int, where: np.ndarray, sources: np.ndarray
+    surfaces: Surfaces, canvas: Canvas, surface: int, where: np.ndarray, sources: np.ndarray, known: np.ndarray
 ) -> np.ndarray:
-    """Inverse depth (N,) of a surface at pixels of the canvas (flat indices, (N,)): its plane, met smoothly at the pixels (N,) it comes from."""
+    """Inverse depth (N,) of a surface where it goes on: its plane, met smoothly where it comes from.
+
+    Args:
+        surfaces: What the picture shows.
+        canvas: The picture and the room around it.
+        surface: Its number.
+        where: Pixels of the canvas where it goes on, flat indices (N,).
+        sources: The pixel each of them is continued from (N,).
+        known: Inverse depth there (N,) [1/m].
+    """
+    if surface == NOTHING:
+        return known * (1 - BEHIND)
     row, column = np.divmod(where, canvas.camera.width)
     at = _model(surfaces, surface, canvas, row, column)
     if surfaces.flat[surface]:
         return at
     source_row, source_column = np.divmod(sources, canvas.camera.width)
-    known = surfaces.inverse[source_row - canvas.top, source_column - canvas.left]
     rest = known - _model(surfaces, surface, canvas, source_row, source_column)
     away = np.hypot(row - source_row, column - source_column)
     return np.clip(at + rest * np.exp(-away / DECAY_PX), *surfaces.limits[surface])
@@ -218,7 +228,8 @@ def pad_surfaces(surfaces: Surfaces, canvas: Canvas, polygon_w: np.ndarray | Non
     for i in np.unique(label[out]):
         mine = np.flatnonzero(out & (label == i))
         if i != NOTHING:
-            inverse.reshape(-1)[mine] = continue_surface(surfaces, canvas, i, mine, source.reshape(-1)[mine])
+            known = inverse.reshape(-1)[mine]
+            inverse.reshape(-1)[mine] = continue_surface(surfaces, canvas, i, mine, source.reshape(-1)[mine], known)
     on = surfaces.label == surfaces.support
     allowed = _support_allowed(surfaces, canvas, polygon_w) if surfaces.support != NOTHING and on.any() else ~out
     lost = out & (label == surfaces.support) & ~allowed & (surfaces.support != NOTHING)
@@ -294,12 +305,18 @@ def find_hidden(
     if surfaces.support != NOTHING:
         allowed = _support_allowed(surfaces, canvas, polygon_w)
     out = []
-    for i in range(len(surfaces.models)):
+    # What is too small to be continued as itself still leaves no hole: it goes on flat, behind everything that is there.
+    for i in [*range(len(surfaces.models)), NOTHING]:
         mine = label == i
         behind, filled = np.zeros_like(mine), np.where(mine, inverse, 0.0)
         pick = label.reshape(-1)[far] == i
+        if i == NOTHING:
+            pick |= ~np.append(surfaces.flat, False)[label.reshape(-1)[far]]
         if pick.any():
             where, value = _band(surfaces, canvas, i, inverse, label, near[pick], far[pick], stretch_px_m)
+            if i == NOTHING and out:
+                keep = ~np.any([h.behind.reshape(-1)[where] for h in out], axis=0)
+                where, value = where[keep], value[keep]
             if i == surfaces.support and allowed is not None:
                 keep = allowed.reshape(-1)[where]
                 where, value = where[keep], value[keep]
@@ -307,7 +324,8 @@ def find_hidden(
             filled.reshape(-1)[where] = value
         wanted = behind | (mine & ~inside)
         if wanted.any():
-            out.append(Hidden(i, mine & clean, wanted, behind, filled))
+            shown = mine if i != NOTHING else ~np.append(surfaces.flat, False)[label]
+            out.append(Hidden(i, shown & clean, wanted, behind, filled))
     return out
 
 
@@ -343,7 +361,9 @@ def _band(
     reach = cv2.dilate(reach, np.ones((REACH_GROWTH_PX, REACH_GROWTH_PX), np.uint8))
     distance, seed = nearest_of(seeds)
     reach = reach.reshape(-1)[seed]
-    if surfaces.flat[surface]:
+    if surface == NOTHING:
+        where = np.flatnonzero(distance <= reach)
+    elif surfaces.flat[surface]:
         where = np.flatnonzero((distance <= reach) & (label != surface))
     else:  # a thing is finite, and may hide a part of itself
         area = int((surfaces.label == surface).sum())
@@ -351,14 +371,8 @@ def _band(
             reach = np.minimum(reach, FINITE_SHARE * np.sqrt(area))
         where = np.flatnonzero(distance <= reach)
     source_of = np.zeros(inverse.size, np.int64)
-    source_of[near] = _into_picture(far, canvas)
-    value = continue_surface(surfaces, canvas, surface, where, source_of[seed.reshape(-1)[where]])
+    source_of[near] = far
+    sources = source_of[seed.reshape(-1)[where]]
+    value = continue_surface(surfaces, canvas, surface, where, sources, flat[sources])
     hidden = (value > 1e-6) & (value < flat[where] * (1 - BEHIND))
     return where[hidden], value[hidden]
-
-
-def _into_picture(index: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """Flat indices of the picture's pixels nearest to those."""
-    row, column = np.divmod(index, canvas.camera.width)
-    row = np.clip(row, canvas.top, canvas.top + canvas.height - 1)
-    return row * canvas.camera.width + np.clip(column, canvas.left, canvas.left + canvas.width - 1)

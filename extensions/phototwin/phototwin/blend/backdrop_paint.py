@@ -39,7 +39,7 @@ SEAM_MOST, SEAM_DECAY_PX = 60.0, 40.0
 """A seam is corrected by so many of 255 levels at most, and the correction dies away over this distance."""
 SEAM_PX = 4
 """What is painted is also compared with the picture in a rim of this width [px]."""
-STRETCH_COST, DISTANCE_COST, HEIGHT_COST = 1.0, 0.15, 2.0
+STRETCH_COST, DISTANCE_COST, HEIGHT_COST = 1.0, 0.15, 4.0
 """Of magnifying a texture (it blurs), of bringing it from afar (its light is another), and from another height of the picture, in units
 of the surface's contrast."""
 
@@ -71,7 +71,7 @@ def paint_surface(
         K_px: Intrinsics (3, 3) of the canvas.
         model: Inverse depth of its plane as (a, b, c) in pixels of the canvas, along which texture moves; None moves it in the picture.
     """
-    tone = _tone(rgb, known, wanted)
+    tone = paint_tone(rgb, known, wanted)
     if min(known.sum(), wanted.sum()) < SMALL_PX:
         return tone
     sheet = picture_sheet() if model is None else plane_sheet(K_px, model, wanted)
@@ -205,7 +205,7 @@ def sample(image: np.ndarray, at: np.ndarray, smooth: bool = False) -> np.ndarra
     return out.reshape(rows * wide, -1)[:count] if image.ndim == 3 else out.reshape(-1)[:count]
 
 
-def _tone(rgb: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def paint_tone(rgb: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Smooth colours (N, 3) of the wanted pixels."""
     return _smooth(rgb, known, TONE_STEP)[wanted]
 
