@@ -114,7 +114,7 @@ def _blender_of(looks: Looks, camera: Camera) -> Blender:
         return still
     view = view_backdrop(looks.backdrop, camera)
     plate = make_plate(camera, view.rgb, view.depth_m, still=False)
-    return make_blender(plate, still.moving, still.light, still.response)
+    return make_blender(plate, still.moving, still.light, still.response, still.real)
 
 
 def render(env: TwinEnv, looks: Looks, blenders: list[Blender], step: int) -> list[Frames]:

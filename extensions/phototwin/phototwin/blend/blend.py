@@ -35,6 +35,7 @@ class Blender:
         moving: What moves.
         light: What shines on it.
         response: The camera's signature, or None for clean frames.
+        real: A real photo of the scene that seams are judged by, (H, W, 3) uint8.
         canvases: What each worker draws on, made on demand.
     """
 
@@ -43,6 +44,7 @@ class Blender:
     moving: MovingParts
     light: Light
     response: Response | None
+    real: np.ndarray
     canvases: dict[int, Canvas] = field(default_factory=dict)
 
 
@@ -69,7 +71,9 @@ class Frames:
         return Frames(self.rgb[index], self.mask[index], seam, raw)
 
 
-def make_blender(plate: Plate, moving: MovingParts, light: Light, response: Response | None = None) -> Blender:
+def make_blender(
+    plate: Plate, moving: MovingParts, light: Light, response: Response | None = None, real: np.ndarray | None = None
+) -> Blender:
     """A blender of one view.
 
     Args:
@@ -77,6 +81,7 @@ def make_blender(plate: Plate, moving: MovingParts, light: Light, response: Resp
         moving: What moves.
         light: The photo's light.
         response: The camera's signature, see ``measure_response``; None leaves what is drawn clean.
+        real: A real photo of the scene, (H, W, 3) uint8; None for the plate's own.
     """
     count = len(moving.keys)
     at_rest = moving.at_rest()
@@ -101,7 +106,7 @@ def make_blender(plate: Plate, moving: MovingParts, light: Light, response: Resp
         _numpy(occluded)[:count],
         moving.draw_list.device,
     )
-    return Blender(plate, arrays, moving, light, response)
+    return Blender(plate, arrays, moving, light, response, plate.photo if real is None else real)
 
 
 def blend_frames(
@@ -185,7 +190,7 @@ def _blend(
         seen = np.where(_numpy(drawn.ids) > 0, 255, 0).astype(np.uint8)
         raw = np.concatenate([_numpy(drawn.color)[..., :3], seen[..., None]], -1)
     if judge:
-        scores = [seam_score(f, m > 0, plate.photo).score for f, m in zip(rgb, mask, strict=True)]
+        scores = [seam_score(f, m > 0, blender.real).score for f, m in zip(rgb, mask, strict=True)]
         seam = np.array(scores, np.float32)
     return Frames(rgb, mask, seam, raw)
 
