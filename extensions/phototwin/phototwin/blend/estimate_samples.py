@@ -303,6 +303,6 @@ def radiance_at(view: View, points_w: np.ndarray, owner: np.ndarray) -> np.ndarr
     return np.where(shown[:, None], view.linear[row, column], view.mean[owner])
 
 
-def make_scene_blockers(surfaces: Surfaces) -> tuple[Blockers, Blockers]:
-    """All surfaces for light that bounces, and the objects alone for shadows: a wall in the background may be made up."""
-    return make_blockers(surfaces), make_blockers(surfaces[1:])
+def make_scene_blockers(surfaces: Surfaces) -> tuple[Blockers, Blockers, Blockers]:
+    """All surfaces for light that bounces; the objects alone for shadows, a wall in the background may be made up; the background alone."""
+    return make_blockers(surfaces), make_blockers(surfaces[1:]), make_blockers(surfaces[:1])
