@@ -182,6 +182,31 @@ def test_poor_depth_still_gives_a_whole_view(scene, kind):
     assert np.array_equal(view_backdrop(backdrop, cam).rgb, photo)
 
 
+def test_guessed_depth_is_not_torn_at_the_table(scene):
+    cam, _, _, _ = scene
+    color, depth, which = see(cam, box=False)
+    shifted = np.where(
+        np.roll(which == 0, 5, 0), see_table(cam), np.where(which == 0, 2.0, depth)
+    )  # the edge is 5 px off
+    there = moved(cam, (0.02, 0.02, 0.0), (0.03, 0.03, 0.03))
+    torn = view_backdrop(make_backdrop(as_photo(color), shifted.astype(np.float32), cam), there)
+    whole = view_backdrop(make_backdrop(as_photo(color), shifted.astype(np.float32), cam, guessed=True), there)
+    inner = np.s_[30:-30, 30:-30]
+    assert np.isnan(torn.source_px[inner]).any(-1).sum() > 100
+    assert np.isnan(whole.source_px[inner]).any(-1).sum() < 5 and not whole.holes.any()
+    # The table itself is where it belongs.
+    truth, _, seen = see(there, box=False)
+    table = seen == 0
+    table[: HEIGHT // 2] = False
+    table &= ~np.isnan(whole.source_px[..., 0])
+    assert psnr(whole.rgb, truth, table) > 27
+
+
+def see_table(cam):
+    rays = pixel_rays(cam.K_px, cam.width, cam.height) @ cam.T_world_camera[:3, :3].T
+    return np.where(rays[..., 2] < 0, -cam.T_world_camera[2, 3] / np.minimum(rays[..., 2], -1e-9), 3.0)
+
+
 def test_made_twice_is_the_same(scene):
     cam, photo, depth, backdrop = scene
     again = make_backdrop(photo, depth, cam)

@@ -75,7 +75,10 @@ def twin_from(setting: Setting, camera: Camera) -> tuple[np.ndarray, BackdropVie
 
     scene = setting.scene
     background, depth = load_rgb(scene.path(scene.background_rgb)), load_depth(scene.path(scene.background_depth))
-    view = view_backdrop(make_backdrop(background, depth, scene.camera, scene.support.polygon_w), camera)
+    guessed = scene.camera_sigma.depth_m == 0
+    view = view_backdrop(
+        make_backdrop(background, depth, scene.camera, scene.support.polygon_w, guessed=guessed), camera
+    )
     if not scene.objects:
         return view.rgb, view
     moving = make_moving_parts(scene, (), setting.estimated)

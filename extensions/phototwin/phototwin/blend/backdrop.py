@@ -18,6 +18,7 @@ from phototwin.blend.backdrop_hidden import (
     grow_near_side,
     make_canvas,
     pad_surfaces,
+    support_reach,
 )
 from phototwin.blend.backdrop_mesh import PixelMesh, mesh_pixels
 from phototwin.blend.backdrop_paint import paint_surface, paint_tone, sample
@@ -135,7 +136,8 @@ def make_backdrop(
     else:
         surfaces = grow_near_side(find_surfaces(inverse, camera, stretch, support_polygon_w), stretch)
     canvas = make_canvas(camera, surfaces.inverse, margin.move_m, margin.turn_rad, margin.focal)
-    inverse, label = pad_surfaces(surfaces, canvas, support_polygon_w)
+    allowed = support_reach(surfaces, canvas, support_polygon_w)
+    inverse, label = pad_surfaces(surfaces, canvas, allowed)
     right, down = find_cuts(inverse, label, int(surfaces.flat.sum()), stretch)
     if guessed:
         right[:, :-1][canvas.inside] = down[:-1][canvas.inside] = False
@@ -145,7 +147,7 @@ def make_backdrop(
     painted_px = np.zeros(inverse.shape, bool)
     painted_px[canvas.inside] = True
     layers = [(base, np.zeros(2, int), mesh_pixels(inverse, np.ones(inverse.shape, bool), *cuts, FLAT_PX / stretch))]
-    for hidden in find_hidden(surfaces, canvas, inverse, label, cuts, support_polygon_w, stretch):
+    for hidden in find_hidden(surfaces, canvas, inverse, label, cuts, allowed, stretch):
         overlap = dilate(hidden.behind, OVERLAP_PX) & (label == hidden.surface)
         under = hidden.behind | overlap
         painted = _paint(base, surfaces, canvas, hidden.surface, hidden.seen, hidden.wanted | overlap)

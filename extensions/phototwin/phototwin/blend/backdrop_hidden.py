@@ -209,8 +209,13 @@ def _model(surfaces: Surfaces, surface: int, canvas: Canvas, row: np.ndarray, co
     return model_at(surfaces.models[surface], column + 0.5 - canvas.left, row + 0.5 - canvas.top)
 
 
-def pad_surfaces(surfaces: Surfaces, canvas: Canvas, polygon_w: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def pad_surfaces(surfaces: Surfaces, canvas: Canvas, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Inverse depth and surface of every pixel of the canvas: what is at the nearest border goes on, planes as far as they are in front.
+
+    Args:
+        surfaces: What the picture shows.
+        canvas: The picture and the room around it.
+        allowed: Where the support may be, see ``support_reach``.
 
     Returns:
         Inverse depth (H, W) float64 [1/m] and numbers of surfaces (H, W) int32.
@@ -230,8 +235,6 @@ def pad_surfaces(surfaces: Surfaces, canvas: Canvas, polygon_w: np.ndarray | Non
         if i != NOTHING:
             known = inverse.reshape(-1)[mine]
             inverse.reshape(-1)[mine] = continue_surface(surfaces, canvas, i, mine, source.reshape(-1)[mine], known)
-    on = surfaces.label == surfaces.support
-    allowed = _support_allowed(surfaces, canvas, polygon_w) if surfaces.support != NOTHING and on.any() else ~out
     lost = out & (label == surfaces.support) & ~allowed & (surfaces.support != NOTHING)
     inverse[lost] = 0.0
     label[lost] = NOTHING
@@ -265,9 +268,17 @@ def _border_of(surfaces: Surfaces) -> np.ndarray:
     return large if large.any() else rim
 
 
-def _support_allowed(surfaces: Surfaces, canvas: Canvas, polygon_w: np.ndarray | None) -> np.ndarray:
-    """Pixels of the canvas whose rays meet the support within its visible edges (H, W) bool."""
+def support_reach(surfaces: Surfaces, canvas: Canvas, polygon_w: np.ndarray | None) -> np.ndarray:
+    """Pixels of the canvas whose rays meet the support within its visible edges (H, W) bool.
+
+    Args:
+        surfaces: What the picture shows.
+        canvas: The picture and the room around it.
+        polygon_w: A known outline of the support (K, 2) [m], or None.
+    """
     camera = canvas.camera
+    if surfaces.support == NOTHING:
+        return np.ones((camera.height, camera.width), bool)
     K = camera.K_px.copy()
     K[:2, 2] -= [canvas.left, canvas.top]
     photo = Camera(K, canvas.width, canvas.height, camera.T_world_camera)
@@ -281,7 +292,7 @@ def find_hidden(
     inverse: np.ndarray,
     label: np.ndarray,
     cuts: tuple[np.ndarray, np.ndarray],
-    polygon_w: np.ndarray | None,
+    allowed: np.ndarray,
     stretch_px_m: float,
 ) -> list[Hidden]:
     """Where each surface goes on behind what stands before it, as far as moved cameras look there, and beyond the border.
@@ -292,7 +303,7 @@ def find_hidden(
         inverse: Inverse depth of the canvas (H, W) [1/m].
         label: Surfaces of the canvas (H, W).
         cuts: See ``find_cuts``, of the canvas.
-        polygon_w: A known outline of the support, or None.
+        allowed: Where the support may be, see ``support_reach``.
         stretch_px_m: By how much the farthest view displaces a point for each unit of inverse depth [px m].
     """
     near, far = _jumps(inverse, cuts)
@@ -301,9 +312,6 @@ def find_hidden(
     inside = np.zeros(inverse.shape, bool)
     inside[canvas.inside] = True
     clean = inside & (nearest_of(edge)[0] > CLEAN_PX) if edge.any() else inside
-    allowed = None
-    if surfaces.support != NOTHING:
-        allowed = _support_allowed(surfaces, canvas, polygon_w)
     out = []
     # What is too small to be continued as itself still leaves no hole: it goes on flat, behind everything that is there.
     for i in [*range(len(surfaces.models)), NOTHING]:
@@ -317,7 +325,7 @@ def find_hidden(
             if i == NOTHING and out:
                 keep = ~np.any([h.behind.reshape(-1)[where] for h in out], axis=0)
                 where, value = where[keep], value[keep]
-            if i == surfaces.support and allowed is not None:
+            if i == surfaces.support != NOTHING:
                 keep = allowed.reshape(-1)[where]
                 where, value = where[keep], value[keep]
             behind.reshape(-1)[where] = True

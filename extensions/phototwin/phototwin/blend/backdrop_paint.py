@@ -104,7 +104,7 @@ def _bring(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Colours (H, W, 3) that the shifts bring to pixels, on the tone that is there, and how far they are covered, (H, W) in 0..1."""
     rows, columns = np.nonzero(where)
-    points = sheet.from_px(np.stack([columns, rows], 1).astype(np.float32) + np.float32(0.5)).astype(np.float32)
+    points = _from_px(sheet, columns.astype(np.float32) + np.float32(0.5), rows.astype(np.float32) + np.float32(0.5))
     cells = raster.cell_of(points).astype(np.float32)
     tone_here, can_use = sample(level, cells), usable.astype(np.float32)
     total, weight = np.zeros((len(rows), 3), np.float32), np.zeros(len(rows), np.float32)
@@ -123,12 +123,19 @@ def _bring(
     return color, covered
 
 
+def _from_px(sheet: Sheet, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Sheet points (N, 2) float32 of pixel coordinates; as ``Sheet.from_px``, in single precision."""
+    x, y, w = (np.float32(a) * u + np.float32(b) * v + np.float32(c) for a, b, c in np.linalg.inv(sheet.H_px_sheet))
+    w = np.where(np.abs(w) > 1e-9, w, np.float32(1e-9))
+    return np.stack([x / w, y / w], 1)
+
+
 def _to_px(sheet: Sheet, points: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """Places (N, 2) float32 of shifted sheet points, column and row with centres at whole numbers; far outside where behind the camera."""
     H = sheet.H_px_sheet.copy()
     H[:, 2] += H[:, :2] @ shift
     ahead = points @ sheet.depth[:2].astype(np.float32) + np.float32(sheet.depth[2] + sheet.depth[:2] @ shift)
-    x, y, w = (points @ row[:2].astype(np.float32) + np.float32(row[2]) for row in H)
+    x, y, w = (np.float32(a) * points[:, 0] + np.float32(b) * points[:, 1] + np.float32(c) for a, b, c in H)
     w = np.where(ahead > 1e-6, w, np.float32(1e-9))
     return np.stack([x / w, y / w], 1) - np.float32(0.5)
 
