@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from phototwin.errors import InputError
+from phototwin.blend.reference import load_mitsuba
 from phototwin.frames import invert, pixel_rays, transform
 from phototwin_tasks.benchmarks.truth_surfaces import Surface
 
@@ -45,19 +45,6 @@ class Part:
     def key(self) -> str:
         """What it belongs to."""
         return self.name.split("-")[0]
-
-
-def load_mitsuba() -> Any:
-    """Mitsuba with the variant that runs everywhere: scalar, without LLVM or a GPU."""
-    try:
-        import mitsuba as mi
-    except ImportError as error:
-        raise InputError(
-            "Mitsuba is not installed: run this with ./isaaclab.sh -p, or install phototwin[truth]."
-        ) from error
-    mi.set_variant("scalar_rgb")
-    mi.set_log_level(mi.LogLevel.Error)
-    return mi
 
 
 def build_traced(truth: dict[str, Any], parts: Sequence[Part], width: int, samples: int, filter_: str, integrator: dict[str, Any]) -> Any:  # fmt: skip
