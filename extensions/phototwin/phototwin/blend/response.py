@@ -35,6 +35,8 @@ SAME_FLOOR = 0.4
 """Spread of the logarithm of block variances up to which they show one floor, noise, and not patches of texture."""
 FLOOR_GROWTH = 3.0
 """The most that the floor may grow from pixels to pairs of pixels: beyond, it cannot be told from fine texture."""
+PRIOR_WEIGHT = 0.03
+"""How much the belief in shot noise counts against all that was measured."""
 GRAIN_SIZE = 256
 GRAIN_WIDTHS_PX = np.linspace(0.0, 1.2, 25)
 CLIPPED = (4.0, 250.0)
@@ -148,11 +150,12 @@ def measure_noise(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float
     growth = float(np.median(coarse.mean(1)) / max(np.median(fine.mean(1)), 1e-3))
     if spread < SAME_FLOOR and growth < FLOOR_GROWTH:
         grain_px, gain = _grain_of(growth)
-        variance = fine / gain
+        variance, error = fine / gain, fine / gain
     else:
         grain_px = 0.0
-        variance = np.clip((TEXTURE_GROWTH * fine - coarse) / (TEXTURE_GROWTH - 1), 0.0, fine)
-    fits = [_fit_noise(level[:, c], variance[:, c]) for c in range(3)]
+        variance = (TEXTURE_GROWTH * fine - coarse) / (TEXTURE_GROWTH - 1)
+        error = np.hypot(TEXTURE_GROWTH * fine, coarse) / (TEXTURE_GROWTH - 1)
+    fits = [_fit_noise(level[:, c], variance[:, c], error[:, c]) for c in range(3)]
     return np.array([f[0] for f in fits]), np.array([f[1] for f in fits]), grain_px, float(np.median(shared))
 
 
@@ -180,28 +183,32 @@ def _block_statistics(codes: np.ndarray) -> tuple[np.ndarray, ...]:
     return power, np.maximum(mean(coarse**2), 0.0), mean(smooth), slope, shared
 
 
-def _fit_noise(level: np.ndarray, variance: np.ndarray) -> tuple[float, float]:
-    """Read and shot noise in linear light from block means [codes] and variances [codes^2]; neither is negative.
+def _fit_noise(level: np.ndarray, variance: np.ndarray, error: np.ndarray) -> tuple[float, float]:
+    """Read and shot noise in linear light; neither is negative.
 
-    Relative errors count. Where brightness hardly varies, shot noise is believed: its codes are the same for dark and bright.
+    Where brightness hardly varies, shot noise is believed: its codes are the same for dark and bright.
+
+    Args:
+        level: Means of blocks, (B,) [codes].
+        variance: What they show of noise, (B,) [codes^2]; may be negative where texture was taken off.
+        error: How much that may be off, in proportion, (B,) [codes^2].
     """
     light = srgb_to_linear(level / 255.0)
-    linear = variance / _codes_per_light()[np.clip(np.round(level).astype(int), 0, 255)] ** 2
-    typical = float(np.median(linear))
-    if typical < 1e-9:
-        return 0.0, 0.0
-    shot_only = float(np.median(linear / light))
-    light = np.append(light, [0.03, 0.6])
-    linear = np.append(linear, shot_only * light[-2:])
-    weight = np.append(np.ones(len(level)) / len(level), [0.05, 0.05]) / np.maximum(linear, 0.1 * typical) ** 2
+    scale = _codes_per_light()[np.clip(np.round(level).astype(int), 0, 255)] ** -2
+    weight = 1.0 / np.maximum(error * scale, 1e-9) ** 2
+    linear = variance * scale
+    shot_only = max(float((weight * light * linear).sum() / (weight * light**2).sum()), 0.0)
+    prior = np.array([0.03, 0.6])
+    weight = np.append(weight, PRIOR_WEIGHT * (weight * light**2).sum() / prior**2)
+    light, linear = np.append(light, prior), np.append(linear, shot_only * prior)
     a, b, c = weight.sum(), (weight * light).sum(), (weight * light**2).sum()
     p, q = (weight * linear).sum(), (weight * light * linear).sum()
     determinant = a * c - b * b
     read, shot = (c * p - b * q) / determinant, (a * q - b * p) / determinant
     if read < 0:
-        read, shot = 0.0, q / c
+        read, shot = 0.0, max(q / c, 0.0)
     elif shot < 0:
-        read, shot = p / a, 0.0
+        read, shot = max(p / a, 0.0), 0.0
     return float(np.sqrt(read)), float(np.sqrt(shot))
 
 
