@@ -89,6 +89,10 @@ def test_unmoved_crop_is_the_resampled_photo(scene):
     K[:2] /= 2.0
     view = view_backdrop(backdrop, Camera(K, 80, 60, cam.T_world_camera))
     assert np.array_equal(view.rgb, resample_area(photo, np.array([20, 10, 180, 130]), (80, 60)))
+    K = cam.K_px.copy()
+    K[:2, 2] -= [20, 10]
+    view = view_backdrop(backdrop, Camera(K, 100, 70, cam.T_world_camera))
+    assert np.array_equal(view.rgb, photo[10:80, 20:120]) and np.allclose(view.source_px[0, 0], [20.5, 10.5])
 
 
 def test_drawn_unmoved_is_nearly_the_photo(scene):
@@ -164,6 +168,16 @@ def test_smaller_views_are_averages(scene):
     truth = see(moved(cam, (0.02, 0.01, 0.0), (0.02, 0.0, 0.01)))[0]
     truth = truth.reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3).mean((1, 3))
     assert psnr(view_backdrop(backdrop, there).rgb, truth) > 26
+
+
+def test_a_backdrop_for_small_views_is_small(scene):
+    cam, photo, depth, _ = scene
+    backdrop = make_backdrop(photo, depth, cam, shrink=1.6)
+    assert backdrop.rgb.shape == (93, 125, 3) and backdrop.camera.K_px[0, 0] == pytest.approx(FOCAL / 1.6)
+    small = Camera(np.diag([1 / 1.6, 1 / 1.6, 1]) @ cam.K_px, 120, 90, cam.T_world_camera)
+    assert np.array_equal(view_backdrop(backdrop, small).rgb, backdrop.rgb[:90, :120])
+    there = moved(small, (0.02, 0.01, 0.0), (0.02, 0.0, 0.01))
+    assert psnr(view_backdrop(backdrop, there).rgb, see(there)[0]) > 25
 
 
 @pytest.mark.parametrize("kind", ["nothing", "table only", "noisy"])
