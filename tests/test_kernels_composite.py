@@ -245,3 +245,12 @@ def test_cuda_equals_cpu():
     on_cpu, _ = run(plate, frames, [2], [1, 3])
     on_gpu, _ = run(plate, frames, [2], [1, 3], "cuda:0")
     assert np.abs(on_cpu.astype(int) - on_gpu).max() <= 1
+
+
+def test_a_plate_may_have_lost_things_that_are_not_among_the_objects():
+    """Their places show what was behind them, and nothing is read beyond the shares of those that are."""
+    plate, frames = random_case(10, objects=1)
+    plate["owners"] = plate["owners"] * 7
+    plate["photo"] = np.where(plate["owners"][..., None] > 0, 255 - plate["rgb"], plate["rgb"]).astype(np.uint8)
+    frames["ids"][:], frames["share"][:], frames["blocked"][:], frames["occluded"][:] = 0, 1.0, 0.0, 0.0
+    assert (run(plate, frames, [2], [1])[0] == plate["rgb"]).all()

@@ -273,7 +273,7 @@ def keep_photo_kernel(  # noqa: D103
     frame = row // height
     for x in range(plate.shape[1]):
         owner = int(owners[y, x])
-        if owner > 0:
+        if owner > 0 and owner <= share.shape[1]:
             kept = share[frame, owner - 1]
             if kept >= 1.0:
                 image_out[row, x] = photo[y, x]
@@ -316,7 +316,7 @@ def make_plate_arrays(
     Args:
         rgb: The photo without its O objects, (H, W, 3) uint8.
         photo: The photo, (H, W, 3) uint8.
-        owners: i + 1 where the two differ because of object i, else 0, (H, W) uint8.
+        owners: i + 1 where the two differ because of object i, else 0, (H, W) uint8; there is nothing where an object is not among the O.
         depth_m: Depth of ``rgb`` (H, W) float32, 0 is infinitely far [m].
         rest: How the objects are drawn where they stand in the photo, (H, W, 3) uint8.
         rest_owner: i + 1 where that shows object i, (H, W) uint8.
