@@ -13,8 +13,11 @@ import numpy as np
 import warp as wp
 
 from phototwin.errors import InputError
+from phototwin.frames import invert
 from phototwin.kernels.launch import launch_rows
 from phototwin.kernels.obstacles import MeshSet, Obstacles, load_meshes, nearest_gap, place_meshes
+
+wp.set_module_options({"enable_backward": False})  # compiling is half the work without the functions' derivatives
 
 LEAF = 4
 """Triangles in a leaf: below that a test of the leaf's sphere costs as much as it saves."""
@@ -263,7 +266,7 @@ def mesh_pair_collisions(
     """Whether two meshes collide in each of B relative poses, on the device of the fixed one.
 
     Triangles against triangles, and where no two cross, whether one mesh is inside the other. The search descends a tree over the
-    moving mesh, which should be the smaller one.
+    finer mesh, whichever that is, and asks the coarser one, whose queries are then cheap: several times faster than the other way round.
 
     Args:
         moving: From ``prepare_mesh``.
@@ -281,6 +284,8 @@ def mesh_pair_collisions(
     device = fixed.meshes.device
     if moving.meshes.device != device:
         raise InputError(f"One mesh is on {moving.meshes.device}, the other on {device}: prepare both on one device.")
+    if len(moving.triangles) < len(fixed.triangles):
+        moving, fixed, T = fixed, moving, invert(T)
     hits = wp.empty(len(T), dtype=int, device=device)
     tree = Tree()
     tree.spheres = wp.array(moving.spheres, dtype=wp.vec4, device=device)

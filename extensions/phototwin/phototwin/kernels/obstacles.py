@@ -3,6 +3,7 @@
 # Warp reads these annotations as types of its own; a type checker cannot.
 # pyright: reportInvalidTypeForm=false, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
 # pyright: reportAssignmentType=false, reportIndexIssue=false, reportGeneralTypeIssues=false, reportReturnType=false
+# ruff: noqa: UP018, RUF046 (a bare literal would be a constant to Warp)
 
 from __future__ import annotations
 
@@ -123,7 +124,20 @@ def nearest_gap(obstacles: Obstacles, row: int, point_w: wp.vec3, cap: float) ->
     """
     best = wp.vec4(0.0, 0.0, 0.0, cap)
     pose = wp.min(row, obstacles.T_mesh_world.shape[0] - 1)
-    for m in range(obstacles.ids.shape[0]):
+    count = obstacles.ids.shape[0]
+    # The mesh whose bounds are nearest comes first: what it finds keeps the search in the others short.
+    start = int(0)
+    least = cap
+    for m in range(count):
+        p = wp.transform_point(obstacles.T_mesh_world[pose, m], point_w)
+        beside = wp.length(p - wp.min(wp.max(p, obstacles.lower[m]), obstacles.upper[m]))
+        if beside < least:
+            least = beside
+            start = m
+    if least >= cap and cap > 0.0:
+        return best
+    for k in range(count):
+        m = (start + k) % count
         T = obstacles.T_mesh_world[pose, m]
         p = wp.transform_point(T, point_w)
         beside = wp.length(p - wp.min(wp.max(p, obstacles.lower[m]), obstacles.upper[m]))

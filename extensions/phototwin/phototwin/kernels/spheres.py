@@ -17,6 +17,8 @@ from phototwin.kernels.launch import launch_rows
 from phototwin.kernels.obstacles import FAR_M, MeshSet, Obstacles, nearest_gap, place_meshes
 from phototwin.kernels.volumes import DistanceVolume, Volume, place_volume, volume_gap
 
+wp.set_module_options({"enable_backward": False})
+
 SIGN_BIT = wp.constant(wp.uint32(0x80000000))
 ALL_BITS = wp.constant(wp.uint32(0xFFFFFFFF))
 
@@ -63,7 +65,7 @@ def measure_mesh_gaps_kernel(
     row, block = wp.tid()
     b = first + row
     best = reach
-    which = wp.uint32(0xFFFFFFFF)
+    which = ALL_BITS
     for s in range(block * span, wp.min(radii.shape[0], (block + 1) * span)):
         r = radii[s]
         cap = r + wp.where(each, reach, best)
@@ -94,7 +96,7 @@ def measure_volume_gaps_kernel(
     row, block = wp.tid()
     b = first + row
     best = reach
-    which = wp.uint32(0xFFFFFFFF)
+    which = ALL_BITS
     for s in range(block * span, wp.min(radii.shape[0], (block + 1) * span)):
         gap = volume_gap(volume, b, centers_w[b, s])
         d = gap[3] - radii[s]

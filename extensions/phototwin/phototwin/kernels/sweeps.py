@@ -18,6 +18,8 @@ from phototwin.kernels.links import SLIDES, BodySpheres, Chain, ChainOnDevice, c
 from phototwin.kernels.obstacles import MeshSet, Obstacles, nearest_gap, place_meshes
 from phototwin.kernels.volumes import DistanceVolume, Volume, place_volume, volume_gap
 
+wp.set_module_options({"enable_backward": False})
+
 STEP_M = 0.01
 REACH_M = 0.15
 """Clearance is not followed further: a path strides through free space by at most this."""

@@ -17,6 +17,8 @@ from phototwin.frames import invert
 from phototwin.kernels.launch import launch_rows
 from phototwin.kernels.obstacles import FAR_M, MeshSet, Obstacles, nearest_gap, place_meshes
 
+wp.set_module_options({"enable_backward": False})
+
 MAX_VOXELS = 2**27
 
 
