@@ -143,24 +143,37 @@ def blend_case(case: Case, setting: Setting, light_kind: str) -> Blend:
     rgb, drawn = frames.rgb[0], cv2.dilate(np.minimum(frames.mask[0], 1), np.ones((3, 3), np.uint8)) > 0
     if light_kind == "none":
         return Blend(setting.photo, np.where(drawn[..., None], rgb, setting.photo), drawn, np.zeros_like(drawn), light)
-    return Blend(setting.photo, rgb, drawn, _shaded(setting.plate, moving, poses, light), light)
+    return Blend(setting.photo, rgb, drawn, _shaded(case, setting, moving, poses, light), light)
 
 
-def _shaded(plate: Any, moving: Any, poses: dict[str, np.ndarray], light: Light) -> np.ndarray:
-    """Pixels (H, W) around points where the robot hides more of source or sky than what is called nothing."""
+def _shaded(case: Case, setting: Setting, moving: Any, poses: dict[str, np.ndarray], light: Light) -> np.ndarray:
+    """Pixels (H, W) around points where the robot hides more of source or sky than what is called nothing; on objects, any of it.
+
+    Where a plate has no objects, theirs are the exact surfaces.
+    """
     import cv2
 
+    from phototwin.blend.plate import make_plate
     from phototwin.kernels.composite import FAINT
+
+    found = _hidden_light(setting.plate, moving, poses, light) > FAINT
+    if moving.keys:
+        exact = make_plate(case.camera, case.photo, case.depth_m, case.normals_w)
+        near = cv2.dilate((case.ids > 0).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+        found |= near & (_hidden_light(exact, moving, poses, light) > 0)
+    return cv2.dilate(found.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+
+
+def _hidden_light(plate: Any, moving: Any, poses: dict[str, np.ndarray], light: Light) -> np.ndarray:
+    """Share (H, W) of source or of sky, whichever is more, that the robot hides from the points of a plate or adds to them."""
+    import cv2
+
     from phototwin.kernels.shadow import cast_shadows
 
     weight = moving.caster_weights(np.zeros((1, len(moving.keys))))
-    blocked, occluded = cast_shadows(
-        moving.casters, moving.caster_poses(poses), weight, plate.points_w, plate.normals_w, light
-    )
-    touched = (np.asarray(blocked)[0] > FAINT) | (np.abs(np.asarray(occluded)[0]) > FAINT)
-    height, width = plate.rgb.shape[:2]
-    near = cv2.dilate(touched.astype(np.uint8), np.ones((3, 3), np.uint8))
-    return cv2.resize(near, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    hidden = cast_shadows(moving.casters, moving.caster_poses(poses), weight, plate.points_w, plate.normals_w, light)
+    most = np.abs(np.stack([np.asarray(share)[0] for share in hidden])).max(0)
+    return cv2.resize(most, plate.rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST)
 
 
 def still_share(setting: Setting) -> float:
