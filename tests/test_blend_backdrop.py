@@ -5,6 +5,7 @@ import pytest
 
 from phototwin.blend.backdrop import Margin, draw_view, make_backdrop, view_backdrop
 from phototwin.blend.backdrop_mesh import mesh_pixels
+from phototwin.blend.backdrop_surfaces import find_surfaces
 from phototwin.blend.crop import resample_area
 from phototwin.errors import InputError
 from phototwin.frames import invert, make_T, pixel_rays, transform
@@ -194,6 +195,17 @@ def test_poor_depth_still_gives_a_whole_view(scene, kind):
     view = view_backdrop(backdrop, moved(cam, (0.03, 0.03, 0.0), (0.03, 0.02, 0.02)))
     assert view.holes.mean() < 0.01 and np.isfinite(view.depth_m).all() and (view.depth_m > 0).all()
     assert np.array_equal(view_backdrop(backdrop, cam).rgb, photo)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.002])
+def test_the_table_is_one_plane_however_its_outline_and_tilt_are_off(scene, tilt):
+    cam, _, depth, _ = scene
+    which = see(cam)[2]
+    tilted = moved(cam, (tilt, 0.0, 0.0))
+    small = np.array([[0.5, -0.1], [0.7, -0.1], [0.7, 0.1], [0.5, 0.1]])
+    found = find_surfaces(1.0 / depth, tilted, FOCAL * 0.0866, small)
+    assert found.support == 0 and (found.label == 0)[which == 0].mean() > 0.97
+    assert (found.label == 0)[which >= 2].mean() < 0.03
 
 
 def test_guessed_depth_is_not_torn_at_the_table(scene):

@@ -83,15 +83,16 @@ def find_surfaces(
         inverse: Inverse depth (H, W), above 0 everywhere [1/m].
         camera: The camera; the support is the world's plane z = 0.
         stretch_px_m: By how much the farthest view displaces a point for each unit of inverse depth [px m].
-        polygon_w: Outline of the support (K, 2), convex, counter-clockwise [m], or None: beyond it the plane z = 0 is something else.
-        torn: Whether depth has jumps and planes that mean something; without, all that hangs together beside the support is one surface.
+        polygon_w: Outline of the support (K, 2), convex, counter-clockwise [m], or None.
+        torn: Whether depth has jumps and planes that mean something; without, all that hangs together beside the support's outline is one
+            surface.
     """
     inverse = inverse.astype(np.float64)
     models: list[np.ndarray] = []
     close: list[float] = []
     label = np.full(inverse.shape, NOTHING, np.int32)
     near_support = _support_tolerance(inverse, camera, stretch_px_m)
-    support, outline = NOTHING, _within_outline(camera, polygon_w)
+    support, outline = NOTHING, _within_outline(camera, None if torn else polygon_w)
     if near_support is not None:
         support, close = 0, [near_support]
         models.append(support_model(camera))
@@ -102,11 +103,16 @@ def find_surfaces(
         found = _find_plane(inverse, label == NOTHING, stretch_px_m, rng)
         if found is None:
             break
-        models.append(found)
-        close.append(FIT_PX / stretch_px_m)
+        free = label == NOTHING
+        twin = [i for i, m in enumerate(models) if _apart(found, m, free) * stretch_px_m < FIT_PX]
+        if twin and close[twin[0]] >= FIT_PX / stretch_px_m:
+            break
+        if twin:  # the same plane, its readings more scattered than was thought
+            close[twin[0]] = FIT_PX / stretch_px_m
+        else:
+            models.append(found)
+            close.append(FIT_PX / stretch_px_m)
         label = _label_planes(inverse, models, close)
-        if support == 0:
-            label[(label == 0) & ~outline] = NOTHING
     u, v = centers(*inverse.shape)
     for i, model in enumerate(models):
         inverse[label == i] = model_at(model, u, v)[label == i]
@@ -216,6 +222,12 @@ def _find_plane(inverse: np.ndarray, free: np.ndarray, stretch: float, rng: np.r
         close = np.abs(points @ best - values) * stretch < FIT_PX
         best = np.linalg.lstsq(points[close], values[close], rcond=None)[0]
     return best
+
+
+def _apart(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> float:
+    """Median difference of the inverse depths of two planes at a mask's pixels [1/m]."""
+    rows, columns = np.nonzero(where)
+    return float(np.median(np.abs(model_at(a - b, columns + 0.5, rows + 0.5))))
 
 
 def find_cuts(
