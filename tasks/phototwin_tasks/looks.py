@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from phototwin.blend.backdrop import Backdrop, make_backdrop, view_backdrop
+from phototwin.blend.backdrop import Backdrop, Margin, make_backdrop, view_backdrop
 from phototwin.blend.blend import Blender, Frames, blend_frames, make_blender
 from phototwin.blend.moving import make_moving_parts, paint_codes, trace_moving
 from phototwin.blend.plate import make_plate, scene_plate
@@ -84,7 +84,9 @@ def make_looks(env: TwinEnv, renderer: str, jitter: CameraJitter, keep_raw: bool
     if jitter:
         background = load_rgb(scene.path(scene.background_rgb))
         depth = load_depth(scene.path(scene.background_depth))
-        backdrop = make_backdrop(background, depth, scene.camera, scene.support.polygon_w)
+        margin = Margin(jitter.shift_m, np.radians(jitter.turn_deg), jitter.zoom)
+        guessed = scene.camera_sigma.depth_m == 0
+        backdrop = make_backdrop(background, depth, scene.camera, scene.support.polygon_w, margin, guessed, shrink)
     return Looks(still, jitter, backdrop, renderer, keep_raw)
 
 
