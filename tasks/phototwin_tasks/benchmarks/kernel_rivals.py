@@ -59,6 +59,19 @@ def open3d_distances(
     return run
 
 
+def open3d_occlusions(
+    o3d: Any, points: np.ndarray, faces: np.ndarray, threads: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Whether something is on the way, (N,) bool, for rays (N, 6) whose directions end where they must not be hidden."""
+    scene = o3d.t.geometry.RaycastingScene(nthreads=threads)
+    scene.add_triangles(points.astype(np.float32), faces.astype(np.uint32))
+
+    def run(rays: np.ndarray) -> np.ndarray:
+        return scene.test_occlusions(o3d.core.Tensor(rays), tnear=0.0, tfar=1.0, nthreads=threads).numpy()
+
+    return run
+
+
 def trimesh_distances(points: np.ndarray, faces: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Signed distances (N,) by trimesh's proximity query, negative inside."""
     import trimesh

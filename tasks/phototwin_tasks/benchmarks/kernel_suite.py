@@ -11,10 +11,8 @@ import numpy as np
 
 from phototwin_tasks.benchmarks import Measure
 from phototwin_tasks.benchmarks import kernel_rivals as rivals
+from phototwin_tasks.benchmarks.kernel_rows import SAME_M, ratio_rows, reach_rows, visibility_rows
 
-SAME_M = 1e-5
-"""Answers of two libraries that differ by no more are the same: rounding of single precision over a table."""
-NOT_SLOWER = ">= 1"
 GPU_QUERIES = ">= 20"
 
 
@@ -49,6 +47,8 @@ def measure(data: Path | None, quick: bool) -> Iterator[Measure]:
     yield from _clearance_rows(world)
     yield from _pair_rows(quick)
     yield from _arm_rows(world, quick)
+    yield from visibility_rows(world.parts, (world.points, world.faces), world.centers_w, world.radii_m, quick)
+    yield from reach_rows(quick)
     yield from _gpu_rows(world)
 
 
@@ -113,7 +113,7 @@ def _sphere_rows(world: _World, quick: bool) -> Iterator[Measure]:
         many = rivals.seconds(lambda ours=ours: ours(None))[1]
         rates = dict(_distance_rivals(world, scene, queries, answer))
         yield from rates.pop("notes", [])
-        yield from _ratio_rows("signed distances", scene, len(queries), one, many, rates)
+        yield from ratio_rows("signed distances", scene, len(queries), one, many, rates)
 
 
 def _distance_rivals(world: _World, scene: str, queries: np.ndarray, answer: np.ndarray) -> Iterator[tuple[str, Any]]:
@@ -153,23 +153,6 @@ def _distance_rivals(world: _World, scene: str, queries: np.ndarray, answer: np.
     yield "notes", notes
 
 
-def _ratio_rows(
-    name: str, scene: str, count: int, one: float, many: float, rates: dict[str, float]
-) -> Iterator[Measure]:
-    """Our rates on one thread and on all cores, and how often they are the best of the others'."""
-    yield Measure(f"{name}, one thread", scene, count / one / 1e3, "1000/s", method="Warp")
-    yield Measure(f"{name}, all cores", scene, count / many / 1e3, "1000/s", method="Warp")
-    if not rates:
-        return
-    single = {key: rate for key, rate in rates.items() if "all cores" not in key}
-    for key, rate in rates.items():
-        yield Measure(f"{name}, {key}", scene, rate / 1e3, "1000/s", method=key)
-    best = max(single, key=lambda key: single[key])
-    yield Measure(f"{name}, one thread over the best", scene, count / one / single[best], "x", NOT_SLOWER, best)
-    best = max(rates, key=lambda key: rates[key])
-    yield Measure(f"{name}, all cores over the best", scene, count / many / rates[best], "x", NOT_SLOWER, best)
-
-
 def _clearance_rows(world: _World) -> Iterator[Measure]:
     """The smallest clearance of whole postures: the arm's spheres against all things."""
     from phototwin.kernels.obstacles import load_meshes
@@ -190,7 +173,7 @@ def _clearance_rows(world: _World) -> Iterator[Measure]:
             rates[name] = len(answer) / taken
         differ = float(np.abs(found - answer).max())
         yield Measure("clearance of postures, Open3D differs by", scene, differ, "m", f"<= {SAME_M}")
-    yield from _ratio_rows("clearance of postures", scene, len(answer), one, many, rates)
+    yield from ratio_rows("clearance of postures", scene, len(answer), one, many, rates)
     room = (world.points.min(0) - 0.15, world.points.max(0) + 0.15)  # outside of it a volume knows lower bounds only
     volume, taken = rivals.seconds(lambda: make_distance_volume(meshes, 0.01, *room), 1)
     yield Measure("distance volume, a voxel of 1 cm", f"{volume.values_m.size} voxels", taken, "s")
@@ -237,7 +220,7 @@ def _pair_rows(quick: bool) -> Iterator[Measure]:
             rates[name] = count / taken
             differ = 100.0 * float((found != answer).mean())
             yield Measure(f"mesh pairs, {name} answers otherwise", scene, differ, "%", "<= 0.3")
-        yield from _ratio_rows("mesh pairs", scene, count, one, many, rates)
+        yield from ratio_rows("mesh pairs", scene, count, one, many, rates)
 
 
 def _arm_rows(world: _World, quick: bool) -> Iterator[Measure]:
@@ -254,7 +237,7 @@ def _arm_rows(world: _World, quick: bool) -> Iterator[Measure]:
     found, taken = rivals.seconds(lambda: _pinocchio_poses(q), 1)
     differ = float(np.abs(found - answer[:, 1 : found.shape[1] + 1]).max())
     yield Measure("link poses, pinocchio differs by", "panda", differ, "m", f"<= {SAME_M}")
-    yield from _ratio_rows("link poses", "panda", len(q), one, many, {"pinocchio": len(q) / taken})
+    yield from ratio_rows("link poses", "panda", len(q), one, many, {"pinocchio": len(q) / taken})
     paths = world.q[: 4 * (len(world.q) // 4)].reshape(-1, 4, world.q.shape[1])
     meshes = load_meshes(world.parts)
     sweep, taken = rivals.seconds(lambda: sweep_paths(chain, spheres, paths, meshes))
