@@ -38,6 +38,7 @@ from phototwin_tasks.benchmarks.blend_scenes import SCENES, srgb_decoded
 from phototwin_tasks.benchmarks.camera_rows import camera_rows
 from phototwin_tasks.benchmarks.capture_measures import psnr
 from phototwin_tasks.benchmarks.flow_rows import flow_rows
+from phototwin_tasks.benchmarks.frame_speed import speed_rows
 
 QUICK_SEEDS, QUICK_MOVED = (0, 2, 4, 8), 2
 
@@ -55,6 +56,7 @@ def measure(data: Path | None, quick: bool) -> Iterator[Measure]:
         yield from measure_scenes(seeds, Path(scratch))
     yield from camera_rows([blend_scene(seed) for seed in seeds[: QUICK_MOVED if quick else None]])
     yield from flow_rows(quick)
+    yield from speed_rows(quick)
 
 
 def measure_scenes(seeds: Sequence[int], scratch: Path) -> Iterator[Measure]:
