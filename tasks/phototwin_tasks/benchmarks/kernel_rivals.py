@@ -59,15 +59,21 @@ def open3d_distances(
     return run
 
 
-def open3d_occlusions(
-    o3d: Any, points: np.ndarray, faces: np.ndarray, threads: int
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Whether something is on the way, (N,) bool, for rays (N, 6) whose directions end where they must not be hidden."""
+def open3d_visible(o3d: Any, points: np.ndarray, faces: np.ndarray, threads: int) -> Callable[..., np.ndarray]:
+    """Which points (M, 3) cameras T (C, 4, 4) of one kind K (3, 3) see past a mesh, (C, M) bool: numpy projects, Open3D casts the rays."""
     scene = o3d.t.geometry.RaycastingScene(nthreads=threads)
     scene.add_triangles(points.astype(np.float32), faces.astype(np.uint32))
 
-    def run(rays: np.ndarray) -> np.ndarray:
-        return scene.test_occlusions(o3d.core.Tensor(rays), tnear=0.0, tfar=1.0, nthreads=threads).numpy()
+    def run(queries: np.ndarray, T: np.ndarray, K: np.ndarray, size: np.ndarray) -> np.ndarray:
+        out = np.empty((len(T), len(queries)), dtype=bool)
+        for c, pose in enumerate(T.astype(np.float32)):
+            way = queries - pose[:3, 3]
+            uvw: np.ndarray = (way @ pose[:3, :3]) @ K.astype(np.float32).T
+            inside = (uvw[:, 2] > 0.01) & (uvw[:, :2] >= 0.0).all(1) & (uvw[:, :2] < size * uvw[:, 2:]).all(1)
+            rays = o3d.core.Tensor(np.concatenate([queries, -way], 1)[inside])
+            out[c] = inside
+            out[c, inside] = ~scene.test_occlusions(rays, tnear=0.0, tfar=1.0, nthreads=threads).numpy()
+        return out
 
     return run
 

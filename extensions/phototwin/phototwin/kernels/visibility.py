@@ -50,6 +50,7 @@ def find_visible_kernel(
     intrinsics: wp.array(dtype=wp.vec4),
     size: wp.array(dtype=wp.vec2),
     obstacles: Obstacles,
+    balls_w: wp.array(dtype=wp.vec4),
     near: float,
     slack: float,
     # out
@@ -65,16 +66,22 @@ def find_visible_kernel(
         u = intrinsics[c][0] * p[0] / p[2] + intrinsics[c][2]
         v = intrinsics[c][1] * p[1] / p[2] + intrinsics[c][3]
         seen = u >= 0.0 and v >= 0.0 and u < size[c][0] and v < size[c][1]
+    way_w = eyes_w[c] - point
+    length2 = wp.length_sq(way_w)
     m = int(0)
     while seen and m < obstacles.ids.shape[0]:
-        # From the point to the camera: what hides it is near it more often than not.
-        T = obstacles.T_mesh_world[0, m]
-        start = wp.transform_point(T, point)
-        way = wp.transform_point(T, eyes_w[c]) - start
-        length = wp.length(way)
-        if length > slack:
-            way = way / length
-            seen = not wp.mesh_query_ray_anyhit(obstacles.ids[m], start + slack * way, way, length - slack)
+        # Most rays pass by: the nearest point of the segment to the middle of the mesh says so without a change of frame.
+        ball = balls_w[m]
+        to = wp.vec3(ball[0], ball[1], ball[2]) - point
+        share = wp.clamp(wp.dot(to, way_w) / length2, 0.0, 1.0)
+        if wp.length_sq(to - share * way_w) <= ball[3] * ball[3]:
+            T = obstacles.T_mesh_world[0, m]
+            length = wp.sqrt(length2)
+            way = wp.transform_vector(T, way_w) / length
+            # From the point to the camera: what hides it is near it more often than not.
+            start = wp.transform_point(T, point) + slack * way
+            if length > slack:
+                seen = not wp.mesh_query_ray_anyhit(obstacles.ids[m], start, way, length - slack)
         m += 1
     visible_out[c, i] = wp.where(seen, wp.uint8(1), wp.uint8(0))
 
@@ -153,6 +160,7 @@ def visible_points(
         wp.array(intrinsics, dtype=wp.vec4, device=device),
         wp.array(size, dtype=wp.vec2, device=device),
         place_meshes(meshes, T_world_mesh, 1),
+        wp.array(_balls(meshes, T_world_mesh), dtype=wp.vec4, device=device),
         NEAR_M,
         float(slack_m),
     ]
@@ -202,6 +210,16 @@ def visible_past_spheres(
     ]
     launch_rows(hide_by_spheres_kernel, rows, len(T), inputs, [near, out], found, threads)
     return out.numpy().astype(bool)
+
+
+def _balls(meshes: MeshSet, T_world_mesh: np.ndarray | None) -> np.ndarray:
+    """Spheres (K, 4) float32 around the bounds of the meshes, in the world."""
+    middle, half = 0.5 * (meshes.lower + meshes.upper), 0.5 * (meshes.upper - meshes.lower)
+    if T_world_mesh is not None:
+        T = np.asarray(T_world_mesh, np.float64).reshape(-1, 4, 4)
+        middle = np.einsum("kij,kj->ki", T[:, :3, :3], middle) + T[:, :3, 3]
+    radius = np.linalg.norm(half, axis=1) * (1.0 + 1e-5) + 1e-6
+    return np.concatenate([middle, radius[:, None]], 1).astype(np.float32)
 
 
 def _points(points_w: np.ndarray) -> np.ndarray:
