@@ -68,7 +68,7 @@ def open3d_visible(o3d: Any, points: np.ndarray, faces: np.ndarray, threads: int
         out = np.empty((len(T), len(queries)), dtype=bool)
         for c, pose in enumerate(T.astype(np.float32)):
             way = queries - pose[:3, 3]
-            uvw: np.ndarray = (way @ pose[:3, :3]) @ K.astype(np.float32).T
+            uvw = np.einsum("mi,ij,kj->mk", way, pose[:3, :3], K.astype(np.float32), optimize=True)
             inside = (uvw[:, 2] > 0.01) & (uvw[:, :2] >= 0.0).all(1) & (uvw[:, :2] < size * uvw[:, 2:]).all(1)
             rays = o3d.core.Tensor(np.concatenate([queries, -way], 1)[inside])
             out[c] = inside
