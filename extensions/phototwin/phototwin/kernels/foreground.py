@@ -55,80 +55,80 @@ def pick_receivers_kernel(
 
 
 @wp.func
-def likeness(
-    ids: wp.array3d(dtype=wp.int32),
-    depth_m: wp.array3d(dtype=wp.float32),
-    received: wp.array3d(dtype=wp.vec3),
-    n: int,
-    r: int,
-    c: int,
-    index: int,
-    z: float,
-    normal: wp.vec3,
-) -> float:
-    """How much a receiver says about a pixel of a thing ``index`` at depth z with that normal; 0 where it is on nothing."""
-    other = ids[n, 2 * r, 2 * c]
-    if other <= 0:
-        return 0.0
-    weight = 1.0 / (1.0e-3 + wp.abs(depth_m[n, 2 * r, 2 * c] - z))
-    alike = wp.max(wp.dot(normal, received[n, r, c]), 0.0)
-    weight *= 1.0e-3 + alike * alike * alike * alike
-    return wp.where(other == index, weight, 1.0e-4 * weight)
+def likeness(apart_m: float, cosine: float, same: bool) -> float:
+    """How much a receiver says about a pixel, by the difference of their depths, the cosine between their normals, and whether they are on one thing."""
+    alike = wp.max(cosine, 0.0)
+    weight = (1.0e-3 + alike * alike * alike * alike) / (1.0e-3 + wp.abs(apart_m))
+    return wp.where(same, weight, 1.0e-4 * weight)
 
 
 @wp.kernel(enable_backward=False)
 def spread_by_id_kernel(
     # in
-    ids: wp.array3d(dtype=wp.int32),
-    depth_m: wp.array3d(dtype=wp.float32),
-    normals: wp.array3d(dtype=wp.vec3),
-    received: wp.array3d(dtype=wp.vec3),
-    blocked: wp.array3d(dtype=wp.float32),
-    occluded: wp.array3d(dtype=wp.float32),
+    ids: wp.array(dtype=wp.int32),
+    depth_m: wp.array(dtype=wp.float32),
+    normals: wp.array(dtype=wp.vec3),
+    received: wp.array(dtype=wp.vec3),
+    blocked: wp.array(dtype=wp.float32),
+    occluded: wp.array(dtype=wp.float32),
+    size: wp.vec2i,
+    half: wp.vec2i,
     towards: wp.vec3,
     span: int,
     # out
-    visibility_out: wp.array3d(dtype=wp.vec2),
+    visibility_out: wp.array(dtype=wp.vec2),
 ) -> None:
     """One thread a run of pixels: what the nearest receivers on the same surface say, alike in thing, depth and normal.
 
     Receivers that face away from the source were not asked whether it is hidden: where only those are near, the ring around them is.
+    Arrays are flat; ``size`` and ``half`` are the rows and columns of the pixels and of the receivers.
     """
-    n, y, block = wp.tid()
-    for x in range(block * span, wp.min(ids.shape[2], (block + 1) * span)):
-        index = ids[n, y, x]
+    row, block = wp.tid()
+    n = row // size[0]
+    y = row - n * size[0]
+    r0 = y >> 1
+    for x in range(block * span, wp.min(size[1], (block + 1) * span)):
+        pixel = row * size[1] + x
+        index = ids[pixel]
         if index > 0:
-            z = depth_m[n, y, x]
-            normal = normals[n, y, x]
-            r0 = y >> 1
+            z = depth_m[pixel]
+            normal = normals[pixel]
             c0 = x >> 1
             hidden = float(0.0)
             closed = float(0.0)
             asked = float(0.0)
             weights = float(0.0)
-            for dr in range(2):
-                for dc in range(2):
-                    r = wp.min(r0 + dr * (y & 1), blocked.shape[1] - 1)
-                    c = wp.min(c0 + dc * (x & 1), blocked.shape[2] - 1)
-                    weight = likeness(ids, depth_m, received, n, r, c, index, z, normal)
-                    if weight > 0.0:
-                        closed += weight * occluded[n, r, c]
+            for k in range(4):
+                # In even rows and columns there is one receiver, not two.
+                if (k >> 1) <= (y & 1) and (k & 1) <= (x & 1):
+                    r = wp.min(r0 + (k >> 1), half[0] - 1)
+                    c = wp.min(c0 + (k & 1), half[1] - 1)
+                    at = (n * size[0] + 2 * r) * size[1] + 2 * c
+                    other = ids[at]
+                    if other > 0:
+                        receiver = (n * half[0] + r) * half[1] + c
+                        facing = received[receiver]
+                        weight = likeness(depth_m[at] - z, wp.dot(normal, facing), other == index)
+                        closed += weight * occluded[receiver]
                         weights += weight
-                        if wp.dot(received[n, r, c], towards) > TURNED_AWAY:
-                            hidden += weight * blocked[n, r, c]
+                        if wp.dot(facing, towards) > TURNED_AWAY:
+                            hidden += weight * blocked[receiver]
                             asked += weight
             if asked == 0.0 and wp.dot(normal, towards) > 0.0:
-                for r in range(wp.max(r0 - 1, 0), wp.min(r0 + 3, blocked.shape[1])):
-                    for c in range(wp.max(c0 - 1, 0), wp.min(c0 + 3, blocked.shape[2])):
-                        if wp.dot(received[n, r, c], towards) > TURNED_AWAY:
-                            weight = likeness(ids, depth_m, received, n, r, c, index, z, normal)
-                            hidden += weight * blocked[n, r, c]
+                for r in range(wp.max(r0 - 1, 0), wp.min(r0 + 3, half[0])):
+                    for c in range(wp.max(c0 - 1, 0), wp.min(c0 + 3, half[1])):
+                        receiver = (n * half[0] + r) * half[1] + c
+                        facing = received[receiver]
+                        if wp.dot(facing, towards) > TURNED_AWAY:
+                            at = (n * size[0] + 2 * r) * size[1] + 2 * c
+                            weight = likeness(depth_m[at] - z, wp.dot(normal, facing), ids[at] == index)
+                            hidden += weight * blocked[receiver]
                             asked += weight
             if asked > 0.0:
                 hidden = hidden / asked
             if weights > 0.0:
                 closed = closed / weights
-            visibility_out[n, y, x] = wp.vec2(1.0 - hidden, 1.0 - closed)
+            visibility_out[pixel] = wp.vec2(1.0 - hidden, 1.0 - closed)
 
 
 def light_foreground(
@@ -180,6 +180,8 @@ def light_foreground(
         )
         visibility = wp.empty(shape, dtype=wp.vec2)
         towards = wp.vec3(*(float(c) for c in light.direction_w))
-        given = [index, depth, normals, found, blocked, occluded, towards, span]
-        wp.launch(spread_by_id_kernel, (count, height, -(-width // span)), inputs=given, outputs=[visibility])
+        given = [v.flatten() for v in (index, depth, normals, found, blocked, occluded)]
+        given += [wp.vec2i(height, width), wp.vec2i(*half), towards, span]
+        blocks = (count * height, -(-width // span))
+        wp.launch(spread_by_id_kernel, blocks, inputs=given, outputs=[visibility.flatten()])
     return visibility
