@@ -341,7 +341,7 @@ def gather_sh(view: View, backdrop: Blockers, center_w: np.ndarray, sky: np.ndar
 def guess_light(view: View, backdrop: Blockers, center_w: np.ndarray, why: str) -> Light:
     """A light from above that makes a table of middling albedo look like this one."""
     level = np.pi * view.mean[0].mean() / 0.4
-    sky = np.zeros((8, 3))
+    sky = np.zeros((sky_lobes(np.zeros(3)).shape[-1], 3))
     sky[0], sky[1] = 0.45 * level, 0.25 * level
     direction = np.array([0.0, 0.0, 1.0])
     return Light(
