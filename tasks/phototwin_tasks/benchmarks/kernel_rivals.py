@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-
 LEAST_S = 0.4
 MOST_REPEATS = 20
 """What takes milliseconds is repeated until the least of its times is one in which nothing else ran."""
