@@ -50,7 +50,8 @@ def twin(albedo, depth, normals, rays, view, visibility, light, roughness, specu
         ..., None
     ]
     a = np.minimum(r[0] ** 2, 2 ** (-9.28 * nv)) * r[0] + r[1]
-    mirror = np.clip(specular[..., None] * (-1.04 * a + r[2]) + 1.04 * a + r[3], 0, 1)
+    glossy = np.minimum(50 * specular[..., None], 1)
+    mirror = np.clip(specular[..., None] * (-1.04 * a + r[2]) + glossy * (1.04 * a + r[3]), 0, 1)
     alpha = roughness[..., None] ** 2
     band = np.exp(-(alpha**2) * np.array([0, 1, 1, 1, 4, 4, 4, 4, 4.0]))
     reflected = 2 * nv * normals - view
@@ -66,7 +67,7 @@ def twin(albedo, depth, normals, rays, view, visibility, light, roughness, specu
     wide = np.minimum(alpha + 0.5 * np.tan(light.half_angle_rad), 1)
     nh, vh = (normals * half).sum(-1, keepdims=True), (view * half).sum(-1, keepdims=True)
     D = wide**2 / (np.pi * (nh**2 * (wide**2 - 1) + 1) ** 2)
-    F = specular[..., None] + (1 - specular[..., None]) * (1 - np.maximum(vh, 0)) ** 5
+    F = specular[..., None] + glossy * (1 - specular[..., None]) * (1 - np.maximum(vh, 0)) ** 5
     V = 0.5 / (2 * nl * nv * (1 - wide) + wide * (nl + nv))
     return (
         (1 - mirror) * srgb_to_linear(albedo / 255.0) / np.pi * (ambient + direct)
@@ -81,7 +82,7 @@ def test_the_kernel_does_what_numpy_does(device, distance):
     albedo, depth, normals, ids, rays, view = scene()
     visibility = np.random.default_rng(1).uniform(0, 1, (*SHAPE, 2)).astype(np.float32)
     light = some_light(distance)
-    roughness, specular = (0.9, 0.3, 0.6), (0.0, 0.04, 0.08)
+    roughness, specular = (0.9, 0.3, 0.6), (0.04, 0.0, 0.08)
     got = shade_frames(
         albedo, depth, normals, ids, visibility, light, CAMERA, K_PX, roughness, specular, device
     ).numpy()
@@ -101,6 +102,15 @@ def test_a_white_thing_in_even_light_cannot_be_seen():
         got = shade_frames(np.full_like(albedo, 255), depth, normals, ids, None, light, CAMERA, K_PX, roughness).numpy()
         expected = 255 * linear_to_srgb(np.array([0.5, 0.4, 0.3]))
         assert np.abs(got[ids > 0] - expected).max() <= 1
+
+
+def test_without_reflectance_a_surface_shows_its_base_colour_times_the_light_alone():
+    albedo, depth, normals, ids, _, _ = scene()
+    light = some_light()
+    got = shade_frames(albedo, depth, normals, ids, None, light, CAMERA, K_PX, specular=0.0).numpy()
+    arriving = ambient_irradiance(light, normals) + source_irradiance(light, np.zeros_like(normals), normals)
+    expected = 255 * linear_to_srgb(srgb_to_linear(albedo / 255.0) / np.pi * arriving)
+    assert np.abs(got - expected)[ids > 0].max() < 1.6
 
 
 def test_normals_that_face_away_are_turned_to_the_camera():

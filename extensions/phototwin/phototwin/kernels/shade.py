@@ -54,13 +54,22 @@ def facing(normal: wp.vec3, view: wp.vec3) -> wp.vec3:
 
 
 @wp.func
+def glossy(specular: float) -> float:
+    """1 from a reflectance of 2 % seen straight on; 0 for what reflects nothing there: it reflects nothing at grazing angles either.
+
+    No real surface does that, but a thing whose highlights are in its texture must. Source: Karis (2013), less than 2 % is no material.
+    """
+    return wp.min(50.0 * specular, 1.0)
+
+
+@wp.func
 def mirror_share(roughness: float, specular: float, cosine: float) -> float:
     """Share of even light that a dielectric reflects without taking its colour. Source: Karis (2014), the fit of the split sum."""
     r0 = 1.0 - roughness
     a = wp.min(r0 * r0, wp.exp(-6.4324 * cosine)) * r0 + 0.0425 - 0.0275 * roughness
     scale = -1.04 * a + 1.04 - 0.572 * roughness
     offset = 1.04 * a - 0.04 + 0.022 * roughness
-    return wp.clamp(specular * scale + offset, 0.0, 1.0)
+    return wp.clamp(specular * scale + glossy(specular) * offset, 0.0, 1.0)
 
 
 @wp.func
@@ -72,7 +81,7 @@ def highlight(normal: wp.vec3, view: wp.vec3, towards: wp.vec3, alpha: float, sp
     spread = nh * nh * (alpha * alpha - 1.0) + 1.0
     away = 1.0 - wp.max(wp.dot(view, half), 0.0)
     away2 = away * away
-    fresnel = specular + (1.0 - specular) * away2 * away2 * away
+    fresnel = specular + glossy(specular) * (1.0 - specular) * away2 * away2 * away
     both = 2.0 * cosine * nv
     return fresnel * alpha * alpha / (spread * spread) * 0.5 / (both + alpha * (cosine + nv - both))
 
