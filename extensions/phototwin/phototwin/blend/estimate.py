@@ -25,6 +25,7 @@ from phototwin.blend.estimate_samples import (
     sphere_directions,
 )
 from phototwin.blend.estimate_segments import split_colors
+from phototwin.blend.estimate_white import admit_white
 from phototwin.frames import transform
 from phototwin.images import load_ids, load_rgb
 from phototwin.kernels.transfer import Blockers, see_sources
@@ -95,7 +96,10 @@ def estimate_light(
     if len(samples.points_w) < MIN_SAMPLES:
         return guess_light(view, backdrop, center_w, "The photo shows too little of table and objects")
     problem = Problem.of(samples, objects, np.asarray(center_w, np.float64), float(view.mean.mean(1).max()))
-    return solve(view, backdrop, problem)
+    light = solve(view, backdrop, problem)
+    # What is clipped is at least that bright; what is background may shine by itself.
+    things = view.things
+    return admit_white(light, view.linear[things], view.points_w[things], view.normals_w[things], view.surface[things])
 
 
 @dataclass(frozen=True, eq=False)

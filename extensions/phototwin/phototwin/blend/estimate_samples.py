@@ -71,6 +71,11 @@ class View:
     mean: np.ndarray
 
     @property
+    def things(self) -> np.ndarray:
+        """Pixels (h, w) bool well inside objects, clipped ones among them."""
+        return _inside(np.where(self.surface >= 1, self.surface, -2))
+
+    @property
     def table(self) -> np.ndarray:
         """Pixels (h, w) that show the table's top."""
         return (self.surface == 0) & (np.abs(self.points_w[..., 2]) < TABLE_M) & (self.normals_w[..., 2] > 0.9)

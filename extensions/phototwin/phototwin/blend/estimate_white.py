@@ -23,7 +23,7 @@ def admit_white(
 ) -> Light:
     """The light with as little more of it as lets no side of a thing reflect more than ``WHITEST`` of what falls on it.
 
-    A side is all that belongs to one surface and has the same largest component of its normal. What is missing is a broad glow (half of it even,
+    The brightest channel counts: paint reflects no more of its own colour. A side is all that belongs to one surface and has the same largest component of its normal. What is missing is a broad glow (half of it even,
     half growing towards one direction), so that an estimate that was right elsewhere changes little there.
 
     Args:
@@ -42,7 +42,7 @@ def admit_white(
     for number in np.unique(side):
         own = side == number
         if own.sum() >= LEAST_SAMPLES:
-            missing.append(np.pi / WHITEST * np.percentile(linear[own].mean(1), BRIGHT_SHARE) - falls[own].mean())
+            missing.append(np.pi / WHITEST * np.percentile(linear[own].max(1), BRIGHT_SHARE) - falls[own].mean())
             mean = normals_w[own].mean(0)
             facing.append(mean / max(np.linalg.norm(mean), 1e-9))
     if not missing or max(missing) <= 0:
