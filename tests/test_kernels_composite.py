@@ -11,18 +11,18 @@ from phototwin.kernels.composite import (
     LEAST_RATIO,
     STILL_CODES,
     composite,
-    make_plate_arrays,
 )
+from phototwin.kernels.plate_arrays import make_plate_arrays
 from phototwin.kernels.srgb import linear_to_srgb, srgb_to_linear
 
 
 def enlarge(values, height, width):
-    """(h, w, 3) at (height, width), linearly between sample centres, the rim repeated."""
+    """(h, w, 3) at (height, width), linearly between the pixels that were sampled (1, 3, 5 ...), the rim repeated."""
     for axis, size in ((0, height), (1, width)):
-        at = (np.arange(size) + 0.5) * values.shape[axis] / size - 0.5
+        at = (np.arange(size) - 1) / 2
         low = np.floor(at).astype(int)
         t = (at - low).reshape([-1, 1, 1] if axis == 0 else [1, -1, 1])
-        near, far = np.maximum(low, 0), np.minimum(low + 1, values.shape[axis] - 1)
+        near, far = (np.clip(v, 0, values.shape[axis] - 1) for v in (low, low + 1))
         values = values.take(near, axis) * (1 - t) + values.take(far, axis) * t
     return values
 

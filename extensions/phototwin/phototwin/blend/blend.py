@@ -13,10 +13,11 @@ from phototwin.blend.plate import Plate
 from phototwin.blend.response import Response, apply_response
 from phototwin.blend.seam import seam_score
 from phototwin.buffers import Buffers
-from phototwin.kernels.composite import PlateArrays, composite, make_plate_arrays
+from phototwin.kernels.composite import composite
 from phototwin.kernels.draw import Canvas, make_canvas
 from phototwin.kernels.foreground import light_foreground
 from phototwin.kernels.parallel import split_frames
+from phototwin.kernels.plate_arrays import PlateArrays, make_plate_arrays
 from phototwin.kernels.shade import SPECULAR, shade_frames
 from phototwin.kernels.shadow import cast_shadows
 from phototwin.light import Light, ambient_irradiance, source_irradiance
@@ -149,7 +150,7 @@ def _draw(blender: Blender, poses: dict[str, np.ndarray], worker: int) -> Buffer
     view, parts = blender.plate.camera, blender.moving.draw_list
     count = len(next(iter(poses.values())))
     canvas = blender.canvases.get(worker)
-    if canvas is None or canvas.ids.shape[0] != count:
+    if canvas is None or canvas.ids.shape[0] < count:
         canvas = blender.canvases[worker] = make_canvas(parts, count, view.width, view.height)
     return draw_moving(blender.moving, poses, view, canvas)
 

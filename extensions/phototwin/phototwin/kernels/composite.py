@@ -12,13 +12,13 @@ lose to the shadows, the third blends. Pixels that nothing drawn touches and no 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import warp as wp
 
 from phototwin.errors import InputError
+from phototwin.kernels.plate_arrays import PlateArrays
 from phototwin.kernels.srgb import decode3, encode3, to_warp, transfer_tables
 
 DEPTH_TOLERANCE_M = 0.006
@@ -161,10 +161,10 @@ def ratio_at(ratio: wp.array2d(dtype=wp.vec3), first_row: int, height: int, fx: 
     y0 = int(wp.floor(fy))
     tx = fx - float(x0)
     ty = fy - float(y0)
-    x1 = wp.min(x0 + 1, ratio.shape[1] - 1)
-    y1 = first_row + wp.min(y0 + 1, height - 1)
-    x0 = wp.max(x0, 0)
-    y0 = first_row + wp.max(y0, 0)
+    x1 = wp.clamp(x0 + 1, 0, ratio.shape[1] - 1)
+    y1 = first_row + wp.clamp(y0 + 1, 0, height - 1)
+    x0 = wp.clamp(x0, 0, ratio.shape[1] - 1)
+    y0 = first_row + wp.clamp(y0, 0, height - 1)
     upper = ratio[y0, x0] * (1.0 - tx) + ratio[y0, x1] * tx
     lower = ratio[y1, x0] * (1.0 - tx) + ratio[y1, x1] * tx
     return upper * (1.0 - ty) + lower * ty
@@ -190,6 +190,7 @@ def blend_kernel(  # noqa: D103
     ratio_span: wp.array(dtype=wp.vec2i),
     height: int,
     ratio_height: int,
+    step: int,
     decode_table: wp.array(dtype=float),
     encode_table: wp.array(dtype=wp.uint8),
     # in and out: the photo, frame by frame
@@ -205,18 +206,25 @@ def blend_kernel(  # noqa: D103
     last = wp.max(wp.max(span[above][1], span[row][1]), span[below][1]) + 1
     dark_first = width
     dark_last = int(-1)  # noqa: RUF046, UP018
-    step = float(ratio_height) / float(height)
-    scale = float(ratio.shape[1]) / float(width)
-    fy = (float(y) + 0.5) * step - 0.5
+    # Sample k stands for pixel k * step + step // 2.
+    scale = 1.0 / float(step)
+    offset = float(step // 2)
+    fy = (float(y) - offset) * scale
     first_row = frame * ratio_height
     if ratio_height > 0:
         top = first_row + wp.max(int(wp.floor(fy)), 0)
-        bottom = first_row + wp.min(int(wp.floor(fy)) + 1, ratio_height - 1)
+        top = wp.min(top, first_row + ratio_height - 1)
+        bottom = first_row + wp.clamp(int(wp.floor(fy)) + 1, 0, ratio_height - 1)
         low = wp.min(ratio_span[top][0], ratio_span[bottom][0])
         high = wp.max(ratio_span[top][1], ratio_span[bottom][1])
         if high >= 0:
-            dark_first = wp.max(int(float(low - 1) / scale), 0)
-            dark_last = wp.min(int(float(high + 2) / scale) + 1, width - 1)
+            dark_first = wp.max((low - 1) * step, 0)
+            dark_last = wp.min((high + 2) * step, width - 1)
+            # Beyond the outermost samples their values go on.
+            if low == 0:
+                dark_first = 0
+            if high == ratio.shape[1] - 1:
+                dark_last = width - 1
     start = wp.max(wp.min(first, dark_first), 0)
     end = wp.min(wp.max(last, dark_last), width - 1)
     left = same_in_column(mask, above, row, below, wp.max(start - 1, 0))
@@ -229,7 +237,7 @@ def blend_kernel(  # noqa: D103
         else:
             dark = wp.vec3(1.0, 1.0, 1.0)
             if x >= dark_first and x <= dark_last:
-                dark = ratio_at(ratio, first_row, ratio_height, (float(x) + 0.5) * scale - 0.5, fy)
+                dark = ratio_at(ratio, first_row, ratio_height, (float(x) - offset) * scale, fy)
             if whole:
                 if dark[0] != 1.0 or dark[1] != 1.0 or dark[2] != 1.0:
                     image_out[row, x] = encode3(wp.cw_mul(dark, decode3(image_out[row, x], decode_table)), encode_table)
@@ -281,83 +289,6 @@ def keep_photo_kernel(  # noqa: D103
                 clear = decode3(plate[y, x], decode_table)
                 value = kept * decode3(photo[y, x], decode_table) + (1.0 - kept) * clear
                 image_out[row, x] = encode3(value, encode_table)
-
-
-@dataclass(frozen=True, eq=False)
-class PlateArrays:
-    """The still part of all frames, on a device; made once by ``make_plate_arrays``."""
-
-    device: str
-    rgb: wp.array
-    photo: wp.array
-    owners: wp.array
-    depth_m: wp.array
-    rest: wp.array
-    rest_owner: wp.array
-    source_share: wp.array
-    rest_blocked: wp.array
-    rest_occluded: wp.array
-
-
-def make_plate_arrays(
-    rgb: np.ndarray,
-    photo: np.ndarray,
-    owners: np.ndarray,
-    depth_m: np.ndarray,
-    rest: np.ndarray,
-    rest_owner: np.ndarray,
-    source_share: np.ndarray,
-    rest_blocked: np.ndarray,
-    rest_occluded: np.ndarray,
-    device: str = "cpu",
-) -> PlateArrays:
-    """The still part of all frames for ``composite``.
-
-    Args:
-        rgb: The photo without its O objects, (H, W, 3) uint8.
-        photo: The photo, (H, W, 3) uint8.
-        owners: i + 1 where the two differ because of object i, else 0, (H, W) uint8; there is nothing where an object is not among the O.
-        depth_m: Depth of ``rgb`` (H, W) float32, 0 is infinitely far [m].
-        rest: How the objects are drawn where they stand in the photo, (H, W, 3) uint8.
-        rest_owner: i + 1 where that shows object i, (H, W) uint8.
-        source_share: Share of the dominant source in the light on what ``rgb`` shows, (h, w, 3) float32; h and w may be smaller.
-        rest_blocked: Share of the source that each object hides where it stands in the photo, (O, h, w) float32.
-        rest_occluded: The same of all other light, (O, h, w) float32.
-        device: Warp device.
-
-    Raises:
-        InputError: Shapes that do not belong together.
-    """
-    height, width = depth_m.shape
-    small = source_share.shape[:2]
-    for name, array, shape in (
-        ("rgb", rgb, (height, width, 3)),
-        ("photo", photo, (height, width, 3)),
-        ("owners", owners, (height, width)),
-        ("rest", rest, (height, width, 3)),
-        ("rest_owner", rest_owner, (height, width)),
-        ("source_share", source_share, (*small, 3)),
-        ("rest_blocked", rest_blocked, (len(rest_blocked), *small)),
-        ("rest_occluded", rest_occluded, (len(rest_blocked), *small)),
-    ):
-        if array.shape != shape:
-            raise InputError(f"Cannot composite: '{name}' has shape {array.shape}, expected {shape}.")
-
-    def put(array: np.ndarray, np_type: Any, wp_type: Any) -> wp.array:
-        return wp.array(np.ascontiguousarray(array, dtype=np_type), dtype=wp_type, device=device)
-
-    return PlateArrays(
-        device,
-        put(rgb, np.uint8, wp.vec3ub),
-        put(photo, np.uint8, wp.vec3ub),
-        put(owners, np.uint8, wp.uint8),
-        put(depth_m, np.float32, wp.float32),
-        put(rest, np.uint8, wp.vec3ub),
-        put(rest_owner, np.uint8, wp.uint8),
-        put(source_share, np.float32, wp.vec3),
-        put(rest_blocked, np.float32, wp.float32),
-        put(rest_occluded, np.float32, wp.float32),
-    )
 
 
 def composite(
@@ -437,7 +368,8 @@ def composite(
     ]
     wp.launch(mark_drawn_kernel, dim=rows, inputs=marked, outputs=[shown, mask, span], device=device)
     ratio, ratio_span, ratio_height = _shadow_ratio(plate, share_wp, blocked, occluded, count)
-    blended = [shown, mask, span, ratio, ratio_span, height, ratio_height, table_in, table_out]
+    step = round(height / max(ratio_height, 1))
+    blended = [shown, mask, span, ratio, ratio_span, height, ratio_height, step, table_in, table_out]
     wp.launch(blend_kernel, dim=rows, inputs=blended, outputs=[image], device=device)
     return image.numpy().reshape(count, height, width, 3), mask.numpy().reshape(count, height, width)
 
