@@ -6,7 +6,8 @@ import pytest
 from phototwin.buffers import Buffers
 from phototwin.frames import make_T
 from phototwin.kernels.casters import make_casters
-from phototwin.kernels.composite import composite, make_plate_arrays
+from phototwin.kernels.composite import composite
+from phototwin.kernels.plate_arrays import make_plate_arrays
 from phototwin.kernels.shade import shade_frames
 from phototwin.kernels.shadow import cast_shadows
 from phototwin.light import Light
