@@ -29,6 +29,10 @@ SH_SCALE = np.array([0.282095, 0.488603, 0.488603, 0.488603, 1.092548, 1.092548,
 """Constants of the basis. Source: Ramamoorthi and Hanrahan (2001), equation 3."""
 GRAZING = wp.constant(0.02)
 """Least cosine between a normal and the direction to the camera: what is seen faces the camera, whatever interpolated normals say."""
+AGREE = wp.constant(0.8)
+"""Cosine from which two normals belong to one surface."""
+SAME_DEPTH = wp.constant(0.02)
+"""Share of the depth by which neighbours of a sliver may lie before or behind it."""
 TURNED = wp.constant(-0.3)
 """A normal that points this far away from the camera belongs to the other side of a thin wall."""
 
@@ -60,6 +64,39 @@ def glossy(specular: float) -> float:
     No real surface does that, but a thing whose highlights are in its texture must. Source: Karis (2013), less than 2 % is no material.
     """
     return wp.min(50.0 * specular, 1.0)
+
+
+@wp.func
+def calm(
+    normals: wp.array2d(dtype=wp.vec3),
+    depth_m: wp.array2d(dtype=wp.float32),
+    ids: wp.array2d(dtype=wp.int32),
+    row: int,
+    x: int,
+    height: int,
+) -> wp.vec3:
+    """The normal of a pixel, or the mean of two opposite neighbours that agree with each other and not with it.
+
+    Such a pixel shows a sliver, a bevel or the ground of a groove, that is far smaller than the pixel: it must not glint for all of it.
+    """
+    normal = normals[row, x]
+    y = row % height
+    if x > 0 and x < ids.shape[1] - 1 and y > 0 and y < height - 1:
+        z = depth_m[row, x]
+        found = bool(False)  # noqa: UP018 (a literal would be a constant to Warp)
+        for way in range(4):
+            dr = wp.where(way == 0, 0, 1)
+            dc = wp.where(way == 1, 0, wp.where(way == 3, -1, 1))
+            one = normals[row + dr, x + dc]
+            if not found and ids[row + dr, x + dc] > 0 and wp.dot(normals[row, x], one) < AGREE:
+                other = normals[row - dr, x - dc]
+                odd = ids[row - dr, x - dc] > 0 and wp.dot(normals[row, x], other) < AGREE
+                near = wp.abs(depth_m[row + dr, x + dc] - z) < SAME_DEPTH * z
+                near = near and wp.abs(depth_m[row - dr, x - dc] - z) < SAME_DEPTH * z
+                if odd and near and wp.dot(one, other) > AGREE:
+                    found = True
+                    normal = wp.normalize(one + other)
+    return normal
 
 
 @wp.func
@@ -122,7 +159,7 @@ def shade_rows_kernel(
         if index > 0:
             ray = start + (float(x) + 0.5) * across
             view = -wp.normalize(ray)
-            normal = facing(normals[row, x], view)
+            normal = facing(calm(normals, depth_m, ids, row, x, height), view)
             shown = wp.vec2(1.0, 1.0)
             if visibility.shape[0] > 0:
                 shown = wp.vec2(visibility[row, 2 * x], visibility[row, 2 * x + 1])
