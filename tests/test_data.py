@@ -38,7 +38,9 @@ def make_episode(attempt, success=True, steps=13, size=(24, 16)):
         joint_names=("j0", "j1", "j2"),
         object_keys=("green_cube", "yellow_cube"),
         rgb=rgb if success else rgb[:0],
-        raw_rgba=np.concatenate([rgb[..., ::-1], np.full((*rgb.shape[:3], 1), attempt, np.uint8)], -1)[: steps * success],
+        raw_rgba=np.concatenate([rgb[..., ::-1], np.full((*rgb.shape[:3], 1), attempt, np.uint8)], -1)[
+            : steps * success
+        ],
         seam=np.linspace(0.5, 1.0, steps, dtype=np.float32)[: steps * success],
         joint_pos=rows(steps, 3),
         joint_vel=rows(steps, 3) + 0.5,

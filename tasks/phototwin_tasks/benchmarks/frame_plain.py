@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from phototwin.blend.plate import SHADOW_STEP, Plate
+from phototwin.blend.plate import Plate, sampled_pixels
 from phototwin.buffers import Buffers
 from phototwin.frames import pixel_rays, transform
 from phototwin.kernels.casters import Casters
@@ -18,7 +18,7 @@ from phototwin.kernels.composite import (
     LEAST_RATIO,
     PlateArrays,
 )
-from phototwin.kernels.shade import GRAZING, ROUGHNESS, SPECULAR, TURNED
+from phototwin.kernels.shade import AGREE, GRAZING, ROUGHNESS, SAME_DEPTH, SPECULAR, TURNED
 from phototwin.kernels.srgb import ENCODE_STEPS, linear_to_srgb, srgb_to_linear
 from phototwin.light import SH_COSINE, Light
 from phototwin.scene import Camera
@@ -47,7 +47,8 @@ def shade_plain(library: str, drawn: Buffers, visibility: np.ndarray, light: Lig
     covered = np.asarray(drawn.ids) > 0
     rays = pixel_rays(camera.K_px, camera.width, camera.height) @ camera.T_world_camera[:3, :3].T
     rays = np.broadcast_to(rays.astype(np.float32), (*covered.shape, 3))[covered]
-    parts = (np.asarray(v)[covered] for v in (drawn.normals_w, drawn.depth_m, visibility))
+    normals = np.asarray(_calm(xp, *(put(np.asarray(v)) for v in (drawn.normals_w, drawn.depth_m, drawn.ids))))
+    parts = (np.asarray(v)[covered] for v in (normals, drawn.depth_m, visibility))
     decode, encode = (put(v) for v in tables())
     base = decode[put(np.asarray(drawn.color)[covered].astype(np.int64))]
     eye = camera.T_world_camera[:3, 3].astype(np.float32)
@@ -56,6 +57,23 @@ def shade_plain(library: str, drawn: Buffers, visibility: np.ndarray, light: Lig
     codes = encode[_whole(xp, value.clip(0.0, 1.0) * (ENCODE_STEPS - 1) + 0.5)]
     out = np.zeros((*covered.shape, 3), np.uint8)
     out[covered] = np.asarray(codes)
+    return out
+
+
+def _calm(xp: Any, normals: Any, depth: Any, ids: Any) -> Any:
+    """Normals (N, H, W, 3) in which slivers of a pixel have the mean of neighbours that agree."""
+    out, open_ = xp.zeros_like(normals) + normals, xp.zeros_like(ids) > 0
+    open_[:, 1:-1, 1:-1] = True
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        (a, da, ia), (b, db, ib) = (
+            [xp.roll(v, (k * dy, k * dx), (1, 2)) for v in (normals, depth, ids)] for k in (-1, 1)
+        )
+        odd = open_ & (ia > 0) & (ib > 0) & ((a * b).sum(-1) > AGREE)
+        odd &= ((normals * a).sum(-1) < AGREE) & ((normals * b).sum(-1) < AGREE)
+        odd &= (abs(da - depth) < SAME_DEPTH * depth) & (abs(db - depth) < SAME_DEPTH * depth)
+        mean = a[odd] + b[odd]
+        out[odd] = mean / xp.sqrt((mean * mean).sum(-1))[:, None]
+        open_ &= ~odd
     return out
 
 
@@ -133,8 +151,9 @@ def shadow_opencv(
             source = place + reach * across
             thrown = corners + (source - corners) * (-corners[..., 2:] / (source[2] - corners[..., 2:]))
             seen = thrown @ to_image[:, :3].T + to_image[:, 3]
-            # Receivers are the middles of every second pixel of every second row, from the second on.
-            at = (seen[..., :2] / np.maximum(seen[..., 2:], 1e-6) - SHADOW_STEP // 2 - 0.5) / SHADOW_STEP
+            # Receivers are the middles of the sampled pixels.
+            sampled = sampled_pixels(plate.camera.width)
+            at = (seen[..., :2] / np.maximum(seen[..., 2:], 1e-6) - sampled.start - 0.5) / sampled.step
             inside = (seen[..., 2] > 0.01).all(1) & (at.max(1) > 0).all(1) & (at.min(1) < [width, height]).all(1)
             mask = np.zeros((height, width), np.uint8)
             for triangle in np.round(16 * at[inside]).astype(np.int32):
@@ -154,6 +173,9 @@ def composite_opencv(
     behind, k = arrays.depth_m.numpy(), arrays.source_share.numpy()
     limit = np.where(behind > 0, behind * (1 + DEPTH_TOLERANCE_RELATIVE) + DEPTH_TOLERANCE_M, np.inf)
     plain, square = decode[plate], np.ones((3, 3), np.uint8)
+    step = round(plate.shape[0] / len(k))
+    rows, columns = ((np.arange(size, dtype=np.float32) - step // 2) / step for size in plate.shape[:2])
+    at_x, at_y = np.meshgrid(columns, rows)
     out = np.empty_like(color)
     for n in range(len(color)):
         shown = (drawn.depth_m[n] > 0) & (drawn.depth_m[n] < limit) & (drawn.ids[n] > 0)
@@ -161,7 +183,7 @@ def composite_opencv(
         b = np.maximum(blocked[n] - FAINT, 0) / (1 - FAINT)
         o = (occluded[n] - np.clip(occluded[n], -FAINT, FAINT)) / (1 - FAINT)
         ratio = np.maximum(1 - (1 - k) * o[..., None] - k * b[..., None], LEAST_RATIO)
-        dark = cv2.resize(ratio, (plate.shape[1], plate.shape[0]), interpolation=cv2.INTER_LINEAR)
+        dark = cv2.remap(ratio.astype(np.float32), at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         edge = np.not_equal(cv2.dilate(mask, square), cv2.erode(mask, square))
         out[n] = np.where(shown[..., None], color[n], plate)
         changed = (dark != 1).any(-1) & ~shown & ~edge

@@ -14,8 +14,8 @@ from phototwin.scene import Camera, Scene
 
 SUPPORT_BAND_M = 0.01
 """Background within this of the support plane is the support."""
-SHADOW_STEP = 2
-"""Shadows are worked out for every second pixel of every second row: they are smooth, and edges of things are not theirs."""
+SHADOW_STEP, SHADOW_COLUMNS = 2, 213
+"""Shadows are worked out for every second pixel of every second row at least, and for so many in a row: they are smooth, and edges of things are not theirs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Plate:
         photo: The photo, (H, W, 3) uint8.
         owners: i + 1 where the two differ because of object i, else 0, (H, W) uint8.
         depth_m: Depth of ``rgb``, (H, W) float32, 0 is infinitely far [m].
-        points_w: What ``rgb`` shows at every ``SHADOW_STEP``-th pixel, (h, w, 3) float32 [m].
+        points_w: What ``rgb`` shows at the ``sampled_pixels``, (h, w, 3) float32 [m].
         normals_w: Its unit normals, (h, w, 3) float32; zero where nothing is near.
         still: The camera is the photo's, so objects that stand where they stood are the photo's own picture of them.
     """
@@ -72,7 +72,7 @@ def make_plate(
             raise InputError(f"The plate's {name} has {array.shape[:2]} rows and columns, its camera {shape}.")
     points_w, found_w = _surface(camera, depth_m)
     if normals_w is not None:
-        middle = slice(SHADOW_STEP // 2, None, SHADOW_STEP)
+        middle = sampled_pixels(camera.width)
         found_w = normals_w[middle, middle]
     owners = np.zeros(shape, np.uint8) if owners is None else owners
     photo = rgb if photo is None else photo
@@ -104,11 +104,17 @@ def scene_plate(scene: Scene, camera: Camera, box_px: np.ndarray) -> Plate:
     return make_plate(camera, background, depth, None, photo, owners)
 
 
+def sampled_pixels(width: int) -> slice:
+    """Rows, and columns, of an image so wide that shadows are worked out for."""
+    step = max(SHADOW_STEP, round(width / SHADOW_COLUMNS))
+    return slice(step // 2, None, step)
+
+
 def _surface(camera: Camera, depth_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points and normals of every ``SHADOW_STEP``-th pixel, from depth."""
+    """Points and normals of the pixels that shadows are worked out for, from depth."""
     import cv2
 
-    middle = slice(SHADOW_STEP // 2, None, SHADOW_STEP)
+    middle = sampled_pixels(camera.width)
     rays_w = pixel_rays(camera.K_px, camera.width, camera.height) @ camera.T_world_camera[:3, :3].T
     plane = support_depth(camera.K_px, camera.T_world_camera, camera.width, camera.height)
     on_support = (np.abs(depth_m - plane) < SUPPORT_BAND_M)[middle, middle]

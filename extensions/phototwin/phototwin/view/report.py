@@ -144,7 +144,9 @@ def _seam(scores: np.ndarray) -> str:
     """What the borders of what was composited look like over an episode, in words; nothing where it was not judged."""
     if not len(scores):
         return ""
-    return f" (seams {scores.mean():.2f}, worst {scores.min():.2f} in frame {int(scores.argmin())}; 1 is a real photo's)"
+    return (
+        f" (seams {scores.mean():.2f}, worst {scores.min():.2f} in frame {int(scores.argmin())}; 1 is a real photo's)"
+    )
 
 
 def _object_row(index: int, item: SceneObject) -> dict[str, Any]:
