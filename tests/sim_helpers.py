@@ -21,24 +21,21 @@ def make_twin(folder: Path) -> Path:
 
 @contextmanager
 def open_env(twin: Path, task: str, physics: str, num_envs: int = 2, **fields):
-    """An environment whose terminations never reset it; the success term is at ``env.success()``."""
+    """An environment whose terminations never reset it; whether the first step is done is at ``env.success()``."""
     from isaaclab_tasks.utils import resolve_presets
     from isaaclab_tasks.utils.parse_cfg import load_cfg_from_registry
 
     import phototwin_tasks  # noqa: F401
+    from phototwin_tasks.skills import step_holds
     from phototwin_tasks.twin_env import TwinEnv
 
     cfg = load_cfg_from_registry(task, "env_cfg_entry_point")
-    success = cfg.terminations.success
     cfg.terminations.success = cfg.terminations.object_fell = cfg.terminations.time_out = None
     cfg.twin, cfg.scene.num_envs = str(twin), num_envs
     for name, value in fields.items():
         setattr(cfg, name, value)
     env = TwinEnv(resolve_presets(cfg, (physics,)))
-    for value in success.params.values():
-        if hasattr(value, "resolve"):
-            value.resolve(env.scene)
-    env.success = lambda: success.func(env, **success.params)
+    env.success = lambda: step_holds(env, env.task.steps[0])
     try:
         yield env
     finally:

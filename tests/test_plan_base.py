@@ -60,7 +60,7 @@ def test_the_robot_at_rest_hides_nothing_of_the_objects(scene, arm, placed):
 
 def test_the_objects_are_reached_in_place_and_moved(scene, arm, placed):
     task, T = placed
-    item = scene.object(task.object)
+    item = scene.object(task.steps[0].object)
     grasps = propose_grasps(item, PANDA, (), item.T_world_object, 0)
     for shift in ((0, 0), (0.05, 0), (-0.05, 0), (0, 0.05), (0, -0.05)):
         moved = make_T(np.eye(3), np.array([*shift, 0.0])) @ item.T_world_object

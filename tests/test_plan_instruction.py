@@ -74,7 +74,8 @@ REFUSED = [
 @pytest.mark.parametrize(("text", "expected"), ACCEPTED, ids=[text for text, _ in ACCEPTED])
 def test_accepted(text, expected):
     task = parse_instruction(text, SCENE)
-    assert (task.family, task.object, task.relation, task.target) == expected
+    (step,) = task.steps
+    assert (step.skill, step.object, step.relation, step.target) == expected
     assert task.text == text
 
 
@@ -92,9 +93,9 @@ def test_nouns_that_only_the_shape_allows_are_noted():
         make("green block", "extrusion", size=(0.101, 0.079, 0.02)),
     )
     task = parse_instruction("put the can on the sponge", things)
-    assert (task.object, task.target) == ("white_cylinder", "green_block")
+    assert (task.steps[0].object, task.steps[0].target) == ("white_cylinder", "green_block")
     assert "'can' was taken for" not in task.text and task.note.count("because of its shape") == 2
-    assert parse_instruction("pick up the apple", things).object == "red_cylinder"
+    assert parse_instruction("pick up the apple", things).steps[0].object == "red_cylinder"
     assert parse_instruction("pick up the white cylinder", things).note == ""
     with pytest.raises(InstructionError, match="white cylinder or the red cylinder"):
         parse_instruction("pick up the cylinder", things)
@@ -102,7 +103,7 @@ def test_nouns_that_only_the_shape_allows_are_noted():
 
 def test_every_object_is_found_by_its_own_name():
     for item in SCENE:
-        assert parse_instruction(f"pick up the {item.name}", SCENE).object == item.key
+        assert parse_instruction(f"pick up the {item.name}", SCENE).steps[0].object == item.key
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from synthetic import make_scene
 from phototwin.errors import PlanError
 from phototwin.frames import invert, make_T, rotation_z
 from phototwin.plan.base import place_base
+from phototwin.plan.cell import Workcell
 from phototwin.plan.grasp import propose_grasps
 from phototwin.plan.ik import link_points, load_arm
 from phototwin.plan.instruction import parse_instruction
 from phototwin.plan.places import goal_poses
-from phototwin.plan.waypoints import PEAK_OVER_MEAN, PEAK_SPEED_M_S, interpolate, minimum_jerk, plan_attempt
+from phototwin.plan.waypoints import PEAK_OVER_MEAN, PEAK_SPEED_M_S, interpolate, minimum_jerk, plan_step
 from phototwin.robots import PANDA
 
 FPS = 20.0
@@ -39,13 +40,14 @@ PREPARED = {}
 
 def attempt(scene, arm, text, seed=0, T_world_base=None, poses=None):
     task = parse_instruction(text, scene.objects)
-    item = scene.object(task.object)
+    item = scene.object(task.steps[0].object)
     if text not in PREPARED:
-        grasps = propose_grasps(item, PANDA, (), item.T_world_object, 0)
+        grasps = {item.key: propose_grasps(item, PANDA, (), item.T_world_object, 0)}
         PREPARED[text] = grasps, place_base(scene, task, PANDA, arm, 0, grasps)
     grasps, own_base = PREPARED[text]
     T_world_base = own_base if T_world_base is None else T_world_base
-    plan = plan_attempt(task, scene, poses or poses_of(scene), PANDA, T_world_base, arm, seed, FPS, arm.home, grasps)
+    cell = Workcell(scene, PANDA, arm, T_world_base, grasps, FPS)
+    plan = plan_step(cell, task.steps[0], poses or poses_of(scene), arm.home, seed)
     return task, plan, T_world_base
 
 
@@ -73,7 +75,9 @@ def test_the_held_object_ends_at_its_goal_on_a_smooth_path_within_limits(scene, 
     assert len(changes) == (1 if task.family == "lift" else 2)
     closed = np.flatnonzero(~plan.gripper_open)
     # While it is held the object moves with the tool: P(t) = T_tool(t) T_tool(t0)^-1 P(t0).
-    T_held = plan.T_world_tool[closed[-1]] @ invert(plan.T_world_tool[closed[0]]) @ poses_of(scene)[task.object]
+    T_held = (
+        plan.T_world_tool[closed[-1]] @ invert(plan.T_world_tool[closed[0]]) @ poses_of(scene)[task.steps[0].object]
+    )
     np.testing.assert_allclose(T_held[:3, 3], plan.T_world_goal[:3, 3], atol=1e-3)
     np.testing.assert_allclose(T_held[:3, 2], [0.0, 0.0, 1.0], atol=3e-3)
     lowest = min((link_points(arm, row) @ T_world_base[2, :3]).min() for row in q[::7])
@@ -92,15 +96,15 @@ def test_goals_stand_where_the_words_say(scene):
     poses, base, rng = poses_of(scene), np.eye(4), np.random.default_rng(0)
     cube, bowl, can = (scene.object(key) for key in ("green_cube", "white_bowl", "red_can"))
     on = parse_instruction("put the green cube on the red can", scene.objects)
-    for T in goal_poses(on, scene, poses, PANDA, base, rng):
+    for T in goal_poses(on.steps[0], scene, poses, PANDA, base, rng):
         np.testing.assert_allclose(T[:2, 3], can.T_world_object[:2, 3])
         assert 0 < T[2, 3] - cube.size_m[2] / 2 - can.size_m[2] < 0.01
     into = parse_instruction("put the green cube in the bowl", scene.objects)
-    for T in goal_poses(into, scene, poses, PANDA, base, rng):
+    for T in goal_poses(into.steps[0], scene, poses, PANDA, base, rng):
         np.testing.assert_allclose(T[:2, 3], bowl.T_world_object[:2, 3])
         assert 0 < T[2, 3] - cube.size_m[2] / 2 < bowl.size_m[2] + 0.01
     beside = parse_instruction("put the green cube next to the can", scene.objects)
-    for T in goal_poses(beside, scene, poses, PANDA, base, rng):
+    for T in goal_poses(beside.steps[0], scene, poses, PANDA, base, rng):
         gap = np.linalg.norm(T[:2, 3] - can.T_world_object[:2, 3]) - can.size_m[0] / 2
         assert 0.5 * cube.size_m[0] + 0.019 < gap < 0.75 * cube.size_m[0] + 0.05
         assert 0 < T[2, 3] - cube.size_m[2] / 2 < 0.01
@@ -125,7 +129,7 @@ def test_objects_moved_and_turned_are_followed(scene, arm):
             for key, T in poses_of(scene).items()
         }
         task, plan, _ = attempt(scene, arm, TEXTS[2], seed, T_world_base, poses)
-        np.testing.assert_allclose(plan.T_world_goal[:2, 3], poses[task.target][:2, 3], atol=1e-9)
+        np.testing.assert_allclose(plan.T_world_goal[:2, 3], poses[task.steps[0].target][:2, 3], atol=1e-9)
 
 
 def test_refusals_name_the_step_and_the_reason(scene, arm):
@@ -135,7 +139,7 @@ def test_refusals_name_the_step_and_the_reason(scene, arm):
     solid = replace(scene, objects=tuple(replace(o, hollow=True) for o in scene.objects))
     task = parse_instruction("put the red can in the green cube", solid.objects)
     with pytest.raises(PlanError, match=r"red can does not fit in the green cube: it is 60 mm wide, the opening"):
-        goal_poses(task, solid, poses_of(solid), PANDA, far, np.random.default_rng(0))
+        goal_poses(task.steps[0], solid, poses_of(solid), PANDA, far, np.random.default_rng(0))
 
 
 def test_interpolation_is_straight_turns_about_one_axis_and_rests_at_both_ends():

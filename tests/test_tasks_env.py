@@ -182,7 +182,7 @@ def test_place_succeeds_only_in_the_relation_asked_for(twin, relation):
     instruction = f"put the green cube {relation} the {target}"
     with open_env(twin, "PhotoTwin-Place-Panda", "ovphysx", instruction=instruction) as env:
         env.reset()
-        cube, other = env.twin.object("green_cube"), env.twin.object(env.task.target)
+        cube, other = env.twin.object("green_cube"), env.twin.object(env.task.steps[0].target)
         x, y, _ = other.T_world_object[:3, 3]
         top, half = other.size_m[2], cube.size_m[2] / 2
         places = {

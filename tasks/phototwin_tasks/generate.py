@@ -17,8 +17,8 @@ from phototwin.data.lerobot import LerobotProcess
 from phototwin.data.store import Attempt, EpisodeStore
 from phototwin.errors import InputError, OutputError, PlanError
 from phototwin.output import disk_errors
-from phototwin.plan.grasp import Grasps, propose_grasps
-from phototwin.plan.instruction import Task, default_instruction, parse_instruction
+from phototwin.plan.instruction import default_instruction, parse_instruction
+from phototwin.plan.task import Task
 from phototwin.progress import StageTimer
 from phototwin.robots import get_robot
 from phototwin.scene import load_scene
@@ -119,13 +119,10 @@ def generate_demos(twin: Path, folder: Path, config: GenerateConfig, resume: boo
         dataset = LerobotProcess(demos / "lerobot")
         try:
             with timer.stage("start the simulator"):
-                env, success, looks = _make_env(twin, task, config)
+                env, looks = _make_env(twin, task, config)
             stack.callback(env.close)  # a process has one simulation at a time
-            with timer.stage("plan grasps"):
-                item = env.twin.object(task.object)
-                grasps = propose_grasps(item, env.robot, (), item.T_world_object, config.seed)
-            notes = _notes(env, config, len(grasps.score))
-            _run_batches(env, success, grasps, looks, store, dataset, config, twin, timer)
+            notes = _notes(env, config)
+            _run_batches(env, looks, store, dataset, config, twin, timer)
             with timer.stage("write the datasets"):
                 dataset.finish()
                 store.finish(config.num_demos)
@@ -207,8 +204,8 @@ def _check_run(demos: Path, twin: Path, config: GenerateConfig, resume: bool) ->
     os.replace(partial, file)
 
 
-def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, Any, Looks]:
-    """The environment of the instruction's family, its success term, and what makes its frames."""
+def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, Looks]:
+    """The environment of the instruction's family, and what makes its frames."""
     from isaaclab_tasks.utils import resolve_presets
     from isaaclab_tasks.utils.parse_cfg import load_cfg_from_registry
 
@@ -218,7 +215,6 @@ def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, 
     cfg = load_cfg_from_registry(
         f"PhotoTwin-{task.family.capitalize()}-{config.robot.capitalize()}", "env_cfg_entry_point"
     )
-    success = cfg.terminations.success
     # An episode ends when its plan does: nothing may reset an environment in between.
     cfg.terminations.success = cfg.terminations.object_fell = cfg.terminations.time_out = None
     cfg.twin, cfg.instruction, cfg.seed = str(twin), task.text, config.seed
@@ -226,17 +222,12 @@ def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, 
     cfg.scene.num_envs, cfg.sim.device = config.num_envs, config.device
     resolve_presets(cfg, (config.physics, config.renderer))
     env = TwinEnv(cast("Any", cfg))
-    for value in success.params.values():
-        if hasattr(value, "resolve"):
-            value.resolve(env.scene)
     looks = make_looks(env, config.renderer, CameraJitter(*config.camera_jitter), config.keep_raw)
-    return env, lambda e: success.func(e, **success.params), looks
+    return env, looks
 
 
 def _run_batches(
     env: TwinEnv,
-    success: Any,
-    grasps: Grasps,
     looks: Looks,
     store: EpisodeStore,
     dataset: LerobotProcess,
@@ -259,7 +250,7 @@ def _run_batches(
                 def on_step(share: float, demos: int = demos) -> None:
                     timer("roll out", min((demos + share * config.num_envs / SPARE) / config.num_demos, 0.999))
 
-                for episode in rollout(env, list(batch), success, grasps, looks, on_step, provenance):
+                for episode in rollout(env, list(batch), looks, on_step, provenance):
                     store.write(episode)
                     done[episode.attempt] = (episode.success, episode.failure)
                 store.link()
@@ -284,15 +275,18 @@ def _give_up_if_hopeless(done: dict[int, tuple[bool, str]], config: GenerateConf
     )
 
 
-def _notes(env: TwinEnv, config: GenerateConfig, grasps: int) -> dict[str, str]:
+def _notes(env: TwinEnv, config: GenerateConfig) -> dict[str, str]:
     """What was used, for the report."""
     x, y = env.T_world_base[:2, 3]
     yaw = math.degrees(math.atan2(env.T_world_base[1, 0], env.T_world_base[0, 0]))
+    grasps = env.cell.grasps
     notes = {
         "robot": f"{config.robot}, base on the support at x = {x:.3f} m, y = {y:.3f} m, turned by {yaw:.0f} deg",
         "physics": f"{config.physics} on {config.device}",
         "renderer": config.renderer,
-        "grasps": f"{grasps} free grasps of the {env.twin.object(env.task.object).name}",
+        "grasps": ", ".join(
+            f"{len(g.score)} free grasps of the {env.twin.object(key).name}" for key, g in grasps.items()
+        ),
     }
     if config.physics == "ovphysx":
         notes["licence"] = "ovphysx and ovstage are closed source under NVIDIA's licences; newton_mjwarp is open"

@@ -1,4 +1,4 @@
-"""A batch of attempts in one environment: reset, plan, act, look, judge."""
+"""A batch of attempts in one environment: reset; for every step plan, act, look, judge."""
 
 from __future__ import annotations
 
@@ -13,54 +13,67 @@ from phototwin.blend.blend import Frames
 from phototwin.episode import Episode
 from phototwin.errors import PlanError
 from phototwin.frames import quat_xyzw_from_matrix
-from phototwin.plan.grasp import Grasps
-from phototwin.plan.waypoints import JointPlan, plan_attempt
+from phototwin.plan.task import describe_task
+from phototwin.plan.waypoints import JointPlan, plan_step
 from phototwin.scene import Camera
 from phototwin_tasks.looks import Looks, attempt_blenders, matrices, render
 from phototwin_tasks.mdp.observations import lowest_point, object_pose, object_velocity, tool_pose
+from phototwin_tasks.skills import lasting_hold, step_holds
 from phototwin_tasks.twin_env import CONTROL_HZ, TwinEnv
 
 SETTLE_STEPS = 10
 """Control steps before planning in which the objects come to rest."""
 HOLD_STEPS = 6
-"""Control steps after the plan's end in which the last command is held: success is judged at rest."""
+"""Control steps after a plan's end in which the last command is held: success is judged at rest."""
 GRASPED_M = 0.03
 """An object that never rose this far above its support was not grasped."""
 
 
 @dataclass
 class _Record:
-    """What one attempt has seen so far."""
+    """What one attempt has seen so far.
 
-    plan: JointPlan | None
-    failure: str
+    Attributes:
+        attempt: Its index.
+        step: Index of the task's step it is at.
+        plan: The motion of that step; None before the first.
+        started: Control step at which that motion began.
+        ended: Whether it is over.
+        success: Whether it did all of its task.
+        failure: Why not.
+        rest_m: Height of the step's object when the step began [m].
+        highest_m: How far it rose since [m].
+        frames: What was seen.
+        rows: States and actions by name.
+        final: States at the end.
+    """
+
+    attempt: int
+    step: int = 0
+    plan: JointPlan | None = None
+    started: int = 0
+    ended: bool = False
+    success: bool = False
+    failure: str = ""
+    rest_m: float = 0.0
+    highest_m: float = 0.0
     frames: list[Frames] = field(default_factory=list)
     rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    highest_m: float = 0.0
     final: dict[str, np.ndarray] = field(default_factory=dict)
-    success: bool = False
-
-    @property
-    def length(self) -> int:
-        return 0 if self.plan is None else len(self.plan.q) + HOLD_STEPS
 
 
 def rollout(
     env: TwinEnv,
     attempts: Sequence[int],
-    success: Callable[[TwinEnv], torch.Tensor],
-    grasps: Grasps,
     looks: Looks | None,
     on_step: Callable[[float], None] = lambda share: None,
     provenance: dict[str, Any] | None = None,
 ) -> list[Episode]:
-    """One episode per environment.
+    """One episode per environment. Each step of the task is planned from the state that the one before has left.
 
     Args:
         env: The environment; its terminations must not end episodes early.
         attempts: Index of the attempt of each environment.
-        success: The task's success term.
-        grasps: Grasps of the task's object.
         looks: Makes frames when given.
         on_step: Told the share of the batch that is done.
         provenance: Recorded with every episode.
@@ -71,27 +84,36 @@ def rollout(
     command = _home_command(env)
     for _ in range(SETTLE_STEPS):
         env.step(command)
-    records = [_plan(env, i, attempt, grasps) for i, attempt in enumerate(attempts)]
-    rest_m = lowest_point(env, env.task.object).cpu().numpy()
-    steps = max(record.length for record in records)
-    for t in range(steps):
-        for i, record in enumerate(records):
-            if record.plan is not None:
-                row = min(t, len(record.plan.q) - 1)
-                command[i] = torch.from_numpy(_action(record.plan, row)).to(command)
-        running = [i for i, record in enumerate(records) if t < record.length]
+    records = [_Record(attempt) for attempt in attempts]
+    _plan(env, records, range(len(records)), 0)
+    t = 0
+    while running := [i for i, record in enumerate(records) if not record.ended]:
+        for i in running:
+            command[i] = torch.from_numpy(_action(records[i], t)).to(command)
         states = _states(env) | {"action": command.cpu().numpy().copy()}
         _record(records, running, states, [] if looks is None else render(env, looks, blenders, t))
         env.step(command)
-        height = lowest_point(env, env.task.object).cpu().numpy() - rest_m
-        for i in running:
-            records[i].highest_m = max(records[i].highest_m, float(height[i]))
-        ended = [i for i in running if t == records[i].length - 1]
-        if ended:
-            _judge(env, records, ended, success)
-        on_step((t + 1) / steps)
+        t += 1
+        _watch(env, records, running)
+        arrived = [i for i in running if t - records[i].started == _length(records[i])]
+        if arrived:
+            _judge(env, records, arrived)
+            _plan(env, records, [i for i in arrived if not records[i].ended], t)
+        on_step(_share(env, records, t))
     cameras = [blender.plate.camera for blender in blenders] or [env.crop.camera] * len(records)
-    return [_episode(env, i, attempts[i], record, cameras[i], provenance or {}) for i, record in enumerate(records)]
+    return [_episode(env, i, record, cameras[i], provenance or {}) for i, record in enumerate(records)]
+
+
+def _length(record: _Record) -> int:
+    """Control steps of the plan it follows."""
+    return 0 if record.plan is None else len(record.plan.q) + HOLD_STEPS
+
+
+def _share(env: TwinEnv, records: list[_Record], t: int) -> float:
+    """How much of the batch is done: the attempt that is furthest behind counts."""
+    count = len(env.task.steps)
+    shares = [1.0 if r.ended else (r.step + (t - r.started) / _length(r)) / count for r in records]
+    return min(shares)
 
 
 def _home_command(env: TwinEnv) -> torch.Tensor:
@@ -99,21 +121,30 @@ def _home_command(env: TwinEnv) -> torch.Tensor:
     return home.repeat(env.num_envs, 1)
 
 
-def _action(plan: JointPlan, row: int) -> np.ndarray:
+def _action(record: _Record, t: int) -> np.ndarray:
+    plan = record.plan
+    assert plan is not None
+    row = min(t - record.started, len(plan.q) - 1)
     return np.append(plan.q[row], 1.0 if plan.gripper_open[row] else -1.0).astype(np.float32)
 
 
-def _plan(env: TwinEnv, index: int, attempt: int, grasps: Grasps) -> _Record:
-    poses = {item.key: matrices(object_pose(env, item.key)[index]) for item in env.twin.objects}
-    seed = int(np.random.SeedSequence([env.run_seed, attempt]).generate_state(1)[0])
-    joints = _arm_positions(env)[index]
-    try:
-        plan = plan_attempt(
-            env.task, env.twin, poses, env.robot, env.T_world_base, env.arm, seed, CONTROL_HZ, joints, grasps
-        )
-        return _Record(plan, "")
-    except PlanError as error:
-        return _Record(None, f"plan: {error}")
+def _plan(env: TwinEnv, records: list[_Record], which: Sequence[int], t: int) -> None:
+    """Motions of the step that each of ``which`` is at, from what the simulator says now."""
+    if not which:
+        return
+    poses = {item.key: matrices(object_pose(env, item.key)) for item in env.twin.objects}
+    joints = _arm_positions(env)
+    for i in which:
+        record, step = records[i], env.task.steps[records[i].step]
+        # The first step's draw is that of its attempt alone, whatever follows it.
+        words = [env.run_seed, record.attempt, record.step][: 2 + (record.step > 0)]
+        seed = int(np.random.SeedSequence(words).generate_state(1)[0])
+        try:
+            record.plan = plan_step(env.cell, step, {key: T[i] for key, T in poses.items()}, joints[i], seed)
+            record.started, record.highest_m = t, 0.0
+            record.rest_m = float(lowest_point(env, step.object)[i])
+        except PlanError as error:
+            record.ended, record.failure = True, f"plan: {error}"
 
 
 def _arm_positions(env: TwinEnv) -> np.ndarray:
@@ -149,21 +180,36 @@ def _record(
             records[i].frames.append(frames[i])
 
 
-def _judge(env: TwinEnv, records: list[_Record], ended: list[int], success: Callable[[TwinEnv], torch.Tensor]) -> None:
-    passed = success(env).cpu().numpy()
-    states = _states(env)
-    for i in ended:
+def _watch(env: TwinEnv, records: list[_Record], running: list[int]) -> None:
+    """Keep how high the object of its step has risen in each running attempt."""
+    heights = {key: lowest_point(env, key).cpu().numpy() for key in {step.object for step in env.task.steps}}
+    for i in running:
         record = records[i]
-        record.final = _states_of(i, states)
-        record.success = bool(passed[i])
-        if not record.success:
-            held = env.task.family == "lift"
-            record.failure = "grasp" if record.highest_m < GRASPED_M else ("slip" if held else "placement")
+        height = float(heights[env.task.steps[record.step].object][i])
+        record.highest_m = max(record.highest_m, height - record.rest_m)
 
 
-def _episode(
-    env: TwinEnv, index: int, attempt: int, record: _Record, camera: Camera, provenance: dict[str, Any]
-) -> Episode:
+def _judge(env: TwinEnv, records: list[_Record], arrived: list[int]) -> None:
+    """Whether the step is done; the next one, or the end of the attempt."""
+    states = _states(env)
+    steps = env.task.steps
+    passed = {k: step_holds(env, steps[k]).cpu().numpy() for k in {records[i].step for i in arrived}}
+    lasting = lasting_hold(env, len(steps) - 1).cpu().numpy()
+    for i in arrived:
+        record, step = records[i], steps[records[i].step]
+        last = record.step == len(steps) - 1
+        if not passed[record.step][i]:
+            slipped = "slip" if step.skill == "lift" else "placement"
+            record.failure = "grasp" if record.highest_m < GRASPED_M else slipped
+        elif last and not lasting[i]:
+            record.failure = "undone"
+        elif not last:
+            record.step += 1
+            continue
+        record.success, record.ended, record.final = not record.failure, True, _states_of(i, states)
+
+
+def _episode(env: TwinEnv, index: int, record: _Record, camera: Camera, provenance: dict[str, Any]) -> Episode:
     keys = tuple(item.key for item in env.twin.objects)
     joints = tuple(env.scene["robot"].joint_names)
     widths = {"joint_pos": (len(joints),), "joint_vel": (len(joints),), "tcp_pose_w": (7,)}
@@ -178,16 +224,13 @@ def _episode(
     }
     final = _states_of(index, _states(env)) | record.final
     base = np.append(env.T_world_base[:3, 3], quat_xyzw_from_matrix(env.T_world_base[:3, :3])).astype(np.float32)
-    task = {"family": env.task.family, "object": env.task.object}
-    if env.task.target:
-        task |= {"relation": str(env.task.relation), "target": env.task.target}
     return Episode(
-        attempt=attempt,
+        attempt=record.attempt,
         seed=env.run_seed,
         success=record.success,
         failure=record.failure,
         instruction=env.task.text,
-        task=task,
+        task=describe_task(env.task),
         fps=float(CONTROL_HZ),
         robot=env.robot.name,
         joint_names=joints,

@@ -16,10 +16,11 @@ from isaaclab_tasks.utils import resolve_presets
 
 from phototwin.blend.crop import crop_camera
 from phototwin.errors import InstructionError
-from phototwin.plan.base import place_base
+from phototwin.plan.cell import make_workcell
 from phototwin.plan.ik import load_arm
-from phototwin.plan.instruction import Task, default_instruction, parse_instruction
+from phototwin.plan.instruction import default_instruction, parse_instruction
 from phototwin.plan.randomize import RandomizeConfig, focus_points
+from phototwin.plan.task import Task
 from phototwin.robots import get_robot
 from phototwin.scene import Scene, load_scene
 from phototwin_tasks import mdp
@@ -58,7 +59,9 @@ class EventsCfg:
 
 @configclass
 class TerminationsCfg:
-    """Ends that every family shares; a family adds ``success``."""
+    """Success, and the ends that every family shares."""
+
+    success = TerminationTermCfg(func=mdp.task_done)
 
     time_out = TerminationTermCfg(func=mdp.time_out, time_out=True)
     object_fell = TerminationTermCfg(func=mdp.object_fell)
@@ -113,8 +116,10 @@ class TwinEnv(ManagerBasedRLEnv):
         twin: The scene.
         robot: The robot.
         task: What to do.
-        arm: The robot's kinematics.
+        cell: What motion is planned in: the robot at its place, and grasps of what the task moves.
         T_world_base: Pose of the robot's base, (4, 4) [m].
+        progress: Index of the step that each environment is at, (N,) int64; the number of steps where all are done.
+        just_done: Where a step came to its end in the last step of the environment, (N,) bool.
         crop: The part of the photo that frames show, and its camera at ``cfg.resolution``.
         attempt: Attempt that each environment's next reset is for, (N,) int64.
         run_seed: Seed of the run.
@@ -130,12 +135,15 @@ class TwinEnv(ManagerBasedRLEnv):
         resolve_presets(cfg)
         self.twin = load_scene(twin_folder(cfg.twin))
         self.robot = get_robot(cfg.robot)
-        self.arm = load_arm(self.robot)
         self.task = family_task(self.twin, cfg.family, cfg.instruction)
-        self.T_world_base = place_base(self.twin, self.task, self.robot, self.arm, cfg.base_from_seed)
+        arm = load_arm(self.robot)
+        self.cell = make_workcell(self.twin, self.task, self.robot, arm, cfg.base_from_seed, CONTROL_HZ)
+        self.T_world_base = self.cell.T_world_base
         self.crop = crop_camera(self.twin.camera, cfg.resolution, focus_points(self.twin))
         self.run_seed = int(cfg.seed or 0)
         self.attempt = torch.arange(cfg.scene.num_envs, device=cfg.sim.device)
+        self.progress = torch.zeros_like(self.attempt)
+        self.just_done = torch.zeros_like(self.attempt, dtype=torch.bool)
         size_contacts(cfg.sim.physics, self.twin)
         cfg.scene = make_scene_cfg(self.twin, self.robot, self.T_world_base, cfg.scene.num_envs)
         if cfg.with_camera:
@@ -151,7 +159,7 @@ def family_task(twin: Scene, family: str, instruction: str) -> Task:
     """
     task = parse_instruction(instruction or default_instruction(twin.objects), twin.objects)
     if not instruction and task.family != family == "lift":
-        task = parse_instruction(f"pick up the {twin.object(task.object).name}", twin.objects)
+        task = parse_instruction(f"pick up the {twin.object(task.keys[0]).name}", twin.objects)
     if task.family != family:
         raise InstructionError(
             f"'{task.text}' is a {task.family} task and this environment does {family}: use the other one."

@@ -20,7 +20,7 @@ class Episode:
         success: Whether the task's success term held at the end.
         failure: Why not, one word of the rollout's failure classes; empty on success.
         instruction: What the robot was told.
-        task: "lift" or "place", and what it is about, as recorded in the dataset.
+        task: Family and objects of the task, as recorded in the dataset: ``plan.task.describe_task``.
         fps: Control and frame rate [Hz].
         robot: Name of the robot.
         joint_names: J joint names.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from isaaclab.managers import RewardTermCfg, TerminationTermCfg
+from isaaclab.managers import RewardTermCfg
 from isaaclab.utils import configclass
 
 from phototwin_tasks import mdp
-from phototwin_tasks.lift.mdp import lifted
-from phototwin_tasks.twin_env import TerminationsCfg, TwinEnvCfg
-
-LIFT_HEIGHT_M = 0.10
+from phototwin_tasks.lift.mdp import LIFT_HEIGHT_M
+from phototwin_tasks.twin_env import TwinEnvCfg
 
 
 @configclass
@@ -22,16 +20,8 @@ class LiftRewardsCfg:
 
 
 @configclass
-class LiftTerminationsCfg(TerminationsCfg):
-    """Success: 10 cm above the support, at rest, in the gripper."""
-
-    success = TerminationTermCfg(func=lifted, params={"height_m": LIFT_HEIGHT_M, "speed_m_s": 0.1, "reach_m": 0.06})
-
-
-@configclass
 class LiftEnvCfg(TwinEnvCfg):
     """Pick one object of the twin up."""
 
     family: str = "lift"
     rewards: LiftRewardsCfg = LiftRewardsCfg()
-    terminations: LiftTerminationsCfg = LiftTerminationsCfg()

@@ -35,3 +35,4 @@ def reset_objects(env: TwinEnv, env_ids: torch.Tensor | slice, ranges: dict[str,
         body.write_root_pose_to_sim_index(root_pose=pose, env_ids=index)
         body.write_root_velocity_to_sim_index(root_velocity=torch.zeros(len(ids), 6, device=env.device), env_ids=index)
     env.attempt[ids] += env.num_envs
+    env.progress[ids] = 0

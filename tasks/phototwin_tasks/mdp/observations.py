@@ -8,8 +8,6 @@ import torch
 from isaaclab.utils.math import matrix_from_quat, quat_apply
 
 if TYPE_CHECKING:
-    from isaaclab.managers import SceneEntityCfg
-
     from phototwin_tasks.twin_env import TwinEnv
 
 
@@ -48,7 +46,8 @@ def lowest_point(env: TwinEnv, key: str) -> torch.Tensor:
     return pose[:, 2] + (down @ points.T).amin(-1)
 
 
-def gripper_opening(env: TwinEnv, fingers: SceneEntityCfg) -> torch.Tensor:
+def gripper_opening(env: TwinEnv) -> torch.Tensor:
     """Share of the way the fingers are open, (N,): 0 closed, 1 open."""
-    position = env.scene["robot"].data.joint_pos.torch[:, fingers.joint_ids]
-    return position.mean(-1) / env.robot.finger_open_m
+    robot = env.scene["robot"]
+    columns = [robot.joint_names.index(name) for name in env.robot.finger_joints]
+    return robot.data.joint_pos.torch[:, columns].mean(-1) / env.robot.finger_open_m

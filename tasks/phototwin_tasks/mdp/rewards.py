@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def tool_to_object(env: TwinEnv, std_m: float) -> torch.Tensor:
-    """Nearness of the tool to the task's object, (N,) in 0..1."""
-    distance = (tool_pose(env)[:, :3] - object_pose(env, env.task.object)[:, :3]).norm(dim=-1)
+    """Nearness of the tool to the first step's object, (N,) in 0..1."""
+    distance = (tool_pose(env)[:, :3] - object_pose(env, env.task.steps[0].object)[:, :3]).norm(dim=-1)
     return 1 - torch.tanh(distance / std_m)
 
 
 def height_above_rest(env: TwinEnv, height_m: float) -> torch.Tensor:
-    """How far the task's object is lifted, (N,), 1 at ``height_m`` and above."""
-    return (lowest_point(env, env.task.object) / height_m).clamp(0, 1)
+    """How far the first step's object is lifted, (N,), 1 at ``height_m`` and above."""
+    return (lowest_point(env, env.task.steps[0].object) / height_m).clamp(0, 1)

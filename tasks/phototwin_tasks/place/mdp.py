@@ -5,40 +5,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from isaaclab.managers import SceneEntityCfg
 
 from phototwin_tasks.mdp.observations import gripper_opening, lowest_point, object_pose, object_velocity
 
 if TYPE_CHECKING:
+    from phototwin.plan.task import Step
     from phototwin_tasks.twin_env import TwinEnv
 
 CONTACT_M = 0.015
 NEXT_TO_M = 0.12
 
 
-def placed(env: TwinEnv, speed_m_s: float, opening: float, fingers: SceneEntityCfg) -> torch.Tensor:
+def placed(env: TwinEnv, step: Step, speed_m_s: float = 0.05, opening: float = 0.5) -> torch.Tensor:
     """True where the object rests where the task wants it and the gripper has let go: (N,) bool.
 
     Args:
         env: The environment.
+        step: What to put where.
         speed_m_s: How fast it may still move.
         opening: Share of the way that the fingers must be open.
-        fingers: The finger joints.
     """
-    relation = {"on": is_on, "in": is_in, "next to": is_next_to}[str(env.task.relation)]
-    still = object_velocity(env, env.task.object)[:, :3].norm(dim=-1) < speed_m_s
-    return relation(env) & still & (gripper_opening(env, fingers) > opening)
+    relation = {"on": is_on, "in": is_in, "next to": is_next_to}[str(step.relation)]
+    still = object_velocity(env, step.object)[:, :3].norm(dim=-1) < speed_m_s
+    return relation(env, step.object, str(step.target)) & still & (gripper_opening(env) > opening)
 
 
-def _keys(env: TwinEnv) -> tuple[str, str]:
-    """Keys of the object and of what it is placed in relation to."""
-    assert env.task.target is not None, "a lift task has no target"
-    return env.task.object, env.task.target
-
-
-def is_on(env: TwinEnv) -> torch.Tensor:
+def is_on(env: TwinEnv, moved: str, other: str) -> torch.Tensor:
     """The object's centre is over the target's footprint and its bottom at the target's top; a hollow target may hold it below its rim."""
-    moved, other = _keys(env)
     item, target = object_pose(env, moved), object_pose(env, other)
     support = env.twin.object(other)
     size = support.size_m
@@ -48,9 +41,8 @@ def is_on(env: TwinEnv) -> torch.Tensor:
     return over & (above_top < CONTACT_M) & (above_top > lowest)
 
 
-def is_in(env: TwinEnv) -> torch.Tensor:
+def is_in(env: TwinEnv, moved: str, other: str) -> torch.Tensor:
     """The object's centre is over the vessel's opening and its bottom below the rim."""
-    moved, other = _keys(env)
     item, target = object_pose(env, moved), object_pose(env, other)
     size = env.twin.object(other).size_m
     inside = (item[:, :2] - target[:, :2]).norm(dim=-1) < min(size[0], size[1]) / 2
@@ -59,9 +51,8 @@ def is_in(env: TwinEnv) -> torch.Tensor:
     return inside & (bottom < rim - 0.2 * size[2]) & (bottom > -CONTACT_M)
 
 
-def is_next_to(env: TwinEnv) -> torch.Tensor:
+def is_next_to(env: TwinEnv, moved: str, other: str) -> torch.Tensor:
     """The object stands on the support, and the gap between the two footprints is small."""
-    moved, other = _keys(env)
     item, target = object_pose(env, moved), object_pose(env, other)
     radii = sum(max(env.twin.object(key).size_m[:2]) / 2 for key in (moved, other))
     gap = (item[:, :2] - target[:, :2]).norm(dim=-1) - radii

@@ -10,8 +10,8 @@ from phototwin.errors import PlanError
 from phototwin.frames import invert, make_T, project, rotation_z, transform
 from phototwin.plan.grasp import Grasps, obstacle_points, propose_grasps
 from phototwin.plan.ik import Arm, link_points, reached, solve_pose
-from phototwin.plan.instruction import Task
 from phototwin.plan.places import LIFT_M
+from phototwin.plan.task import Step, Task
 from phototwin.robots import Robot
 from phototwin.scene import Camera, Scene, depth_inside
 
@@ -44,21 +44,33 @@ class _View:
     depth_m: np.ndarray
 
 
-def place_base(scene: Scene, task: Task, robot: Robot, arm: Arm, seed: int, grasps: Grasps | None = None) -> np.ndarray:
+def place_base(
+    scene: Scene, task: Task, robot: Robot, arm: Arm, seed: int, grasps: dict[str, Grasps] | None = None
+) -> np.ndarray:
     """Pose of the robot's base T_world_base (4, 4), on the support plane, +X towards the task's objects.
 
     Candidates stand around the objects; those in an object, in a wall or at the camera are left out. The others are ordered by
     what the robot hides of the objects (at rest above all, then at work), how much of it is seen, its distance to the camera
     and whether the base is on the known support; the first from which the objects can be reached wherever they may be moved is taken, or the one that reaches most.
 
+    Args:
+        scene: The twin.
+        task: What shall be done there: every step's object must be reached.
+        robot: The robot.
+        arm: Its kinematics.
+        seed: Of the grasps that are tried.
+        grasps: Grasps by object key; those that are missing are proposed.
+
     Raises:
         PlanError: From nowhere can the object be reached.
     """
-    item = scene.object(task.object)
-    others = tuple((o, o.T_world_object) for o in scene.objects if o.key != item.key)
-    grasps = grasps or propose_grasps(item, robot, others, item.T_world_object, seed)
-    keys = [task.object] + ([task.target] if task.target else [])
-    centre = np.mean([scene.object(key).T_world_object[:2, 3] for key in keys], 0)
+    grasps = dict(grasps or {})
+    for step in task.steps:
+        if step.object not in grasps:
+            item = scene.object(step.object)
+            others = tuple((o, o.T_world_object) for o in scene.objects if o.key != item.key)
+            grasps[item.key] = propose_grasps(item, robot, others, item.T_world_object, seed)
+    centre = np.mean([scene.object(key).T_world_object[:2, 3] for key in task.keys], 0)
     candidates = _candidates(scene, robot, arm, centre)
     if not candidates:
         raise PlanError(
@@ -66,13 +78,14 @@ def place_base(scene: Scene, task: Task, robot: Robot, arm: Arm, seed: int, gras
         )
     best, best_share = None, 0.0
     for T_world_base in candidates[:CANDIDATES_TRIED]:
-        share = _reach_share(scene, task, arm, T_world_base, grasps)
+        share = min(_reach_share(scene, step, arm, T_world_base, grasps[step.object]) for step in task.steps)
         if share > best_share:
             best, best_share = T_world_base, share
         if best_share == 1.0:
             break
     if best is None:
-        raise PlanError(f"The {item.name} is out of reach: no grasp of it has a solution from any place around it.")
+        names = " or the ".join(dict.fromkeys(scene.object(step.object).name for step in task.steps))
+        raise PlanError(f"The {names} is out of reach: no grasp of it has a solution from any place around it.")
     return best
 
 
@@ -152,15 +165,15 @@ def _looks(camera: Camera, body_w: np.ndarray, view: _View) -> tuple[float, floa
     return hidden, float(inside.mean())
 
 
-def _reach_share(scene: Scene, task: Task, arm: Arm, T_world_base: np.ndarray, grasps: Grasps) -> float:
-    """Share of the places around the task's objects that a grasp reaches, at the object and lifted; 0 where the object itself is not."""
-    item = scene.object(task.object)
+def _reach_share(scene: Scene, step: Step, arm: Arm, T_world_base: np.ndarray, grasps: Grasps) -> float:
+    """Share of the places around the step's objects that a grasp reaches, at the object and lifted; 0 where the object itself is not."""
+    item = scene.object(step.object)
     T_base_world = invert(T_world_base)
     heights = [0.0, LIFT_M]
     places = [(item.T_world_object, height) for height in heights]
-    if task.target:
+    if step.target:
         above = item.T_world_object.copy()
-        target = scene.object(task.target)
+        target = scene.object(step.target)
         above[:2, 3] = target.T_world_object[:2, 3]
         top = float(target.size_m[2])
         places += [(above, top), (above, top + 0.05)]

@@ -6,12 +6,12 @@ The grammar is small and it refuses what it does not know, naming what it does: 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 
 from phototwin.errors import InstructionError
 from phototwin.nouns import Thing, color_names, find_thing, vocabulary, words_of
+from phototwin.plan.task import Step, Task
 from phototwin.scene import SceneObject
 
 LIFT_VERBS = ("pick up", "pick", "lift up", "lift", "grab", "take", "raise", "grasp")
@@ -39,27 +39,6 @@ GRASPABLE_M = 0.075
 """Narrow side that most parallel grippers take; only used to suggest a task."""
 HIGHEST_TARGET_M = 0.15
 """Things are suggested to be put on others up to this height: above it the stack is hard to reach."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is to be done with what.
-
-    Attributes:
-        family: "lift" or "place".
-        object: Key of the object that is moved.
-        relation: None (lift), "on", "in" or "next to".
-        target: Key of the object it is placed in relation to, or None.
-        text: The instruction as it was given.
-        note: Which of its words were taken loosely, and for what; empty where it names things by their names.
-    """
-
-    family: str
-    object: str
-    relation: str | None
-    target: str | None
-    text: str
-    note: str = ""
 
 
 def parse_instruction(text: str, objects: tuple[SceneObject, ...]) -> Task:
@@ -128,7 +107,7 @@ def _parse_lift(text: str, rest: str, objects: tuple[SceneObject, ...]) -> Task:
     if not phrase:
         raise InstructionError(f"'{text}' does not say what to pick up. {_inventory(objects)}")
     moved, note = find_object(phrase, objects)
-    return Task("lift", moved.key, None, None, text, note)
+    return Task((Step("lift", moved.key),), text, note)
 
 
 def _parse_place(text: str, rest: str, objects: tuple[SceneObject, ...]) -> Task:
@@ -149,7 +128,7 @@ def _parse_place(text: str, rest: str, objects: tuple[SceneObject, ...]) -> Task
     if relation == "in" and not target.hollow:
         hollow = ", ".join(item.name for item in objects if item.hollow) or "nothing here"
         raise InstructionError(f"The {target.name} is not hollow, so nothing goes in it. Hollow: {hollow}.")
-    return Task("place", moved.key, relation, target.key, text, f"{note} {target_note}".strip())
+    return Task((Step("place", moved.key, relation, target.key),), text, f"{note} {target_note}".strip())
 
 
 def find_object(phrase: str, objects: tuple[SceneObject, ...]) -> tuple[SceneObject, str]:

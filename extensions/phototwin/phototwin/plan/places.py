@@ -9,7 +9,7 @@ import numpy as np
 from phototwin.errors import PlanError
 from phototwin.frames import make_T, rotation_z, transform
 from phototwin.plan.grasp import SURFACE_POINTS, sample_surface
-from phototwin.plan.instruction import Task
+from phototwin.plan.task import Step
 from phototwin.robots import Robot
 from phototwin.scene import Scene, SceneObject, depth_inside
 
@@ -29,27 +29,27 @@ OFF_CENTRE_M = 0.015
 
 
 def goal_poses(
-    task: Task,
+    step: Step,
     scene: Scene,
     T_world_objects: dict[str, np.ndarray],
     robot: Robot,
     T_world_base: np.ndarray,
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """Poses (4, 4) where the task's object may end, upright, best first: above its place (lift), or placed with several turns.
+    """Poses (4, 4) where the step's object may end, upright, best first: above its place (lift), or placed with several turns.
 
     Raises:
         PlanError: It does not fit, or there is no free side.
     """
-    item = scene.object(task.object)
+    item = scene.object(step.object)
     T_now = T_world_objects[item.key]
-    if task.target is None:
+    if step.target is None:
         return [make_T(np.eye(3), np.array([0.0, 0.0, LIFT_M])) @ T_now]
-    target = scene.object(task.target)
+    target = scene.object(step.target)
     T_target = T_world_objects[target.key]
-    if task.relation == "next to":
+    if step.relation == "next to":
         return _beside(item, target, scene, T_world_objects, T_world_base)
-    bottoms = _bottoms_in(item, target, robot) if task.relation == "in" else [_bottom_on(item, target)]
+    bottoms = _bottoms_in(item, target, robot) if step.relation == "in" else [_bottom_on(item, target)]
     origin_z = T_target[2, 3] - float(item.mesh.points[:, 2].min())
     turned = [rotation_z(turn) @ T_now[:3, :3] for turn in _turns(rng)]
     return [make_T(R, np.array([*T_target[:2, 3], origin_z + bottom])) for bottom in bottoms for R in turned]

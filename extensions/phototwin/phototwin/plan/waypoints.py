@@ -15,6 +15,7 @@ import numpy as np
 
 from phototwin.errors import PlanError
 from phototwin.frames import invert, make_T, matrix_from_quat_xyzw, quat_xyzw_from_matrix, transform
+from phototwin.plan.cell import Workcell
 from phototwin.plan.grasp import APPROACH_M, NEIGHBOUR_MARGIN_M, Grasps, gripper_is_free, obstacle_points
 from phototwin.plan.ik import (
     Arm,
@@ -26,10 +27,10 @@ from phototwin.plan.ik import (
     tool_pose,
     why_unreached,
 )
-from phototwin.plan.instruction import Task
 from phototwin.plan.places import goal_poses
+from phototwin.plan.task import Step
 from phototwin.robots import Robot
-from phototwin.scene import Scene, SceneObject
+from phototwin.scene import SceneObject
 
 PEAK_SPEED_M_S = 0.30
 CONTACT_SPEED_M_S = 0.15
@@ -95,61 +96,52 @@ class JointPlan:
     steps: tuple[str, ...]
 
 
-def plan_attempt(
-    task: Task,
-    scene: Scene,
+def plan_step(
+    cell: Workcell,
+    step: Step,
     T_world_objects: dict[str, np.ndarray],
-    robot: Robot,
-    T_world_base: np.ndarray,
-    arm: Arm,
-    seed: int | np.random.SeedSequence,
-    fps: float,
     q0: np.ndarray,
-    grasps: Grasps,
+    seed: int | np.random.SeedSequence,
 ) -> JointPlan:
-    """The motion of one attempt, from arm posture ``q0`` (J,), with the first grasp for which all of it can be done.
+    """The motion of one step, from arm posture ``q0`` (J,), with the first grasp for which all of it can be done.
 
     Args:
-        task: What to do.
-        scene: The twin.
+        cell: Scene, robot and grasps.
+        step: What to do.
         T_world_objects: Current object poses by key, (4, 4).
-        robot: Whose gripper.
-        T_world_base: Pose of the robot's base, (4, 4).
-        arm: Its kinematics.
-        seed: Of the draw among good grasps and places.
-        fps: Control rate [Hz].
         q0: Posture at the start, (J,) [rad].
-        grasps: Of the task's object.
+        seed: Of the draw among good grasps and places.
 
     Raises:
         PlanError: No grasp leads to the end; the message names the step that fails most and why.
     """
     rng = np.random.default_rng(seed)
-    item = scene.object(task.object)
+    scene, grasps = cell.scene, cell.grasps[step.object]
+    item = scene.object(step.object)
     T_world_object = T_world_objects[item.key]
     others = tuple((o, T_world_objects[o.key]) for o in scene.objects if o.key != item.key)
-    order = _grasp_order(grasps, item, T_world_object, others, robot, rng)[:MAX_GRASPS]
-    goals = goal_poses(task, scene, T_world_objects, robot, T_world_base, rng)
+    order = _grasp_order(grasps, item, T_world_object, others, cell.robot, rng)[:MAX_GRASPS]
+    goals = goal_poses(step, scene, T_world_objects, cell.robot, cell.T_world_base, rng)
     failures: Counter[str] = Counter()
     for g in order:
         T_object_tool = grasps.T_object_tool[g]
-        free_goals = [T for T in goals if task.target is None or _gripper_fits(T_object_tool, T, others, robot)]
+        free_goals = [T for T in goals if step.target is None or _gripper_fits(T_object_tool, T, others, cell.robot)]
         if not free_goals:
             failures["open: the fingers would hit a neighbour"] += 1
         for T_world_goal in free_goals[:MAX_PLACES]:
-            waypoints = plan_motion(task, item, T_world_object, T_object_tool, T_world_goal, others)
-            motion, step, why = _joint_motion(arm, T_world_base, waypoints, others, task, fps, q0)
+            waypoints = plan_motion(step, item, T_world_object, T_object_tool, T_world_goal, others)
+            motion, name, why = _joint_motion(cell, waypoints, others, step, q0)
             if motion is not None:
                 q, opened, leads = motion
-                T_world_tool = T_world_base @ tool_pose(arm, q)
-                steps = ("start", *waypoints.names)
-                return JointPlan(q.astype(np.float32), opened, T_world_tool, T_object_tool, T_world_goal, leads, steps)
-            failures[f"{step}: {why}"] += 1
-            if step in ("before the object", "reach"):
+                T_world_tool = cell.T_world_base @ tool_pose(cell.arm, q)
+                names = ("start", *waypoints.names)
+                return JointPlan(q.astype(np.float32), opened, T_world_tool, T_object_tool, T_world_goal, leads, names)
+            failures[f"{name}: {why}"] += 1
+            if name in ("before the object", "reach"):
                 break  # another place does not mend the grasp
     reason, times = failures.most_common(1)[0]
     raise PlanError(
-        f"No motion was found to '{task.text}': {len(order)} grasps of the {item.name} were tried; "
+        f"No motion was found to {step.skill} the {item.name}: {len(order)} grasps were tried; "
         f"{times} of {failures.total()} tries fail at the step '{reason}'."
     )
 
@@ -186,7 +178,7 @@ def _grasp_order(
 
 
 def plan_motion(
-    task: Task,
+    step: Step,
     item: SceneObject,
     T_world_object: np.ndarray,
     T_object_tool: np.ndarray,
@@ -198,7 +190,7 @@ def plan_motion(
     before = grasp @ make_T(np.eye(3), np.array([0.0, 0.0, -APPROACH_M]))
     stops = [("before the object", before, True, 0.0), ("reach", grasp, True, CONTACT_SPEED_M_S)]
     stops += [("settle", grasp, True, SETTLE_S), ("close", grasp, False, CLOSE_S)]
-    if task.target is None:
+    if step.target is None:
         stops += [("lift", T_world_goal @ T_object_tool, False, LIFT_SPEED_M_S)]
         stops += [("hold", T_world_goal @ T_object_tool, False, HOLD_S)]
         return _timed(stops)
@@ -290,12 +282,10 @@ def interpolate(T_start: np.ndarray, T_end: np.ndarray, share: np.ndarray) -> np
 
 
 def _joint_motion(
-    arm: Arm,
-    T_world_base: np.ndarray,
+    cell: Workcell,
     waypoints: Waypoints,
     others: tuple[tuple[SceneObject, np.ndarray], ...],
-    task: Task,
-    fps: float,
+    step: Step,
     q0: np.ndarray,
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray] | None, str, str]:
     """Joint positions (T, J), gripper open (T,) and step (T,), or None with the step that fails and why.
@@ -303,14 +293,15 @@ def _joint_motion(
     The way to the first waypoint is a straight line in joint space, the rest follows the tool path; each posture that
     reaches the first waypoint is tried.
     """
-    T_base_world = invert(T_world_base)
+    arm, fps = cell.arm, cell.fps
+    T_base_world = invert(cell.T_world_base)
     q_key = q0
     for name, T_world_tool in zip(waypoints.names, waypoints.T_world_tool, strict=True):
         q_key, position, angle = solve_pose(arm, T_base_world @ T_world_tool, q_key)
         if not reached(position, angle):
             return None, name, why_unreached(arm, T_base_world @ T_world_tool, q_key)
     poses, opened, leads = _sample(waypoints, fps)
-    obstacles = [(o, T) for o, T in others if o.key != task.target]
+    obstacles = [(o, T) for o, T in others if o.key != step.target]
     failed = (None, waypoints.names[0], "out of reach")
     for q_before in solve_postures(arm, T_base_world @ poses[0], q0):
         q, sample, why = follow_path(arm, T_base_world @ poses, q_before, fps)
@@ -318,12 +309,12 @@ def _joint_motion(
             failed = (None, waypoints.names[leads[sample]], why)
             continue
         free = free_motion(q0, q_before, fps)
-        whole, step = np.concatenate([free, q]), np.concatenate([np.zeros(len(free), dtype=int), leads + 1])
-        hit, why = _first_collision(arm, T_world_base, whole, obstacles)
+        whole, lead = np.concatenate([free, q]), np.concatenate([np.zeros(len(free), dtype=int), leads + 1])
+        hit, why = _first_collision(arm, cell.T_world_base, whole, obstacles)
         if why:
-            failed = (None, ("start", *waypoints.names)[step[hit]], why)
+            failed = (None, ("start", *waypoints.names)[lead[hit]], why)
             continue
-        return (whole, np.concatenate([np.ones(len(free), dtype=bool), opened]), step), "", ""
+        return (whole, np.concatenate([np.ones(len(free), dtype=bool), opened]), lead), "", ""
     return failed
 
 
