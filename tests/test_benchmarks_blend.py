@@ -8,6 +8,7 @@ import pytest
 from phototwin.frames import invert, make_T, transform
 from phototwin.images import load_ids, load_rgb
 from phototwin.light import Light, ambient_irradiance, plain_light, sh_basis
+from phototwin.robots import tool_in_link
 from phototwin_tasks.benchmarks import blend_measure, blend_render, blend_rows, blend_scenes, blend_suite
 from phototwin_tasks.benchmarks.blend_light import even_directions, true_light, window_irradiance
 from phototwin_tasks.benchmarks.blend_measure import REGIONS, Score
@@ -106,8 +107,8 @@ def test_bodies_are_where_kinematics_puts_them(described):
     poses = blend_scenes.body_poses(robot)
     T_world_base = np.array(robot["T_world_base"])
     np.testing.assert_allclose(poses["panda_link0"], T_world_base, atol=1e-9)
-    offset = make_T(np.eye(3), np.array([0, 0, arm.robot.tcp_offset_m]))
-    np.testing.assert_allclose(poses["panda_hand"] @ offset, T_world_base @ tool_pose(arm, np.array(robot["q_rad"])), atol=1e-9)  # fmt: skip
+    T_hand_tool = tool_in_link(arm.robot)
+    np.testing.assert_allclose(poses["panda_hand"] @ T_hand_tool, T_world_base @ tool_pose(arm, np.array(robot["q_rad"])), atol=1e-9)  # fmt: skip
 
 
 def test_a_moved_camera_stays_within_its_range(described):

@@ -23,7 +23,9 @@ def down_at(x, y, z, yaw=0.0):
 def test_the_tool_frame_of_the_urdf(arm):
     # At zero the Panda's hand hangs 0.088 m ahead; its flange is 0.333 + 0.316 + 0.384 - 0.107 m up, the tool 0.1034 m below it.
     T = tool_pose(arm, np.zeros(7))
-    np.testing.assert_allclose(T[:3, 3], [0.088, 0.0, 0.333 + 0.316 + 0.384 - 0.107 - PANDA.tcp_offset_m], atol=1e-6)
+    np.testing.assert_allclose(
+        T[:3, 3], [0.088, 0.0, 0.333 + 0.316 + 0.384 - 0.107 - PANDA.tcp_position_m[2]], atol=1e-6
+    )
     np.testing.assert_allclose(T[:3, 2], [0.0, 0.0, -1.0], atol=1e-6)
 
 

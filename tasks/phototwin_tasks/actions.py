@@ -26,7 +26,7 @@ def joint_actions(robot_name: str) -> JointActionsCfg:
         gripper=BinaryJointPositionActionCfg(
             asset_name="robot",
             joint_names=list(robot.finger_joints),
-            open_command_expr=dict.fromkeys(robot.finger_joints, robot.finger_open_m),
-            close_command_expr=dict.fromkeys(robot.finger_joints, 0.0),
+            open_command_expr=dict(zip(robot.finger_joints, robot.fingers_open, strict=True)),
+            close_command_expr=dict(zip(robot.finger_joints, robot.fingers_closed, strict=True)),
         ),
     )

@@ -15,6 +15,7 @@ from isaaclab_newton.sim.schemas import MujocoCollisionCfg, MujocoRigidBodyCfg, 
 from isaaclab_physx.sim.schemas import PhysxArticulationCfg, PhysxRigidBodyCfg
 
 from phototwin.frames import quat_xyzw_from_matrix
+from phototwin.robots import rest_positions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,8 +30,6 @@ BASE_BUFFERS = ("albedo", "depth", "normals", "semantic_segmentation")
 """What is asked of a renderer without light of its own."""
 LIT_BUFFERS = ("rgb", "depth", "semantic_segmentation")
 """What is asked of a path tracer: finished colour; only shadow on the photo and grading are added."""
-ARM_ARMATURE, FINGER_ARMATURE = 0.2, 0.1
-"""Inertia of the drives [kg m2, kg]: light links on stiff drives need it to be stable at 120 Hz."""
 # Friction holds the objects: condim 4 adds torsional friction at the pads; the time constant of solref keeps contacts stiff.
 MUJOCO_CONTACT = MujocoCollisionCfg(condim=4, solref=(0.008, 1.0))
 
@@ -75,9 +74,6 @@ def make_robot_cfg(robot: Robot, T_world_base: np.ndarray) -> ArticulationCfg:
     """The robot with its base fixed at ``T_world_base``, arm at home, fingers open."""
     from phototwin.stage.robots import robot_usd
 
-    home = dict(zip(robot.arm_joints, robot.home_rad, strict=True)) | dict.fromkeys(
-        robot.finger_joints, robot.finger_open_m
-    )
     return ArticulationCfg(
         prim_path="{ENV_REGEX_NS}/robot",
         spawn=sim_utils.UsdFileCfg(
@@ -96,21 +92,21 @@ def make_robot_cfg(robot: Robot, T_world_base: np.ndarray) -> ArticulationCfg:
                 NewtonArticulationCfg(self_collision_enabled=False),
             ],
         ),
-        init_state=ArticulationCfg.InitialStateCfg(**_pose(T_world_base), joint_pos=home),
+        init_state=ArticulationCfg.InitialStateCfg(**_pose(T_world_base), joint_pos=rest_positions(robot)),
         actuators={
-            "arm": _actuator(robot, robot.arm_joints, ARM_ARMATURE),
-            "fingers": _actuator(robot, robot.finger_joints, FINGER_ARMATURE),
+            "arm": _actuator(robot, robot.arm_joints),
+            "fingers": _actuator(robot, robot.finger_joints),
         },
     )
 
 
-def _actuator(robot: Robot, joints: tuple[str, ...], armature: float) -> ImplicitActuatorCfg:
+def _actuator(robot: Robot, joints: tuple[str, ...]) -> ImplicitActuatorCfg:
     return ImplicitActuatorCfg(
         joint_names_expr=list(joints),
         joint_effort_limit=_matching(robot.effort, joints),
         stiffness=_matching(robot.stiffness, joints),
         damping=_matching(robot.damping, joints),
-        armature=armature,
+        armature=_matching(robot.armature, joints),
     )
 
 

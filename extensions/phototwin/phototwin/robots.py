@@ -4,62 +4,126 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from phototwin.frames import make_T, matrix_from_quat_xyzw
 from phototwin.resolve import resolve
 
 
 @dataclass(frozen=True)
+class Hand:
+    """A gripper of another URDF, mounted on an arm that comes without one.
+
+    Attributes:
+        urdf: URDF path inside the ``example-robot-data`` package.
+        link: The link of it that is mounted, with all that it carries.
+        mount: The arm's link that carries it.
+        position_m: Origin of ``link`` in ``mount``.
+        rpy_rad: Roll, pitch and yaw of ``link`` in ``mount``, as a URDF states them.
+    """
+
+    urdf: str
+    link: str
+    mount: str
+    position_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    rpy_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
 class Robot:
-    """A fixed-base arm with a two-finger gripper.
+    """A fixed-base arm with a gripper that closes along one line.
+
+    Dictionaries by joint name take patterns (regular expressions for the whole name); the first that matches counts.
 
     Attributes:
         name: Short name.
         urdf: URDF path inside the ``example-robot-data`` package.
-        tcp_body: Link that carries the gripper; its +Z points out of the palm and the fingers slide along its Y.
-        tcp_offset_m: Distance along the link's +Z to the point between the finger pads.
+        tcp_body: Link that carries the gripper.
+        tcp_position_m: The tool point, between the pads, in that link.
+        tcp_quat_xyzw: The tool frame in that link: its +Z leaves the palm, the pads close along its Y.
         arm_joints: Arm joint names, base to tip.
-        finger_joints: Finger joint names.
+        finger_joints: Names of the joints that open and close the gripper.
         home_rad: Arm joint positions at the start of an episode.
-        finger_open_m: Finger joint position when open (each finger).
+        fingers_open: Position of each finger joint when open [m or rad].
+        fingers_closed: The same when closed on nothing; commanded to close.
+        finger_open_m: Distance of each open pad from the tool point, along the tool's Y.
         max_width_m: Widest thing the open gripper takes.
         finger_length_m: Free length of the fingers from the palm to their tips.
         finger_size_m: Finger thickness (along the opening direction) and width (across it).
         pad_half_m: How far the pads reach beyond (and behind) the tool point along its Z.
+        palm_half_m: Half the palm along the tool's X and Y.
+        hand_depth_m: How far hand and wrist, of the palm's size, reach back from the palm along the tool's -Z.
+        one_jaw: Whether only the pad at +Y moves: the gripper must then stand with its other pad at the object.
+        free_axis: Axis of the tool about which an arm of fewer than six joints cannot choose its turn; "" where it chooses all.
         reach_m: Distance from the base within which most tool poses have a solution.
         base_radius_m: Radius of the footprint of the base.
-        stiffness, damping, effort: Drive gains by joint name pattern [N m/rad, N m s/rad, N m] (fingers [N/m, N s/m, N]).
+        base_height_m: Height of the base's frame above the surface on which the objects stand.
+        hand: Gripper to be mounted; None where the URDF has one.
+        locked: Joints that are held, with their positions: they become rigid.
+        without: Joints that are left out with all they carry.
+        stiffness, damping, effort: Drive gains by joint [N m/rad, N m s/rad, N m] (sliding joints [N/m, N s/m, N]).
+        armature: Inertia of the drives by joint [kg m2, kg]: light links on stiff drives need it to be stable at 120 Hz.
     """
 
     name: str
     urdf: str
     tcp_body: str
-    tcp_offset_m: float
+    tcp_position_m: tuple[float, float, float]
     arm_joints: tuple[str, ...]
     finger_joints: tuple[str, ...]
     home_rad: tuple[float, ...]
+    fingers_open: tuple[float, ...]
+    fingers_closed: tuple[float, ...]
     finger_open_m: float
     max_width_m: float
     finger_length_m: float
     finger_size_m: tuple[float, float]
+    palm_half_m: tuple[float, float]
+    hand_depth_m: float
     reach_m: float
     base_radius_m: float
-    pad_half_m: float = 0.0095
+    pad_half_m: float
+    tcp_quat_xyzw: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+    one_jaw: bool = False
+    free_axis: str = ""
+    base_height_m: float = 0.0
+    hand: Hand | None = None
+    locked: dict[str, float] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
     stiffness: dict[str, float] = field(default_factory=dict)
     damping: dict[str, float] = field(default_factory=dict)
     effort: dict[str, float] = field(default_factory=dict)
+    armature: dict[str, float] = field(default_factory=dict)
+
+
+def tool_in_link(robot: Robot) -> np.ndarray:
+    """T_link_tool (4, 4): the tool frame in the link ``robot.tcp_body``."""
+    return make_T(matrix_from_quat_xyzw(np.array(robot.tcp_quat_xyzw)), np.array(robot.tcp_position_m))
+
+
+def rest_positions(robot: Robot) -> dict[str, float]:
+    """Positions of arm and finger joints at the start of an episode: arm at home, gripper open [rad or m]."""
+    names, values = (*robot.arm_joints, *robot.finger_joints), (*robot.home_rad, *robot.fingers_open)
+    return dict(zip(names, values, strict=True))
 
 
 PANDA = Robot(
     name="panda",
     urdf="robots/panda_description/urdf/panda.urdf",
     tcp_body="panda_hand",
-    tcp_offset_m=0.1034,
+    tcp_position_m=(0.0, 0.0, 0.1034),
     arm_joints=tuple(f"panda_joint{i}" for i in range(1, 8)),
     finger_joints=("panda_finger_joint1", "panda_finger_joint2"),
     home_rad=(0.0, -0.569, 0.0, -2.810, 0.0, 3.037, 0.741),
+    fingers_open=(0.04, 0.04),
+    fingers_closed=(0.0, 0.0),
     finger_open_m=0.04,
     max_width_m=0.078,
     finger_length_m=0.045,
     finger_size_m=(0.014, 0.021),
+    pad_half_m=0.0095,
+    palm_half_m=(0.032, 0.104),
+    hand_depth_m=0.14,
     reach_m=0.75,
     base_radius_m=0.10,
     stiffness={
@@ -77,6 +141,7 @@ PANDA = Robot(
         "panda_finger_joint.*": 100.0,
     },
     effort={"panda_joint[1-4]": 87.0, "panda_joint[5-7]": 12.0, "panda_finger_joint.*": 70.0},
+    armature={"panda_joint.": 0.2, "panda_finger_joint.*": 0.1},
 )
 
 ROBOTS = {"panda": "phototwin.robots:PANDA"}

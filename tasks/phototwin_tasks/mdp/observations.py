@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from isaaclab.utils.math import matrix_from_quat, quat_apply
+from isaaclab.utils.math import matrix_from_quat, quat_apply, quat_mul
 
 if TYPE_CHECKING:
     from phototwin_tasks.twin_env import TwinEnv
@@ -34,8 +34,9 @@ def tool_pose(env: TwinEnv) -> torch.Tensor:
     body = robot.body_names.index(env.robot.tcp_body)
     position = robot.data.body_pos_w.torch[:, body] - env.scene.env_origins
     quat = robot.data.body_quat_w.torch[:, body]
-    offset = torch.tensor([0.0, 0.0, env.robot.tcp_offset_m], device=position.device).expand_as(position)
-    return torch.cat([position + quat_apply(quat, offset), quat], -1)
+    offset = torch.tensor(env.robot.tcp_position_m, device=position.device).expand_as(position)
+    turn = torch.tensor(env.robot.tcp_quat_xyzw, device=quat.device).expand_as(quat)
+    return torch.cat([position + quat_apply(quat, offset), quat_mul(quat, turn)], -1)
 
 
 def lowest_point(env: TwinEnv, key: str) -> torch.Tensor:
@@ -47,7 +48,9 @@ def lowest_point(env: TwinEnv, key: str) -> torch.Tensor:
 
 
 def gripper_opening(env: TwinEnv) -> torch.Tensor:
-    """Share of the way the fingers are open, (N,): 0 closed, 1 open."""
+    """Share of the way the fingers are open, (N,): 0 closed, 1 open; the mean over the finger joints."""
     robot = env.scene["robot"]
     columns = [robot.joint_names.index(name) for name in env.robot.finger_joints]
-    return robot.data.joint_pos.torch[:, columns].mean(-1) / env.robot.finger_open_m
+    position = robot.data.joint_pos.torch[:, columns]
+    closed, opened = position.new_tensor(env.robot.fingers_closed), position.new_tensor(env.robot.fingers_open)
+    return ((position - closed) / (opened - closed)).mean(-1)

@@ -13,7 +13,7 @@ from phototwin.kernels.links import BodySpheres, Chain, chain_of
 from phototwin.kernels.obstacles import load_meshes
 from phototwin.kernels.spheres import sphere_mesh_distances
 from phototwin.meshes import load_mesh
-from phototwin.robots import Robot
+from phototwin.robots import Robot, tool_in_link
 
 TOLERANCE_M = 0.02
 """How far a robot's spheres may stick out; at 20 mm an arm takes some 130 spheres, at 12 mm more than twice as many."""
@@ -132,8 +132,8 @@ def load_body(robot: Robot, tolerance_m: float = TOLERANCE_M) -> RobotBody:
     if not model.existFrame(robot.tcp_body):
         raise InputError(f"The URDF of robot '{robot.name}' has no link {robot.tcp_body}: correct its name.")
     hand = model.frames[model.getFrameId(robot.tcp_body)]
-    offset = pin.SE3(np.eye(3), np.array([0.0, 0.0, robot.tcp_offset_m]))
-    model.addFrame(pin.Frame("tool", hand.parentJoint, hand.placement * offset, pin.FrameType.OP_FRAME))
+    T_body_tool = pin.SE3(tool_in_link(robot))
+    model.addFrame(pin.Frame("tool", hand.parentJoint, hand.placement * T_body_tool, pin.FrameType.OP_FRAME))
     links, centers, radii = [], [np.zeros((0, 3))], [np.zeros(0)]
     for shape in shapes.geometryObjects:
         points, faces = _shape_mesh(shape)

@@ -30,9 +30,6 @@ CONTACT_SLACK_M = 0.003
 NEIGHBOUR_MARGIN_M = 0.004
 APPROACH_M = 0.10
 """The gripper comes from this far back along its Z, and all that way must be free."""
-PALM_HALF_M = (0.032, 0.104)
-"""Half the palm along X and Y: the hand of a two-finger gripper with 80 mm of opening."""
-HAND_DEPTH_M = 0.14
 MAX_CANDIDATES = 2500
 WIDTH_EASE_M = 0.012
 """With this much to spare on the opening, a small error of the object's pose does no harm."""
@@ -209,7 +206,8 @@ def gripper_boxes(robot: Robot) -> tuple[np.ndarray, np.ndarray]:
     half_x, outer = 0.5 * robot.finger_size_m[1], robot.finger_open_m + robot.finger_size_m[0]
     left = [[-half_x, robot.finger_open_m, palm], [half_x, outer, tip]]
     right = [[-half_x, -outer, palm], [half_x, -robot.finger_open_m, tip]]
-    hand = [[-PALM_HALF_M[0], -PALM_HALF_M[1], palm - HAND_DEPTH_M], [PALM_HALF_M[0], PALM_HALF_M[1], palm]]
+    palm_x, palm_y = robot.palm_half_m
+    hand = [[-palm_x, -palm_y, palm - robot.hand_depth_m], [palm_x, palm_y, palm]]
     boxes = np.array([left, right, hand])
     return boxes[:, 0], boxes[:, 1]
 
@@ -243,8 +241,8 @@ def gripper_is_free(T: np.ndarray, width: np.ndarray, robot: Robot, points: np.n
         x, y, z = np.abs(local[:, 0]), np.abs(local[:, 1]), local[:, 2]
         inner = (0.5 * width[part] + slack_m)[:, None] if slack_m >= 0 else 0.0
         finger = (x < half_x) & (y > inner) & (y < outer) & (z > palm) & (z < tip)
-        hand = (x < PALM_HALF_M[0] + margin) & (y < PALM_HALF_M[1] + margin)
-        hand &= (z < palm + margin) & (z > palm - HAND_DEPTH_M - APPROACH_M)
+        hand = (x < robot.palm_half_m[0] + margin) & (y < robot.palm_half_m[1] + margin)
+        hand &= (z < palm + margin) & (z > palm - robot.hand_depth_m - APPROACH_M)
         free[part] = ~(finger | hand).any(1)
     return free
 

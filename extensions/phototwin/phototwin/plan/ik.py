@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from phototwin.errors import PlanError
-from phototwin.robots import Robot
+from phototwin.robots import Robot, rest_positions, tool_in_link
 
 POSITION_TOLERANCE_M = 2e-4
 ANGLE_TOLERANCE_RAD = 2e-3
@@ -94,13 +94,13 @@ def load_arm(robot: Robot) -> Arm:
         )
     bodies = pin.buildGeomFromUrdf(whole, str(urdf), pin.GeometryType.COLLISION, package_dirs=[str(share)])
     q_ref = pin.neutral(whole)
-    for name in robot.finger_joints:
-        q_ref[whole.joints[whole.getJointId(name)].idx_q] = robot.finger_open_m
+    for name, value in rest_positions(robot).items():
+        q_ref[whole.joints[whole.getJointId(name)].idx_q] = value
     locked = [i for i in range(1, whole.njoints) if whole.names[i] not in robot.arm_joints]
     model, bodies = pin.buildReducedModel(whole, bodies, locked, q_ref)
     hand = model.frames[model.getFrameId(robot.tcp_body)]
-    offset = pin.SE3(np.eye(3), np.array([0.0, 0.0, robot.tcp_offset_m]))
-    tool = model.addFrame(pin.Frame("tool", hand.parentJoint, hand.placement * offset, pin.FrameType.OP_FRAME))
+    T_body_tool = pin.SE3(tool_in_link(robot))
+    tool = model.addFrame(pin.Frame("tool", hand.parentJoint, hand.placement * T_body_tool, pin.FrameType.OP_FRAME))
     model.lowerPositionLimit = model.lowerPositionLimit + LIMIT_MARGIN_RAD
     model.upperPositionLimit = model.upperPositionLimit - LIMIT_MARGIN_RAD
     data = model.createData()
