@@ -136,7 +136,7 @@ def test_a_killed_run_leaves_a_readable_prefix(tmp_path):
     """Whatever the moment, the table of links and every attempt read back."""
     for count in range(1, len(OUTCOMES) + 1):
         fill(tmp_path, OUTCOMES[:count], start=count - 1)
-        (tmp_path / "episodes/attempt_000099.hdf5.partial").write_bytes(b"torn")
+        (tmp_path / "episodes/attempt_000_000099.hdf5.partial").write_bytes(b"torn")
         want = [i for i in range(count) if OUTCOMES[i]]
         assert [e.attempt for e in read_demos(tmp_path / "episodes.hdf5")] == want
         assert [a.index for a in EpisodeStore(tmp_path).attempts()] == list(range(count))
@@ -157,7 +157,7 @@ def test_finish_is_self_contained_and_idempotent(tmp_path):
     store = fill(tmp_path, OUTCOMES)
     store.finish(3)
     left = sorted(p.name for p in (tmp_path / "episodes").iterdir())
-    assert left == ["attempt_000001.hdf5", "attempt_000004.hdf5", "attempt_000005.hdf5"]
+    assert left == ["attempt_000_000001.hdf5", "attempt_000_000004.hdf5", "attempt_000_000005.hdf5"]
     content = store.file.read_bytes()
     again = EpisodeStore(tmp_path)
     again.finish(3)
@@ -232,8 +232,8 @@ def test_full_disk_while_finishing_loses_nothing(tmp_path, monkeypatch, broken):
 
 def test_unreadable_file_is_named(tmp_path):
     fill(tmp_path, [True])
-    (tmp_path / "episodes/attempt_000000.hdf5").write_bytes(b"not hdf5")
-    with pytest.raises(OutputError, match="attempt_000000"):
+    (tmp_path / "episodes/attempt_000_000000.hdf5").write_bytes(b"not hdf5")
+    with pytest.raises(OutputError, match="attempt_000_000000"):
         EpisodeStore(tmp_path).attempts()
 
 

@@ -15,7 +15,7 @@ class Episode:
     Row t of ``rgb``, the states and the poses is what was seen before ``action[t]`` was applied.
 
     Attributes:
-        attempt: Index of the attempt in its run; with the run's seed it determines the episode.
+        attempt: Index of the attempt in its task; with the run's seed it determines the episode.
         seed: Seed of the run.
         success: Whether the task's success term held at the end.
         failure: Why not, one word of the rollout's failure classes; empty on success.
@@ -40,6 +40,8 @@ class Episode:
         base_pose_w: (7,) float32, the robot's base.
         K_px: (3, 3) float64 of the frames [px].
         T_world_camera: (4, 4) float64 of the frames.
+        task_index: Index of the task in its run.
+        last_rgb: (H, W, 3) uint8, the last that was seen of it; of no size where nothing was rendered. Not part of the dataset.
         provenance: Twin hash, backends, versions.
     """
 
@@ -68,4 +70,6 @@ class Episode:
     T_world_camera: np.ndarray
     raw_rgba: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0, 4), np.uint8))
     seam: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    task_index: int = 0
+    last_rgb: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
     provenance: dict[str, Any] = field(default_factory=dict)

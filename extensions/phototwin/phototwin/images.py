@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,13 @@ def save_rgb(file: Path, rgb: np.ndarray) -> None:
     """Write (H, W, 3) uint8 as PNG."""
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(rgb)).save(file, compress_level=4)
+
+
+def png_bytes(rgb: np.ndarray) -> bytes:
+    """What a PNG file of (H, W, 3) uint8 holds."""
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(rgb)).save(stream, "PNG", compress_level=4)
+    return stream.getvalue()
 
 
 def load_rgb(file: Path) -> np.ndarray:

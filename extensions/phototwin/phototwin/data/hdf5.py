@@ -36,7 +36,7 @@ CHUNK_STRIP_BYTES = 10_000
 still background of a photo costs almost nothing: 7 times smaller and 7 times faster to write than a chunk a frame."""
 GZIP_LEVEL = 4
 JSON_ATTRIBUTES = ("task", "joint_names", "action_names", "object_keys", "provenance")
-PLAIN_ATTRIBUTES = ("attempt", "seed", "success", "failure", "instruction", "fps", "robot")
+PLAIN_ATTRIBUTES = ("task_index", "attempt", "seed", "success", "failure", "instruction", "fps", "robot")
 
 
 def state_sha256(episode: Episode) -> str:
@@ -98,7 +98,7 @@ def write_episode(group: Any, episode: Episode) -> None:
 
 def read_episode(group: Any) -> Episode:
     """The episode that ``write_episode`` put into an ``h5py.Group``; ``rgb`` has no rows where none were stored."""
-    attributes: dict[str, Any] = {name: _plain(group.attrs[name]) for name in PLAIN_ATTRIBUTES}
+    attributes: dict[str, Any] = {name: _plain(group.attrs[name]) for name in PLAIN_ATTRIBUTES if name in group.attrs}
     attributes |= {name: json.loads(group.attrs[name]) for name in JSON_ATTRIBUTES}
     for name in ("joint_names", "action_names", "object_keys"):
         attributes[name] = tuple(attributes[name])

@@ -1,15 +1,17 @@
 """EpisodeStore: a folder of attempts that is readable at every moment and whole at the end.
 
-While a run goes on, every finished attempt is one file ``episodes/attempt_000012.hdf5`` and ``episodes.hdf5`` is a table of
-links to the successful ones. ``finish`` replaces the table by a self-contained file and removes the files that went into it.
-Every file is written aside and renamed, so what has a proper name is whole.
+While a run goes on, every finished attempt is one file ``episodes/attempt_003_000012.hdf5`` (task 3 of the run, attempt 12) and
+``episodes.hdf5`` is a table of links to the successful ones. ``finish`` replaces the table by a self-contained file and removes the
+files that went into it. Every file is written aside and renamed, so what has a proper name is whole. A failed attempt leaves the
+last that was seen of it in ``failures/``.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 from phototwin.data.hdf5 import read_episode, write_episode, write_table
 from phototwin.episode import Episode
 from phototwin.errors import OutputError
+from phototwin.images import png_bytes
 
 GYM_ENV_TYPE = 2
 """robomimic's number for gym environments; Isaac Lab writes the same."""
@@ -28,11 +31,12 @@ class Attempt:
     """What became of one attempt.
 
     Attributes:
-        index: Index of the attempt in its run.
+        index: Index of the attempt in its task.
         success: Whether the success term held at the end.
         failure: One word of the rollout's failure classes; empty on success.
         steps: Control steps.
         state_sha256: Digest of its states and actions, see ``phototwin.data.hdf5.state_sha256``.
+        task: Index of its task in the run.
     """
 
     index: int
@@ -40,6 +44,12 @@ class Attempt:
     failure: str
     steps: int
     state_sha256: str
+    task: int = 0
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What tells it from every other of the run: task and index."""
+        return self.task, self.index
 
 
 class EpisodeStore:
@@ -55,22 +65,31 @@ class EpisodeStore:
         self.folder = Path(folder)
         self.file = self.folder / "episodes.hdf5"
         self._env_args = {"env_name": env_name, "type": GYM_ENV_TYPE, "env_kwargs": env_kwargs or {}}
-        self._attempts: dict[int, Attempt] | None = None
+        self._attempts: dict[tuple[int, int], Attempt] | None = None
 
-    def path(self, index: int) -> Path:
-        """The file of attempt ``index``."""
-        return self.folder / "episodes" / f"attempt_{index:06d}.hdf5"
+    def path(self, index: int, task: int = 0) -> Path:
+        """The file of attempt ``index`` of a task."""
+        return self.folder / "episodes" / f"attempt_{task:03d}_{index:06d}.hdf5"
+
+    def picture(self, index: int, task: int = 0) -> Path:
+        """The last frame of attempt ``index`` of a task, where it failed."""
+        return self.folder / "failures" / self.path(index, task).with_suffix(".png").name
 
     def attempts(self) -> tuple[Attempt, ...]:
-        """What exists, by index.
+        """What exists, by task and index.
 
         Raises:
             OutputError: A file cannot be read.
         """
         if self._attempts is None:
-            found = [a for file in self._attempt_files() for a in _read_attempts(file)] + self._packed()
-            self._attempts = {a.index: a for a in found}
-        return tuple(self._attempts[i] for i in sorted(self._attempts))
+            found = [a for file in self._attempt_files() for a in _read_attempts(file)] + self.packed()
+            self._attempts = {a.key: a for a in found}
+        return tuple(self._attempts[key] for key in sorted(self._attempts))
+
+    def note(self, attempts: Sequence[Attempt]) -> None:
+        """Count attempts in that another process has written."""
+        self.attempts()
+        self._attempts = (self._attempts or {}) | {a.key: a for a in attempts}
 
     def write(self, episode: Episode) -> Path:
         """Store one attempt as a file of its own, itself a dataset of one demonstration; frames only where it succeeded.
@@ -80,17 +99,19 @@ class EpisodeStore:
         """
         import h5py
 
-        self.attempts()
-        self.unpack()
+        if len(episode.last_rgb) and not episode.success:
+            write_bytes(self.picture(episode.attempt, episode.task_index), png_bytes(episode.last_rgb))
         with h5py.File("attempt", "w", driver="core", backing_store=False) as file:
             write_episode(file.create_group("data/demo_0"), episode)
             write_table(file, 1, len(episode.action), self._env_args)
             file.flush()
             content = file.id.get_file_image()
             attempt = _summary(file["data/demo_0"])
-        _write_bytes(self.path(episode.attempt), content)
-        self._attempts = (self._attempts or {}) | {attempt.index: attempt}
-        return self.path(episode.attempt)
+        file_of = self.path(*attempt.key[::-1])
+        write_bytes(file_of, content)
+        if self._attempts is not None:
+            self._attempts[attempt.key] = attempt
+        return file_of
 
     def unpack(self) -> None:
         """Give demonstrations that only ``episodes.hdf5`` holds a file each again: more attempts are coming.
@@ -100,8 +121,8 @@ class EpisodeStore:
         """
         import h5py
 
-        for i, attempt in enumerate(self._packed()):
-            if self.path(attempt.index).is_file():
+        for i, attempt in enumerate(self.packed()):
+            if self.path(attempt.index, attempt.task).is_file():
                 continue
             with h5py.File("attempt", "w", driver="core", backing_store=False) as file:
                 with h5py.File(self.file) as source:
@@ -109,7 +130,7 @@ class EpisodeStore:
                 write_table(file, 1, attempt.steps, self._env_args)
                 file.flush()
                 content = file.id.get_file_image()
-            _write_bytes(self.path(attempt.index), content)
+            write_bytes(self.path(attempt.index, attempt.task), content)
 
     def link(self) -> Path:
         """Make ``episodes.hdf5`` the table of all successful attempts so far, as links, in the order of attempts.
@@ -124,47 +145,49 @@ class EpisodeStore:
         with h5py.File("table", "w", driver="core", backing_store=False) as file:
             data = file.create_group("data")
             for i, attempt in enumerate(chosen):
-                data[f"demo_{i}"] = h5py.ExternalLink(f"episodes/{self.path(attempt.index).name}", "/data/demo_0")
+                name = self.path(attempt.index, attempt.task).name
+                data[f"demo_{i}"] = h5py.ExternalLink(f"episodes/{name}", "/data/demo_0")
             write_table(file, len(chosen), sum(a.steps for a in chosen), self._env_args)
             file.flush()
             content = file.id.get_file_image()
-        _write_bytes(self.file, content)
+        write_bytes(self.file, content)
         self._write_summary()
         return self.file
 
-    def finish(self, num_demos: int) -> Path:
-        """Make ``episodes.hdf5`` self-contained: the first ``num_demos`` successes in the order of attempts.
+    def finish(self, chosen: int | Sequence[Attempt]) -> Path:
+        """Make ``episodes.hdf5`` self-contained: so many successes, the first in the order of attempts, or those that are named.
 
-        The files that went into it are removed; those of failures and of successes beyond ``num_demos`` stay in
-        ``episodes/``. ``attempts.json`` lists every attempt. A store that is whole already stays as it is.
+        The files that went into it are removed; those of failures and of other successes stay in ``episodes/``.
+        ``attempts.json`` lists every attempt. A store that is whole already stays as it is.
 
         Raises:
             OutputError: As ``write``.
         """
         import h5py
 
-        chosen = [a for a in self.attempts() if a.success][:num_demos]
-        if [a.index for a in self._packed()] != [a.index for a in chosen]:
+        if isinstance(chosen, int):
+            chosen = [a for a in self.attempts() if a.success][:chosen]
+        if [a.key for a in self.packed()] != [a.key for a in chosen]:
             self.unpack()
             partial = _partial(self.file)
-            with _clean_failure(partial), h5py.File(partial, "w") as file:
+            with _clean_failure(self.file), h5py.File(partial, "w") as file:
                 data = file.create_group("data")
                 for i, attempt in enumerate(chosen):
-                    with h5py.File(self.path(attempt.index)) as source:
+                    with h5py.File(self.path(attempt.index, attempt.task)) as source:
                         source.copy("data/demo_0", data, f"demo_{i}")
                 write_table(file, len(chosen), sum(a.steps for a in chosen), self._env_args)
-            with _clean_failure(partial):
+            with _clean_failure(self.file):
                 _sync(partial)
                 os.replace(partial, self.file)
         self._write_summary()
-        for file in [self.path(a.index) for a in chosen] + list(self.folder.glob("episodes/*.partial")):
+        for file in [self.path(a.index, a.task) for a in chosen] + list(self.folder.glob("*/*.partial")):
             file.unlink(missing_ok=True)
         return self.file
 
     def _attempt_files(self) -> list[Path]:
         return sorted(self.folder.glob("episodes/attempt_*.hdf5"))
 
-    def _packed(self) -> list[Attempt]:
+    def packed(self) -> list[Attempt]:
         """Attempts that ``episodes.hdf5`` itself holds, in its order; none while it is a table of links."""
         import h5py
 
@@ -177,7 +200,7 @@ class EpisodeStore:
 
     def _write_summary(self) -> None:
         content = json.dumps({"attempts": [asdict(a) for a in self.attempts()]}, indent=1) + "\n"
-        _write_bytes(self.folder / "attempts.json", content.encode())
+        write_bytes(self.folder / "attempts.json", content.encode())
 
 
 def read_demos(file: Path, limit: int | None = None) -> Iterator[Episode]:
@@ -203,7 +226,8 @@ def _read_attempts(file: Path) -> list[Attempt]:
 
 def _summary(group: Any) -> Attempt:
     a = group.attrs
-    return Attempt(int(a["attempt"]), bool(a["success"]), a["failure"], int(a["num_samples"]), a["state_sha256"])
+    task = int(a.get("task_index", 0))
+    return Attempt(int(a["attempt"]), bool(a["success"]), a["failure"], int(a["num_samples"]), a["state_sha256"], task)
 
 
 @contextmanager
@@ -215,26 +239,32 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 def _partial(file: Path) -> Path:
-    return file.with_name(file.name + ".partial")
+    """Where a file is written before it gets its name; no two processes of a cluster share one."""
+    return file.with_name(f"{file.name}.{socket.gethostname()}-{os.getpid()}.partial")
 
 
 @contextmanager
-def _clean_failure(partial: Path) -> Iterator[None]:
+def _clean_failure(file: Path) -> Iterator[None]:
     """Turn a failed write into an ``OutputError`` and remove what it left."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+        _partial(file).unlink(missing_ok=True)
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         raise OutputError(
-            f"'{partial.with_suffix('')}' could not be written ({reason}): free some space or choose another --out, "
+            f"'{file}' could not be written ({reason}): free some space or choose another --out, "
             "then run again with --resume; finished attempts are kept."
         ) from error
 
 
-def _write_bytes(file: Path, content: bytes) -> None:
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file aside, to the disk, and give it its name: it is whole or it is not there.
+
+    Raises:
+        OutputError: The disk is full or the folder cannot be written.
+    """
     partial = _partial(file)
-    with _clean_failure(partial):
+    with _clean_failure(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         _sync(partial)
