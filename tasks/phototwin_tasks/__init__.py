@@ -1,4 +1,5 @@
 """Isaac Lab tasks over a photo twin; importing it registers the gym ids and nothing heavier."""
 
-import phototwin_tasks.lift.config.panda
-import phototwin_tasks.place.config.panda  # noqa: F401
+from phototwin_tasks.register import register_tasks
+
+register_tasks()

@@ -207,14 +207,12 @@ def _check_run(demos: Path, twin: Path, config: GenerateConfig, resume: bool) ->
 def _make_env(twin: Path, task: Task, config: GenerateConfig) -> tuple[TwinEnv, Looks]:
     """The environment of the instruction's family, and what makes its frames."""
     from isaaclab_tasks.utils import resolve_presets
-    from isaaclab_tasks.utils.parse_cfg import load_cfg_from_registry
 
     from phototwin_tasks.looks import CameraJitter, make_looks
+    from phototwin_tasks.register import make_env_cfg
     from phototwin_tasks.twin_env import TwinEnv
 
-    cfg = load_cfg_from_registry(
-        f"PhotoTwin-{task.family.capitalize()}-{config.robot.capitalize()}", "env_cfg_entry_point"
-    )
+    cfg = make_env_cfg(task.family, config.robot)
     # An episode ends when its plan does: nothing may reset an environment in between.
     cfg.terminations.success = cfg.terminations.object_fell = cfg.terminations.time_out = None
     cfg.twin, cfg.instruction, cfg.seed = str(twin), task.text, config.seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +31,21 @@ class Hand:
 
 
 @dataclass(frozen=True)
+class Box:
+    """A box fixed to a link.
+
+    Attributes:
+        center_m: Its centre in the link.
+        size_m: Its edges.
+        rpy_rad: Its roll, pitch and yaw in the link, as a URDF states them.
+    """
+
+    center_m: tuple[float, float, float]
+    size_m: tuple[float, float, float]
+    rpy_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
 class Robot:
     """A fixed-base arm with a gripper that closes along one line.
 
@@ -53,7 +69,7 @@ class Robot:
         pad_half_m: How far the pads reach beyond (and behind) the tool point along its Z.
         palm_half_m: Half the palm along the tool's X and Y.
         hand_depth_m: How far hand and wrist, of the palm's size, reach back from the palm along the tool's -Z.
-        one_jaw: Whether only the pad at +Y moves: the gripper must then stand with its other pad at the object.
+        one_jaw: Whether only the pad at +Y moves: the other is part of ``tcp_body`` and must stand at the object.
         free_axis: Axis of the tool about which an arm of fewer than six joints cannot choose its turn; "" where it chooses all.
         reach_m: Distance from the base within which most tool poses have a solution.
         base_radius_m: Radius of the footprint of the base.
@@ -61,6 +77,7 @@ class Robot:
         hand: Gripper to be mounted; None where the URDF has one.
         locked: Joints that are held, with their positions: they become rigid.
         without: Joints that are left out with all they carry.
+        boxes: Collision shapes of links in place of the URDF's, whose convex hulls would fill the opening of the gripper.
         stiffness, damping, effort: Drive gains by joint [N m/rad, N m s/rad, N m] (sliding joints [N/m, N s/m, N]).
         armature: Inertia of the drives by joint [kg m2, kg]: light links on stiff drives need it to be stable at 120 Hz.
     """
@@ -90,10 +107,16 @@ class Robot:
     hand: Hand | None = None
     locked: dict[str, float] = field(default_factory=dict)
     without: tuple[str, ...] = ()
+    boxes: dict[str, tuple[Box, ...]] = field(default_factory=dict)
     stiffness: dict[str, float] = field(default_factory=dict)
     damping: dict[str, float] = field(default_factory=dict)
     effort: dict[str, float] = field(default_factory=dict)
     armature: dict[str, float] = field(default_factory=dict)
+
+
+def match_joint(values: dict[str, float], joint: str) -> float | None:
+    """The value of the first pattern that matches the whole joint name; None where none does."""
+    return next((value for pattern, value in values.items() if re.fullmatch(pattern, joint)), None)
 
 
 def tool_in_link(robot: Robot) -> np.ndarray:

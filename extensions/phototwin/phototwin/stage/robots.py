@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from phototwin.errors import InputError, OutputError, TwinError
-from phototwin.robots import Robot
+from phototwin.robots import Robot, match_joint
+from phototwin.stage.compose import compose_urdf
 
 RECIPE_VERSION = 1
 """Raise it when what this file makes of a URDF changes: robots in caches are then made again."""
@@ -33,11 +33,18 @@ LEAST_FREE_BYTES = 64 * 2**20
 """Converting takes a few times the 3 MB of the result."""
 
 
-def robot_urdf(robot: Robot) -> tuple[Path, Path]:
+def robot_urdf(robot: Robot, cache: Path | None = None) -> tuple[Path, Path]:
     """The robot's URDF and the folder in which its ``package://`` addresses are found.
+
+    Where a hand is mounted, joints are held or limbs left out the URDF is composed, and kept in the cache.
+
+    Args:
+        robot: The robot.
+        cache: Folder to keep it in; by default ``cache_folder()``.
 
     Raises:
         TwinError: The package with the robots is not installed, or has no such robot.
+        OutputError: The cache cannot be written.
     """
     try:
         share = Path(str(metadata.distribution(ROBOT_PACKAGE).locate_file("cmeel.prefix/share")))
@@ -45,12 +52,51 @@ def robot_urdf(robot: Robot) -> tuple[Path, Path]:
         raise TwinError(
             f"The robot '{robot.name}' needs the Python package '{ROBOT_PACKAGE}', which is not installed: install it."
         ) from error
-    urdf = share / ROBOT_PACKAGE / robot.urdf
-    if not urdf.is_file():
-        raise InputError(
-            f"The robot '{robot.name}' names the URDF '{robot.urdf}', which '{ROBOT_PACKAGE}' does not have."
-        )
-    return urdf, share
+    named = [robot.urdf] + ([robot.hand.urdf] if robot.hand else [])
+    for name in named:
+        if not (share / ROBOT_PACKAGE / name).is_file():
+            raise InputError(
+                f"The robot '{robot.name}' names the URDF '{name}', which '{ROBOT_PACKAGE}' does not have."
+            )
+    if not (robot.hand or robot.locked or robot.without or robot.boxes):
+        return share / ROBOT_PACKAGE / robot.urdf, share
+    texts = [(share / ROBOT_PACKAGE / name).read_text(errors="replace") for name in named]
+    text = compose_urdf(texts[0], "".join(texts[1:]), robot)
+    target = _cache(cache) / f"{robot.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.urdf"
+    if not target.is_file():
+        with _made_aside(target) as aside:
+            aside.write_text(text)
+    return target, share
+
+
+def _cache(cache: Path | None) -> Path:
+    return (cache or cache_folder()) / "robots"
+
+
+@contextmanager
+def _made_aside(target: Path) -> Iterator[Path]:
+    """A file in a folder of its own beside ``target``, put in its place at the end.
+
+    Two processes may make the same: the renames put the same file in place twice.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    folder = target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:  # the converter itself blames the URDF
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.stem}-", dir=folder))
+    except OSError as error:
+        raise OutputError(
+            f"The cache folder '{folder}' cannot be written ({error.strerror}): set PHOTOTWIN_CACHE to one that can."
+        ) from error
+    try:
+        yield aside / target.name
+        os.replace(aside / target.name, target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def cache_folder() -> Path:
@@ -62,8 +108,6 @@ def cache_folder() -> Path:
 def robot_usd(robot: Robot, cache: Path | None = None) -> Path:
     """One self-contained USD file of the robot, its articulation root on the default prim, made on first use.
 
-    Two processes may ask at once: each makes its own and the renames put the same file in place twice.
-
     Args:
         robot: The robot.
         cache: Folder to keep it in; by default ``cache_folder()``.
@@ -72,25 +116,11 @@ def robot_usd(robot: Robot, cache: Path | None = None) -> Path:
         TwinError: The URDF is missing, cannot be converted, or lacks what ``robot`` says of it.
         OutputError: The cache cannot be written.
     """
-    urdf, share = robot_urdf(robot)
-    folder = (cache or cache_folder()) / "robots"
-    target = folder / f"{robot.name}-{_key(robot, urdf)}.usdc"
-    if target.is_file():
-        return target
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:  # the converter itself blames the URDF
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        aside = Path(tempfile.mkdtemp(prefix=f".{robot.name}-", dir=folder))
-    except OSError as error:
-        raise OutputError(
-            f"The cache folder '{folder}' cannot be written ({error.strerror}): set PHOTOTWIN_CACHE to one that can."
-        ) from error
-    try:
-        made = _prepare(_convert(robot, urdf, share, aside), robot, aside / "ready.usdc")
-        os.replace(made, target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    urdf, share = robot_urdf(robot, cache)
+    target = _cache(cache) / f"{robot.name}-{_key(robot, urdf)}.usdc"
+    if not target.is_file():
+        with _made_aside(target) as aside:
+            _prepare(_convert(robot, urdf, share, aside.parent), robot, aside)
     return target
 
 
@@ -137,7 +167,7 @@ def _only_errors() -> Iterator[None]:
             usdex.deactivateDiagnosticsDelegate()
 
 
-def _prepare(source: Path, robot: Robot, target: Path) -> Path:
+def _prepare(source: Path, robot: Robot, target: Path) -> None:
     """Make the converter's stage what both physics engines drive alike, as one crate file."""
     from pxr import Usd, UsdPhysics
 
@@ -167,7 +197,6 @@ def _prepare(source: Path, robot: Robot, target: Path) -> Path:
         _author_drive(joint, name, robot)
     _bind_finger_material(stage, robot, [joints[name] for name in robot.finger_joints])
     stage.Save()
-    return target
 
 
 def _movable_joints(root: Any) -> dict[str, Any]:
@@ -198,10 +227,10 @@ def _author_drive(joint: Any, name: str, robot: Robot) -> None:
 
 
 def _gain(patterns: dict[str, float], joint: str, what: str, robot: Robot) -> float:
-    """The value of the first pattern that matches the whole joint name."""
-    for pattern, value in patterns.items():
-        if re.fullmatch(pattern, joint):
-            return value
+    """The robot's value for a joint."""
+    value = match_joint(patterns, joint)
+    if value is not None:
+        return value
     raise TwinError(
         f"The robot '{robot.name}' states no {what} for its joint '{joint}': add a pattern that matches it "
         f"(it has {', '.join(patterns) or 'none'})."

@@ -1,1 +1,0 @@
-"""Lift, by robot."""

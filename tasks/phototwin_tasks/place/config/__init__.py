@@ -1,1 +1,0 @@
-"""Place, by robot."""
