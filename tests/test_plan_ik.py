@@ -5,7 +5,16 @@ import pytest
 
 from phototwin.errors import PlanError
 from phototwin.frames import make_T, rotation_z
-from phototwin.plan.ik import link_points, load_arm, reached, solve_path, solve_pose, solve_postures, tool_pose
+from phototwin.plan.ik import (
+    link_points,
+    load_arm,
+    reached,
+    solve_path,
+    solve_pose,
+    solve_poses,
+    solve_postures,
+    tool_pose,
+)
 from phototwin.robots import PANDA
 
 DOWN = np.diag([1.0, -1.0, -1.0])
@@ -41,6 +50,19 @@ def test_forward_of_inverse_is_the_pose(arm):
             np.testing.assert_allclose(tool_pose(arm, q), T, atol=2e-3)
             assert np.linalg.norm(tool_pose(arm, q)[:3, 3] - T[:3, 3]) <= 2.5e-4
     assert solved >= 54
+
+
+def test_many_poses_at_once_are_those_one_by_one(arm):
+    rng = np.random.default_rng(2)
+    T = tool_pose(arm, rng.uniform(arm.lower, arm.upper, (80, 7)))
+    T[::8, :3, 3] *= 3.0
+    q, hit = solve_poses(arm, T, arm.home)
+    one_by_one = [solve_pose(arm, pose, arm.home) for pose in T]
+    np.testing.assert_array_equal(hit, [reached(position, angle) for _, position, angle in one_by_one])
+    assert hit.mean() > 0.8 and not hit[::8].all()
+    np.testing.assert_allclose(q[hit], np.array([row for row, *_ in one_by_one])[hit], atol=1e-9)
+    np.testing.assert_allclose(tool_pose(arm, q[hit]), T[hit], atol=2e-3)
+    np.testing.assert_array_equal(q, solve_poses(arm, T, arm.home)[0])
 
 
 def test_poses_over_the_table_are_reached_from_home_with_any_yaw_within_a_quarter_turn(arm):

@@ -1,7 +1,9 @@
-"""Inverse kinematics of an arm by pink on pinocchio: tool poses and whole paths to joint positions, and where its links are.
+"""Inverse kinematics of an arm: tool poses and whole paths to joint positions, and where its links are.
 
-Every step is pink's quadratic program: the tool task, joint limits as constraints, and a weak pull towards the rest posture
-in what a redundant arm leaves free, so that the posture depends on the pose and not on how it was reached.
+pinocchio reads the URDF; damped least squares run in ``kernels/inverse.py``, thousands of poses at once. Joint limits are never
+passed, and what a redundant arm leaves free goes to where it is nearest to the rest posture, so the posture depends on the pose
+and not on how it was reached. An arm of fewer than six joints cannot choose every turn: it meets the place, the
+turns it can choose as well as it can, and leaves the turn about ``Robot.free_axis`` to where the joints allow it.
 """
 
 from __future__ import annotations
@@ -12,26 +14,33 @@ from typing import Any
 import numpy as np
 
 from phototwin.errors import PlanError
+from phototwin.kernels.inverse import Reacher, follow_rows, make_reacher, solve_rows
+from phototwin.kernels.links import chain_of
 from phototwin.robots import Robot, rest_positions, tool_in_link
 
 POSITION_TOLERANCE_M = 2e-4
 ANGLE_TOLERANCE_RAD = 2e-3
+SOLVED_M = 2e-6
+"""The search goes on to here, well inside the tolerance, so that neighbouring samples agree and paths stay smooth."""
 LIMIT_MARGIN_RAD = 0.02
 """Kept from the joint limits, so that a drive that overshoots does not hit a stop."""
-ORIENTATION_COST = 0.3
-"""Weight of a radian against a metre in the tool task."""
-REST_COST = 1e-3
-"""Weight of the rest posture: its pull must not be seen at the tool."""
-REST_GAIN = 0.05
-"""Share of the way to the rest posture per step."""
-DAMPING = 1e-2
-"""Levenberg-Marquardt damping of the tool task; pink scales it with the squared error."""
-SOLVER = "daqp"
-PATH_ITERATIONS = 15
-POSE_ITERATIONS = 50
-EXTRA_SEEDS = 8
+TURN_WEIGHT_M = 0.3
+"""What a radian weighs against a metre."""
+SHORT_WEIGHT_M = (0.1, 0.03)
+"""The same for an arm of fewer than six joints, about the axes whose turn it chooses and about the one whose turn it does not."""
+SHORT_ALLOWANCE_RAD = (0.09, 0.35)
+"""How far the tool of such an arm may be turned from what was asked for: pads give way by 5 degrees, grasps are tried every 15."""
+POSE_PULL = 0.3
+PATH_PULL = 0.2
+"""Shares of the way to the rest posture in a step, and in a sample of a path."""
+PULL_RAD_S = 0.4
+"""Joints follow the pull no faster than this along a path."""
+POSE_ITERATIONS = 60
+PATH_ITERATIONS = 20
+SEEDS = 16
 JUMP_RAD = 0.5
 """A larger change between neighbouring samples of a path is a change of posture, not a motion."""
+DISTINCT_RAD = 0.3
 POINTS_PER_LINK = 100
 
 
@@ -44,8 +53,7 @@ class Arm:
         model: pinocchio model of the arm joints.
         data: Its scratch memory, so an ``Arm`` belongs to one thread.
         tool: Frame id of the tool frame.
-        configuration: pink's view of model and data.
-        tool_task, rest_task: pink's tasks.
+        reacher: What the kernels know of it.
         lower: Lower joint limits, margin included, (J,) [rad].
         upper: Upper joint limits, margin included, (J,) [rad].
         velocity: Joint speed limits, (J,) [rad/s].
@@ -57,9 +65,7 @@ class Arm:
     model: Any
     data: Any
     tool: int
-    configuration: Any
-    tool_task: Any
-    rest_task: Any
+    reacher: Reacher
     lower: np.ndarray
     upper: np.ndarray
     velocity: np.ndarray
@@ -80,8 +86,6 @@ def load_arm(robot: Robot) -> Arm:
     Raises:
         PlanError: The URDF lacks a joint or link that the robot names.
     """
-    import pink
-
     from phototwin.stage.robots import robot_urdf
 
     pin = _pinocchio()
@@ -105,16 +109,13 @@ def load_arm(robot: Robot) -> Arm:
     model.upperPositionLimit = model.upperPositionLimit - LIMIT_MARGIN_RAD
     data = model.createData()
     home = np.array(robot.home_rad)
-    rest = pink.PostureTask(cost=REST_COST, gain=REST_GAIN)
-    rest.set_target(home)
+    weight = _per_turn(robot, *SHORT_WEIGHT_M) if robot.free_axis else np.full(3, TURN_WEIGHT_M)
     return Arm(
         robot=robot,
         model=model,
         data=data,
         tool=tool,
-        configuration=pink.Configuration(model, data, home),
-        tool_task=pink.FrameTask("tool", 1.0, ORIENTATION_COST, lm_damping=DAMPING),
-        rest_task=rest,
+        reacher=make_reacher(chain_of(model, ["tool"]), "tool", weight, polish=bool(robot.free_axis)),
         lower=model.lowerPositionLimit.copy(),
         upper=model.upperPositionLimit.copy(),
         velocity=model.velocityLimit.copy(),
@@ -168,31 +169,58 @@ def link_points(arm: Arm, q: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def solve_poses(arm: Arm, T_base_tool: np.ndarray, q0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Joint positions (B, J) for many tool poses (B, 4, 4), and which of them are reached, (B,) bool.
+
+    Each starts at ``q0``, (J,) or (B, J); those that end away from the pose start again from the postures of ``seed_postures``.
+    """
+    T = np.asarray(T_base_tool, np.float64)
+    q, error = _solve(arm, T, np.broadcast_to(np.asarray(q0, np.float64), (len(T), len(arm.home))))
+    hit = _reached(arm, error)
+    left = np.flatnonzero(~hit & (np.linalg.norm(T[:, :3, 3], axis=1) < _span(arm)))
+    if len(left):
+        seeds = _seeds(arm, T[left])
+        again, error_again = _solve(arm, np.repeat(T[left], SEEDS, 0), seeds.reshape(-1, seeds.shape[2]))
+        hits = _reached(arm, error_again).reshape(len(left), SEEDS)
+        first = hits.argmax(1)
+        some = hits.any(1)
+        q[left[some]] = again.reshape(seeds.shape)[some, first[some]]
+        hit[left[some]] = True
+    return q, hit
+
+
 def solve_pose(arm: Arm, T_base_tool: np.ndarray, q0: np.ndarray) -> tuple[np.ndarray, float, float]:
     """Joint positions (J,) for one tool pose, with what remains: position error [m] and angle error [rad].
 
     Starts at ``q0`` and, where that ends away from the pose, at other elbow postures; the best is returned, reached or not.
+    For an arm of fewer than six joints the angle is what exceeds the turn that such an arm is allowed.
     """
-    best = (np.asarray(q0, dtype=np.float64), np.inf, np.inf)
-    for seed in (np.asarray(q0, dtype=np.float64), *seed_postures(arm, T_base_tool)):
-        q, position, angle = _descend(arm, T_base_tool, seed, POSE_ITERATIONS)
-        if position + 0.1 * angle < best[1] + 0.1 * best[2]:
-            best = (q, position, angle)
-        if reached(position, angle):
-            break
-    return best
+    T = np.asarray(T_base_tool, np.float64)[None]
+    q, error = _solve(arm, T, np.asarray(q0, np.float64)[None])
+    if not _reached(arm, error)[0]:
+        seeds = _seeds(arm, T)[0]
+        others, errors = _solve(arm, np.repeat(T, SEEDS, 0), seeds)
+        q, error = np.concatenate([q, others]), np.concatenate([error, errors])
+    position, angle = _remainder(arm, error)
+    fine = (position <= POSITION_TOLERANCE_M) & (angle <= ANGLE_TOLERANCE_RAD)
+    best = int(fine.argmax()) if fine.any() else int((position + 0.1 * angle).argmin())
+    return q[best], float(position[best]), float(angle[best])
 
 
 def solve_postures(arm: Arm, T_base_tool: np.ndarray, q0: np.ndarray, count: int = 4) -> list[np.ndarray]:
-    """Up to ``count`` distinct joint positions (J,) that reach the pose, nearest to ``q0`` first; empty where none does."""
+    """Up to ``count`` distinct joint positions (J,) that reach the pose, nearest to ``q0`` first; empty where none does.
+
+    A redundant arm bends differently in each: half of them are pulled to the posture they start from, not to the one at rest.
+    """
+    T = np.asarray(T_base_tool, np.float64)[None]
+    seeds = np.concatenate([np.asarray(q0, np.float64)[None], _seeds(arm, T)[0]])
+    rest = np.where(np.arange(len(seeds))[:, None] % 2, arm.home, seeds)
+    q, error = _solve(arm, np.repeat(T, len(seeds), 0), seeds, rest)
     found: list[np.ndarray] = []
-    for seed in (np.asarray(q0, dtype=np.float64), *seed_postures(arm, T_base_tool)):
-        q, position, angle = _descend(arm, T_base_tool, seed, POSE_ITERATIONS)
-        if reached(position, angle) and all(np.abs(q - other).max() > 0.3 for other in found):
-            found.append(q)
-        if len(found) == count:
-            break
-    return sorted(found, key=lambda q: float(np.abs(q - q0).max()))
+    for row in q[_reached(arm, error)]:
+        if all(np.abs(row - other).max() > DISTINCT_RAD for other in found):
+            found.append(row)
+    return sorted(found, key=lambda row: float(np.abs(row - q0).max()))[:count]
 
 
 def reached(position_error_m: float, angle_error_rad: float) -> bool:
@@ -202,15 +230,26 @@ def reached(position_error_m: float, angle_error_rad: float) -> bool:
 
 def seed_postures(arm: Arm, T_base_tool: np.ndarray) -> list[np.ndarray]:
     """Joint positions to start from: the rest posture turned towards the pose, with several wrist turns and bends of the arm."""
+    return list(_seeds(arm, np.asarray(T_base_tool, np.float64)[None])[0])
+
+
+def _seeds(arm: Arm, T_base_tool: np.ndarray) -> np.ndarray:
+    """``seed_postures`` of many poses (B, 4, 4): (B, SEEDS, J)."""
     rng = np.random.default_rng(0)
-    facing = arm.home.copy()
-    facing[0] = np.arctan2(T_base_tool[1, 3], T_base_tool[0, 3])
-    seeds = [facing]
-    for turn in (-np.pi / 2, np.pi / 2):
-        seeds.append(facing.copy())
-        seeds[-1][-1] += turn
-    seeds += [facing + rng.uniform(-0.8, 0.8, facing.shape) for _ in range(EXTRA_SEEDS - len(seeds))]
-    return [np.clip(seed, arm.lower, arm.upper) for seed in seeds]
+    joints = len(arm.home)
+    bends = rng.uniform(-0.8, 0.8, (SEEDS, joints))
+    bends[SEEDS // 2 :] = rng.uniform(arm.lower, arm.upper, (SEEDS - SEEDS // 2, joints)) - arm.home
+    bends[:3] = 0.0
+    bends[1:3, -1] = (-np.pi / 2, np.pi / 2)
+    facing = np.broadcast_to(arm.home, (len(T_base_tool), joints)).copy()
+    axis = arm.reacher.T_before[0, :3, :3] @ arm.reacher.axis[0]
+    if abs(axis[2]) > 0.99:  # the first joint turns the arm about the vertical
+        at_rest = tool_pose(arm, arm.home)[:2, 3]
+        turn = np.arctan2(T_base_tool[:, 1, 3], T_base_tool[:, 0, 3]) - np.arctan2(at_rest[1], at_rest[0])
+        turn = (turn + np.pi) % (2.0 * np.pi) - np.pi
+        facing[:, 0] += np.sign(axis[2]) * turn
+        bends[SEEDS // 2 :, 0] = 0.0
+    return np.clip(facing[:, None] + bends, arm.lower, arm.upper)
 
 
 def solve_path(arm: Arm, T_base_tool: np.ndarray, q0: np.ndarray, fps: float = 30.0) -> np.ndarray:
@@ -230,17 +269,20 @@ def solve_path(arm: Arm, T_base_tool: np.ndarray, q0: np.ndarray, fps: float = 3
 
 def follow_path(arm: Arm, T_base_tool: np.ndarray, q0: np.ndarray, fps: float) -> tuple[np.ndarray, int, str]:
     """``solve_path`` without raising: joint positions (T, J), the first sample that fails, and why ("" where none does)."""
-    out = np.empty((len(T_base_tool), len(q0)))
-    q = np.asarray(q0, dtype=np.float64)
-    for i, pose in enumerate(T_base_tool):
-        before = q
-        q, position, angle = _descend(arm, pose, q, POSE_ITERATIONS if i == 0 else PATH_ITERATIONS)
-        if not reached(position, angle):
-            return out, i, why_unreached(arm, pose, q)
-        if i and np.abs(q - before).max() > JUMP_RAD:
-            return out, i, "the posture would jump, the path passes a singular pose"
-        out[i] = q
-    speed = np.abs(np.diff(out, axis=0)) * fps
+    T = np.asarray(T_base_tool, np.float64)
+    q0 = np.asarray(q0, np.float64)[None]
+    start, _ = _solve(arm, T[:1], q0, q0)
+    limits = PATH_ITERATIONS, PATH_PULL, PULL_RAD_S / fps, SOLVED_M
+    rows, error = follow_rows(arm.reacher, T[None], start, arm.home, *limits, threads=1)
+    out = rows[0]
+    missed = ~_reached(arm, error[0])
+    change = np.abs(np.diff(out, axis=0))
+    jumps = np.append(False, (change > JUMP_RAD).any(1))
+    if (missed | jumps).any():
+        i = int((missed | jumps).argmax())
+        why = "the posture would jump, the path passes a singular pose"
+        return out, i, why_unreached(arm, T[i], out[i]) if missed[i] else why
+    speed = change * fps
     if len(speed) and (speed > arm.velocity).any():
         i, joint = np.unravel_index(int((speed / arm.velocity).argmax()), speed.shape)
         name, limit = arm.robot.arm_joints[joint], arm.velocity[joint]
@@ -263,19 +305,30 @@ def why_unreached(arm: Arm, T_base_tool: np.ndarray, q: np.ndarray) -> str:
     return "out of reach in that orientation"
 
 
-def _descend(arm: Arm, T_base_tool: np.ndarray, q: np.ndarray, iterations: int) -> tuple[np.ndarray, float, float]:
-    """Pink's steps from ``q`` until the pose is reached or the iterations are used up."""
-    import pink
+def _solve(arm: Arm, T: np.ndarray, q: np.ndarray, rest: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Joint positions (B, J) and what remains (B, 6), by the kernel; ``rest`` pulls, (B, J), by default the rest posture."""
+    rest = arm.home if rest is None else rest
+    return solve_rows(arm.reacher, T, q, rest, POSE_ITERATIONS, POSE_PULL, SOLVED_M, threads=1)
 
-    arm.configuration.update(np.clip(q, arm.lower, arm.upper))
-    arm.tool_task.set_target(_pinocchio().SE3(np.asarray(T_base_tool, dtype=np.float64)))
-    position = angle = np.inf
-    for i in range(iterations + 1):
-        error = arm.tool_task.compute_error(arm.configuration)
-        position, angle = float(np.sqrt(error[:3] @ error[:3])), float(np.sqrt(error[3:] @ error[3:]))
-        # Well inside the tolerance, so that neighbouring samples agree and the path stays smooth.
-        if (position < 0.25 * POSITION_TOLERANCE_M and angle < 0.25 * ANGLE_TOLERANCE_RAD) or i == iterations:
-            break
-        step = pink.solve_ik(arm.configuration, (arm.tool_task, arm.rest_task), dt=1.0, solver=SOLVER)
-        arm.configuration.integrate_inplace(step, 1.0)
-    return np.clip(arm.configuration.q, arm.lower, arm.upper), position, angle
+
+def _remainder(arm: Arm, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Position errors [m] and angle errors [rad] that count, of what remains (..., 6) in the tool's frame."""
+    allowed = _per_turn(arm.robot, *SHORT_ALLOWANCE_RAD) if arm.robot.free_axis else 0.0
+    turns = np.maximum(np.abs(error[..., 3:]) - allowed, 0.0)
+    return np.linalg.norm(error[..., :3], axis=-1), np.linalg.norm(turns, axis=-1)
+
+
+def _reached(arm: Arm, error: np.ndarray) -> np.ndarray:
+    position, angle = _remainder(arm, error)
+    return (position <= POSITION_TOLERANCE_M) & (angle <= ANGLE_TOLERANCE_RAD)
+
+
+def _per_turn(robot: Robot, chosen: float, free: float) -> np.ndarray:
+    """One value for turns about the tool's X, Y and Z, (3,): that of the free axis differs."""
+    return np.where([axis == robot.free_axis.upper() for axis in "XYZ"], free, chosen)
+
+
+def _span(arm: Arm) -> float:
+    """No tool is further from the base than its joints' offsets laid end to end [m]."""
+    ways = np.linalg.norm(np.concatenate([arm.reacher.T_before, arm.reacher.T_tool[None]])[:, :3, 3], axis=1)
+    return float(ways.sum())
