@@ -274,6 +274,16 @@ def find_thing(phrase: str, things: Sequence[Thing]) -> Found:
     return Found(best, _note(phrase, words, scores[best[0]], things[best[0]].name) if len(best) == 1 else "")
 
 
+def find_things(phrase: str, things: Sequence[Thing]) -> tuple[tuple[int, ...], ...]:
+    """Indices of the things that a noun phrase in the singular fits: by name, as well by what means the same, and at all."""
+    words = words_of(phrase)
+    noun = noun_of(phrase)
+    fits = [[_score(word, i + 1 == len(words), noun, thing) for i, word in enumerate(words)] for thing in things]
+    return tuple(
+        tuple(i for i, fit in enumerate(fits) if min(fit, default=0) >= level) for level in (EXACT, SAME, ROUGH)
+    )
+
+
 def _note(phrase: str, words: list[str], scores: list[int], name: str) -> str:
     loose = [i for i, score in enumerate(scores) if score <= SNUG]
     is_color = [_color(words[i]) is not None and (i + 1 < len(words) or words[i] not in _BY_WORD) for i in loose]

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import pairwise
+
+from phototwin.errors import InstructionError
+from phototwin.nouns import noun_of
+from phototwin.scene import SceneObject
 
 SKILLS = ("lift", "place", "stack", "push", "pour", "upright")
 RELATIONS = {
@@ -18,6 +23,11 @@ RELATIONS = {
 PARTS = ("", "rim", "handle", "side", "top")
 """Where an object may be asked to be grasped; "" anywhere."""
 FAMILIES = (*SKILLS, "sequence")
+MAX_STEPS = 8
+"""An episode of more steps takes minutes, and hardly any attempt gets through all of them."""
+TARGETLESS = ("left", "right", "away", "closer")
+POURED = ("filled", "carton", "ceramic")
+"""Materials of nouns for what holds something that can be poured: bottles, packets, crockery."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +90,83 @@ def describe_task(task: Task) -> dict[str, str]:
     if len(task.steps) > 1:
         value["steps"] = json.dumps([asdict(step) for step in task.steps])
     return value
+
+
+def check_task(task: Task, objects: tuple[SceneObject, ...]) -> Task:
+    """``task``, whose steps make sense for these objects; every planner's answer passes through here.
+
+    Raises:
+        InstructionError: A skill, object, relation or part is unknown or does not fit; the message names the choices.
+    """
+    count = len(task.steps)
+    if not 1 <= count <= MAX_STEPS:
+        raise InstructionError(
+            f"'{task.text}' takes {count} steps; expected 1 to {MAX_STEPS}: make several tasks of it."
+        )
+    by_key = {item.key: item for item in objects}
+    for number, step in enumerate(task.steps, 1):
+        if problem := _problem(step, by_key):
+            where = f"Step {number} of '{task.text}': " if count > 1 else ""
+            raise InstructionError(where + problem)
+    for step, after in pairwise(task.steps):
+        if step.skill == "lift" and after.object != step.object:
+            held, other = by_key[step.object].name, by_key[after.object].name
+            raise InstructionError(
+                f"After '{task.text}' has lifted the {held}, the hand is full and cannot go on with the {other}: "
+                f"say where to put the {held} first."
+            )
+    return task
+
+
+def _problem(step: Step, by_key: dict[str, SceneObject]) -> str:
+    """What is wrong with a step, or nothing."""
+    choices = ", ".join(by_key) or "nothing"
+    if step.skill not in SKILLS:
+        return f"'{step.skill}' is no skill. Choose one of {', '.join(SKILLS)}."
+    if step.object not in by_key:
+        return f"There is no object '{step.object}'. Choose one of {choices}."
+    if problem := _relation_problem(step):
+        return problem
+    if step.part not in PARTS:
+        return f"'{step.part}' is no part to grasp something at. Choose one of {', '.join(PARTS[1:])}, or none."
+    item = by_key[step.object]
+    if step.part == "rim" and not item.hollow:
+        return f"The {item.name} is not hollow and has no rim. Choose another part of {', '.join(PARTS[1:])}, or none."
+    if step.skill == "pour" and not holds_something(item):
+        return f"Nothing can be poured out of the {item.name}: it is no vessel. {_hollow(by_key)}"
+    if step.target is None:
+        return ""
+    if step.target not in by_key:
+        return f"There is no object '{step.target}'. Choose one of {choices}."
+    target = by_key[step.target]
+    if target.key == item.key:
+        return f"The {item.name} would go {step.relation} itself: name two different things."
+    if step.relation == "in" and not target.hollow:
+        return f"The {target.name} is not hollow, so nothing goes in it. {_hollow(by_key)}"
+    return ""
+
+
+def _relation_problem(step: Step) -> str:
+    """What is wrong with the relation of a step, and with whether it has a target."""
+    allowed = RELATIONS[step.skill]
+    if not allowed and (step.relation or step.target):
+        return f"{step.skill} takes the object alone, without a relation ('{step.relation}') and a target ('{step.target}')."
+    if allowed and step.relation not in allowed:
+        return f"'{step.relation}' is no relation of {step.skill}. Choose one of {', '.join(allowed)}."
+    wants = bool(allowed) and step.relation not in TARGETLESS
+    if wants and step.target is None:
+        return f"{step.skill} '{step.relation}' needs a target."
+    if not wants and step.target is not None:
+        return f"{step.skill} '{step.relation}' is a direction and takes no target ('{step.target}')."
+    return ""
+
+
+def holds_something(item: SceneObject) -> bool:
+    """True for what something can be poured out of: vessels, and round or carton things that may be full."""
+    noun = noun_of(item.name)
+    full = noun is not None and (noun.hollow is not False or noun.material in POURED)
+    return item.hollow or full or (noun is None and item.shape in ("cylinder", "revolution"))
+
+
+def _hollow(by_key: dict[str, SceneObject]) -> str:
+    return f"Hollow: {', '.join(item.name for item in by_key.values() if item.hollow) or 'nothing here'}."

@@ -1,0 +1,292 @@
+"""Which things of the scene a noun phrase means: by name, by where they are in the photo, by size, by what they are next to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from phototwin.errors import InstructionError
+from phototwin.nouns import Thing, color_names, find_thing, find_things, vocabulary, words_of
+from phototwin.plan.grammar_words import COUNTS, PRONOUNS, THEM
+from phototwin.scene import SceneObject
+
+THINGS = frozenset({"things", "objects", "items", "ones"})
+MANY = THINGS | {"all", "both", "every", "each", "everything", "them", "these", "those"}  # fmt: skip
+EVERYTHING = frozenset({"everything", "all", "all things", "all objects", "all of it", "every thing", "every object", "things", "objects", "all items"})  # fmt: skip
+ORDERS = {
+    "right": ("rightmost", "right most", "right hand", "right"),
+    "left": ("leftmost", "left most", "left hand", "left"),
+    "near": ("nearest", "closest", "frontmost", "front", "nearer", "closer", "near"),
+    "far": ("farthest", "furthest", "rearmost", "back", "rear", "far", "distant"),
+    "large": ("largest", "biggest", "larger", "bigger", "large", "big", "huge"),
+    "small": ("smallest", "littlest", "smaller", "small", "little", "tiny"),
+    "tall": ("tallest", "highest", "taller", "tall", "high"),
+    "short": ("shortest", "lowest", "shorter", "short", "low", "flat"),
+    "long": ("longest", "longer", "long"),
+    "wide": ("widest", "wider", "wide", "thickest", "thick", "fat"),
+    "narrow": ("narrowest", "narrower", "narrow", "thinnest", "thin", "slim"),
+    "middle": ("middle", "central", "center", "centre"),
+    "other": ("other", "remaining"),
+}
+"""By what the one that is meant stands out -> words for it."""
+LEAST_M = 0.01
+"""Things this much further left are the left ones."""
+LEAST_SHARE = 1.05
+"""Things this much longer are the long ones: measured sizes are not better."""
+BESIDE_RATIO = 1.3
+"""The thing next to another is nearer to it than any other by this factor."""
+_PLACED = (
+    (r"^(.+?) (?:that|which) (?:is|are|s) (\w+)$", r"\2 \1"),
+    (r"(?:(?:that|which|who) (?:is|are|s|stands?|lies?|sits?) )", " "),
+    (r" (?:standing|lying|sitting|located|placed)\b", ""),
+    (r"^(.+?) (?:on|to|at|from) (?:the|your|my) (left|right)(?: hand)?(?: side)?$", r"\2 \1"),
+    (r"^(.+?) (?:in|at) the (front|back|middle|center|centre|rear)$", r"\2 \1"),
+    (r"^(.+?) (?:in front|up front)$", r"front \1"),
+    (r"^(.+?) (nearest|closest|nearer|closer|near) (?:to )?(?:me|you|us|the camera|the viewer)$", r"near \1"),
+    (r"^(.+?) (farthest|furthest|far) (?:away )?(?:from (?:me|you|us|the camera|the viewer))$", r"far \1"),
+    (r"^(.+?) (?:farthest|furthest|far) away$", r"far \1"),
+)  # fmt: skip
+_REFERENCES = (
+    ("left", r"(?:to the )?left of"),
+    ("right", r"(?:to the )?right of"),
+    ("far", r"behind"),
+    ("near", r"in front of"),
+    ("beside", r"(?:right )?next to|(?:nearest|closest|near|close|nearer|closer)(?: to)?|beside|by|alongside|touching"),
+    ("within", r"(?:on top of|on|inside|in)"),
+)
+_REFERENCE = re.compile(
+    "^(?P<head>.+?) (?:" + "|".join(rf"(?P<{name}>{words})" for name, words in _REFERENCES) + ") (?P<tail>.+)$"
+)
+_ORDER = re.compile(r"\b(?:(?:the |most )*)(?:" + "|".join(rf"(?P<{n}>{'|'.join(w)})" for n, w in ORDERS.items()) + r")\b")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What a noun phrase is said about.
+
+    Attributes:
+        objects: What there is.
+        T_world_camera: Camera that left, right, near and far are seen from; None stands for one that looks along the world's X.
+        said: Keys of everything that was named so far.
+        moved: Keys of what the clause before moves.
+        target: Key of where it moves it, or None.
+    """
+
+    objects: tuple[SceneObject, ...]
+    T_world_camera: np.ndarray | None = None
+    said: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+    target: str | None = None
+
+    def item(self, key: str) -> SceneObject:
+        """The object of that key."""
+        return next(item for item in self.objects if item.key == key)
+
+
+def find_object(phrase: str, context: Context, avoid: str | None = None) -> tuple[SceneObject, str]:
+    """The one object that a noun phrase ("the green cube", "the left can", "it") means, and a note where it was taken loosely.
+
+    Args:
+        phrase: The words.
+        context: What they are said about.
+        avoid: Key of the object that "it" cannot be, because the same clause moves it.
+
+    Raises:
+        InstructionError: No object fits, several do, or the phrase asks for many.
+    """
+    objects = context.objects
+    if phrase in PRONOUNS and context.moved:
+        return _referent(phrase, context, avoid)
+    if asks_for_many(phrase, objects):
+        raise InstructionError(f"'{phrase}' asks for more than one thing: name one at a time. {inventory(objects)}")
+    if not words_of(phrase):
+        raise InstructionError(f"'{phrase}' names nothing. {inventory(objects)}")
+    indices, note = _resolve(phrase, context)
+    if not indices:
+        raise InstructionError(f"Nothing in the photo is called '{phrase}'. {inventory(objects)}")
+    index, *others = indices
+    if others:
+        names = " or the ".join(objects[i].name for i in indices)
+        raise InstructionError(f"'{phrase}' could be several things: the {names}? Say which.")
+    return objects[index], note
+
+
+def find_objects(phrase: str, context: Context, avoid: str | None = None) -> tuple[list[SceneObject], str]:
+    """All objects that a phrase means ("the cubes", "the can and the mug", "everything"), or the one that it names.
+
+    Raises:
+        InstructionError: Nothing fits, or less than the phrase asks for.
+    """
+    objects = context.objects
+    if phrase in THEM and len(context.moved) > 1:
+        return [context.item(key) for key in context.moved], ""
+    if not asks_for_many(phrase, objects):
+        item, note = find_object(phrase, context, avoid)
+        return [item], note
+    if phrase in THEM and not context.moved:
+        raise InstructionError(f"'{phrase}' asks for more than one thing: name them. {inventory(objects)}")
+    if re.sub(r"^the ", "", phrase) in EVERYTHING:
+        return [item for item in objects if item.key != avoid], ""
+    parts = [part for part in re.split(r"\s*(?:,\s*and|,|\band\b|&)\s+", phrase) if part]
+    if len(parts) > 1:
+        return _each(parts, phrase, context, avoid)
+    return _plural(phrase, context, avoid)
+
+
+def asks_for_many(phrase: str, objects: tuple[SceneObject, ...]) -> bool:
+    """Whether a noun phrase stands for more than one thing."""
+    words = words_of(phrase)
+    known = vocabulary() | {word for item in objects for word in words_of(item.name)}
+    return any(word in MANY or word == "and" or _singular(word, known) != word for word in words)
+
+
+def inventory(objects: tuple[SceneObject, ...]) -> str:
+    """What there is, as a sentence."""
+    return f"In the photo: {', '.join(item.name for item in objects) or 'nothing'}."
+
+
+def _referent(phrase: str, context: Context, avoid: str | None) -> tuple[SceneObject, str]:
+    """What a pronoun stands for: what was moved last; where that is what moves now, where it went."""
+    key, *others = context.moved
+    if others:
+        raise InstructionError(
+            f"'{phrase}' could be several things of the step before: say which. {inventory(context.objects)}"
+        )
+    if key == avoid and context.target is not None:
+        key = context.target
+    item = context.item(key)
+    certain = context.target is None or avoid is None
+    return item, "" if certain else f"'{phrase}' was taken for the {item.name}."
+
+
+def _singular(word: str, known: frozenset[str]) -> str:
+    """The word without its plural ending, where only so it is known."""
+    if word in known:
+        return word
+    return next((w for w in (word.removesuffix("s"), word.removesuffix("es")) if w in known), word)
+
+
+def _each(parts: list[str], phrase: str, context: Context, avoid: str | None) -> tuple[list[SceneObject], str]:
+    """The things of a list; in "the red and green cubes" each part lacks the noun that the last one has."""
+    known = vocabulary() | {word for item in context.objects for word in words_of(item.name)}
+    last = words_of(parts[-1])
+    noun = _singular(last[-1], known) if last else ""
+    if last and noun != last[-1]:
+        parts = [f"{part} {noun}" if noun not in words_of(part) else part for part in parts[:-1]] + [
+            " ".join([*last[:-1], noun])
+        ]
+    found = [find_object(part, context, avoid) for part in parts]
+    items = list({item.key: item for item, _ in found}.values())
+    if len(items) < len(parts):
+        raise InstructionError(f"'{phrase}' names the {items[0].name} twice. {inventory(context.objects)}")
+    return items, join_notes(note for _, note in found)
+
+
+def _plural(phrase: str, context: Context, avoid: str | None) -> tuple[list[SceneObject], str]:
+    """All things that the singular of a phrase fits."""
+    objects = context.objects
+    known = vocabulary() | {word for item in objects for word in words_of(item.name)}
+    words = [word for word in words_of(phrase) if word not in MANY - THINGS or word in COUNTS]
+    wanted = [COUNTS[word] for word in words if word in COUNTS]
+    single = " ".join(_singular(word, known) for word in words if word not in COUNTS) or "thing"
+    levels = [[i for i in level if objects[i].key != avoid] for level in find_things(single, _things(objects))]
+    enough = [level for level in levels if (len(level) == wanted[0] if wanted else len(level) > 1)]
+    if not enough:
+        names = ", ".join(objects[i].name for i in levels[-1]) or "nothing here"
+        raise InstructionError(f"'{phrase}' asks for more than one thing; what fits: {names}. {inventory(objects)}")
+    indices = enough[0]
+    return [objects[i] for i in indices], ""
+
+
+def join_notes(notes: Iterable[str]) -> str:
+    """Notes as one text, each once."""
+    return " ".join(dict.fromkeys(note for note in notes if note))
+
+
+def _things(objects: tuple[SceneObject, ...]) -> list[Thing]:
+    colors = [str(color_names(255.0 * np.asarray(item.color_rgb)[None])[0]) for item in objects]
+    return [Thing(o.name, o.shape, o.hollow, o.size_m, color) for o, color in zip(objects, colors, strict=True)]
+
+
+def _resolve(phrase: str, context: Context) -> tuple[tuple[int, ...], str]:
+    """Indices of the things that a phrase may mean: by its words alone, else by where they are, by size or by a neighbour."""
+    things = _things(context.objects)
+    found = find_thing(phrase, things)
+    if len(found.indices) == 1:
+        return found.indices, found.note
+    phrase = re.sub(r"^(?:the|a|an) ", "", phrase)
+    for pattern, instead in _PLACED:
+        phrase = re.sub(pattern, instead, phrase)
+    if len(again := find_thing(phrase, things).indices) == 1:
+        return again, find_thing(phrase, things).note
+    if match := _REFERENCE.match(phrase):
+        return _by_neighbour(match, context)
+    match = _ORDER.search(phrase)
+    if match is None or not match.lastgroup:
+        return found.indices, found.note
+    rest = re.sub(r"\s+", " ", phrase[: match.start()] + phrase[match.end() :]).strip()
+    if rest in ("one", "") and context.said:  # "put the green cube on the other one": the other cube
+        rest = words_of(context.item(context.said[-1]).name)[-1]
+    indices, note = _resolve(rest or "thing", context)
+    return _outstanding(list(indices), match.lastgroup, context), note
+
+
+def _outstanding(indices: list[int], order: str, context: Context) -> tuple[int, ...]:
+    """Of several things the one that stands out in an order, or all that do not differ in it."""
+    if order == "other":
+        return tuple(i for i in indices if context.objects[i].key not in context.said)
+    if len(indices) < 2:
+        return tuple(indices)
+    if order == "middle":
+        middle = sorted(indices, key=lambda i: seen_at(context.objects[i], context.T_world_camera)[0])
+        return (middle[len(middle) // 2],) if len(middle) % 2 else tuple(indices)
+    values = {i: _value(context.objects[i], order, context.T_world_camera) for i in indices}
+    most = max(values.values())
+    least = LEAST_M if order in ("left", "right", "near", "far") else float(np.log(LEAST_SHARE))
+    return tuple(i for i in indices if values[i] > most - least)
+
+
+def _value(item: SceneObject, order: str, T_world_camera: np.ndarray | None) -> float:
+    """How far left, large and so on a thing is."""
+    right, away = seen_at(item, T_world_camera)
+    size = np.log(np.maximum(item.size_m, 1e-6))
+    values = {
+        "left": -right, "right": right, "near": -away, "far": away,
+        "large": size.mean(), "small": -size.mean(), "tall": size[2], "short": -size[2],
+        "long": size.max(), "wide": size[:2].min(), "narrow": -size[:2].min(),
+    }  # fmt: skip
+    return float(values[order])
+
+
+def seen_at(item: SceneObject, T_world_camera: np.ndarray | None) -> np.ndarray:
+    """Where a thing is to the right and away as the camera sees it, (2,) [m]."""
+    axes = np.array([[0.0, -1.0], [1.0, 0.0]])
+    if T_world_camera is not None:
+        right = T_world_camera[:2, 0] / max(float(np.linalg.norm(T_world_camera[:2, 0])), 1e-9)
+        axes = np.array([right, [-right[1], right[0]]])
+    return axes @ item.T_world_object[:2, 3]
+
+
+def _by_neighbour(match: re.Match[str], context: Context) -> tuple[tuple[int, ...], str]:
+    """The thing of a phrase such as "the can behind the mug"."""
+    order = next(name for name, _ in _REFERENCES if match[name])
+    indices, note = _resolve(match["head"], context)
+    anchor, anchor_note = find_object(match["tail"], context)
+    objects = context.objects
+    others = [i for i in indices if objects[i].key != anchor.key]
+    offsets = {i: objects[i].T_world_object[:3, 3] - anchor.T_world_object[:3, 3] for i in others}
+    away = {i: float(np.hypot(*offsets[i][:2])) for i in others}
+    if order == "within":
+        reach = 0.5 * float(max(anchor.size_m[:2]))
+        others = [i for i in others if away[i] < reach and offsets[i][2] > -0.25 * float(anchor.size_m[2])]
+    elif order != "beside":
+        there = seen_at(anchor, context.T_world_camera)
+        axis, sign = {"left": (0, -1), "right": (0, 1), "near": (1, -1), "far": (1, 1)}[order]
+        others = [i for i in others if sign * (seen_at(objects[i], context.T_world_camera) - there)[axis] > LEAST_M]
+    if len(others) > 1:
+        nearest = min(away[i] for i in others)
+        others = [i for i in others if away[i] < BESIDE_RATIO * nearest]
+    return tuple(others), join_notes((note, anchor_note))
