@@ -15,7 +15,7 @@ from isaaclab_newton.sim.schemas import MujocoCollisionCfg, MujocoRigidBodyCfg, 
 from isaaclab_physx.sim.schemas import PhysxArticulationCfg, PhysxRigidBodyCfg
 
 from phototwin.frames import quat_xyzw_from_matrix
-from phototwin.robots import rest_positions
+from phototwin.robots import match_joint, rest_positions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,9 +139,6 @@ def _pose(T: np.ndarray) -> dict[str, Any]:
 
 
 def _matching(values: dict[str, float], joints: tuple[str, ...]) -> dict[str, float]:
-    """The patterns of ``values`` that match one of ``joints``: Isaac Lab refuses patterns that match nothing."""
-    import re
-
-    return {
-        pattern: value for pattern, value in values.items() if any(re.fullmatch(pattern, joint) for joint in joints)
-    }
+    """The value of each joint by name: Isaac Lab refuses a joint that two patterns match."""
+    found = {joint: match_joint(values, joint) for joint in joints}
+    return {joint: value for joint, value in found.items() if value is not None}

@@ -167,7 +167,41 @@ PANDA = Robot(
     armature={"panda_joint.": 0.2, "panda_finger_joint.*": 0.1},
 )
 
-ROBOTS = {"panda": "phototwin.robots:PANDA"}
+UR10 = Robot(
+    name="ur10",
+    urdf="robots/ur_description/urdf/ur10_joint_limited_robot.urdf",
+    hand=Hand("robots/panda_description/urdf/panda.urdf", link="panda_hand", mount="tool0"),
+    without=("ee_fixed_joint",),
+    tcp_body="panda_hand",
+    tcp_position_m=PANDA.tcp_position_m,
+    arm_joints=(
+        "shoulder_pan_joint",
+        "shoulder_lift_joint",
+        "elbow_joint",
+        "wrist_1_joint",
+        "wrist_2_joint",
+        "wrist_3_joint",
+    ),
+    finger_joints=PANDA.finger_joints,
+    home_rad=(0.0, -1.9, 2.2, -1.87, -1.571, 0.0),
+    fingers_open=PANDA.fingers_open,
+    fingers_closed=PANDA.fingers_closed,
+    finger_open_m=PANDA.finger_open_m,
+    max_width_m=PANDA.max_width_m,
+    finger_length_m=PANDA.finger_length_m,
+    finger_size_m=PANDA.finger_size_m,
+    palm_half_m=PANDA.palm_half_m,
+    hand_depth_m=PANDA.hand_depth_m,
+    reach_m=1.0,
+    base_radius_m=0.12,
+    pad_half_m=PANDA.pad_half_m,
+    stiffness={"shoulder_.*": 8000.0, "elbow_joint": 6000.0, "wrist_.*": 1500.0, "panda_finger_joint.*": 1000.0},
+    damping={"shoulder_.*": 500.0, "elbow_joint": 250.0, "wrist_.*": 50.0, "panda_finger_joint.*": 100.0},
+    effort={"shoulder_.*": 330.0, "elbow_joint": 150.0, "wrist_.*": 54.0, "panda_finger_joint.*": 70.0},
+    armature={"panda_finger_joint.*": 0.1, ".*": 0.2},
+)
+
+ROBOTS = {"panda": "phototwin.robots:PANDA", "ur10": "phototwin.robots:UR10"}
 
 
 def get_robot(name: str) -> Robot:
