@@ -38,16 +38,14 @@ def put(env, key, position, quat=(0.0, 0.0, 0.0, 1.0)):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_objects_rest_where_the_attempt_puts_them_and_the_camera_sees_them_there(twin, engine):
-    from phototwin.plan.randomize import RandomizeConfig, sample_object_poses
+    from phototwin.plan.randomize import Randomization
+    from phototwin.plan.randomize_draw import draw_attempt
     from phototwin_tasks.mdp.observations import object_pose, tool_pose
 
     with open_env(twin, "PhotoTwin-Lift-Panda", engine, resolution=(160, 120), with_camera=True) as env:
         env.attempt[:] = env.attempt.new_tensor([0, 7])
         env.reset()
-        wanted = [
-            sample_object_poses(env.twin, env.crop.camera, env.T_world_base, env.run_seed, a, RandomizeConfig())
-            for a in (0, 7)
-        ]
+        wanted = [draw_attempt(env.room, env.run_seed, a, Randomization()).T_world_objects for a in (0, 7)]
         action = home(env)
         for _ in range(20):
             env.step(action)

@@ -13,18 +13,24 @@ from phototwin.blend.blend import Frames
 from phototwin.episode import Episode
 from phototwin.errors import PlanError
 from phototwin.frames import quat_xyzw_from_matrix
+from phototwin.plan.randomize_draw import draw_to_json
 from phototwin.plan.task import describe_task
 from phototwin.plan.waypoints import JointPlan, plan_step
 from phototwin.scene import Camera
-from phototwin_tasks.looks import Looks, attempt_blenders, matrices, render
+from phototwin_tasks.looks import Looks, attempt_blenders, matrices, owner_poses, render, render_attempt
 from phototwin_tasks.mdp.observations import lowest_point, object_pose, object_velocity, tool_pose
+from phototwin_tasks.randomization import attempt_draw
 from phototwin_tasks.skills import lasting_hold, step_holds
-from phototwin_tasks.twin_env import CONTROL_HZ, TwinEnv
+from phototwin_tasks.twin_env import TwinEnv
 
-SETTLE_STEPS = 10
-"""Control steps before planning in which the objects come to rest."""
-HOLD_STEPS = 6
-"""Control steps after a plan's end in which the last command is held: success is judged at rest."""
+SETTLE_S = 0.5
+"""Time before planning in which the objects come to rest."""
+HOLD_S = 0.3
+"""Time after a plan's end in which the last command is held: success is judged at rest."""
+MOST_S = 60.0
+"""A step of a task that takes longer has gone wrong."""
+BYSTANDER_M, BYSTANDER_RAD = 0.03, 0.35
+"""A thing that no step is about and that was moved or tilted further than this was hit."""
 GRASPED_M = 0.03
 """An object that never rose this far above its support was not grasped."""
 
@@ -244,7 +250,7 @@ def _episode(env: TwinEnv, index: int, record: _Record, camera: Camera, provenan
         base_pose_w=base,
         K_px=camera.K_px,
         T_world_camera=camera.T_world_camera,
-        provenance=provenance,
+        provenance=provenance | {"draw": draw_to_json(attempt_draw(env, record.attempt))},
         **rows,
     )
 

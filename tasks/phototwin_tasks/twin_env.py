@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,16 @@ from phototwin.errors import InstructionError
 from phototwin.plan.cell import make_workcell
 from phototwin.plan.ik import load_arm
 from phototwin.plan.instruction import default_instruction, parse_instruction
-from phototwin.plan.randomize import RandomizeConfig, focus_points
+from phototwin.plan.randomize import load_randomization
+from phototwin.plan.randomize_draw import Draw
+from phototwin.plan.randomize_places import Room, focus_points
 from phototwin.plan.task import Task
 from phototwin.robots import get_robot
 from phototwin.scene import Scene, load_scene
 from phototwin_tasks import mdp
 from phototwin_tasks.presets import PhysicsPresetCfg, RendererPresetCfg, size_contacts
+from phototwin_tasks.randomization import Starts
+from phototwin_tasks.skills import task_done
 from phototwin_tasks.twin_scene_cfg import make_camera_cfg, make_scene_cfg
 from phototwin_tasks.warp_compat import drop_pinned_without_cuda
 
@@ -51,17 +54,21 @@ class ObservationsCfg:
 
 @configclass
 class EventsCfg:
-    """Everything back to its place, then the objects moved."""
+    """Everything back to its place, then what the attempt has drawn; ranges are ``TwinEnvCfg.randomize``."""
 
     reset_all = EventTermCfg(func=mdp.reset_scene_to_default, mode="reset")
-    reset_objects = EventTermCfg(func=mdp.reset_objects, mode="reset", params={"ranges": asdict(RandomizeConfig())})
+    reset_masses = EventTermCfg(func=mdp.reset_masses, mode="reset")
+    reset_friction = EventTermCfg(func=mdp.reset_friction, mode="reset")
+    reset_drives = EventTermCfg(func=mdp.reset_drives, mode="reset")
+    reset_gravity = EventTermCfg(func=mdp.reset_gravity, mode="reset")
+    reset_objects = EventTermCfg(func=mdp.reset_objects, mode="reset")
 
 
 @configclass
 class TerminationsCfg:
     """Success, and the ends that every family shares."""
 
-    success = TerminationTermCfg(func=mdp.task_done)
+    success = TerminationTermCfg(func=task_done)
 
     time_out = TerminationTermCfg(func=mdp.time_out, time_out=True)
     object_fell = TerminationTermCfg(func=mdp.object_fell)
@@ -79,6 +86,8 @@ class TwinEnvCfg(ManagerBasedRLEnvCfg):
         renderer: Renderer preset of the camera.
         with_camera: Whether the photo's camera is in the scene; reading it renders.
         base_from_seed: Seed of the search for the base.
+        randomize: Ranges of what attempts vary: a preset, a JSON file, or a dictionary, see ``load_randomization``.
+        randomize_pool: So many attempts are drawn once and used again and again; 0 draws every attempt when it comes.
     """
 
     twin: str = ""
@@ -89,6 +98,8 @@ class TwinEnvCfg(ManagerBasedRLEnvCfg):
     renderer: Any = RendererPresetCfg()
     with_camera: bool = False
     base_from_seed: int = 0
+    randomize: Any = "default"
+    randomize_pool: int = 0
 
     scene: InteractiveSceneCfg = InteractiveSceneCfg(num_envs=16, env_spacing=6.0)
     observations: Any = ObservationsCfg()
@@ -123,6 +134,11 @@ class TwinEnv(ManagerBasedRLEnv):
         crop: The part of the photo that frames show, and its camera at ``cfg.resolution``.
         attempt: Attempt that each environment's next reset is for, (N,) int64.
         run_seed: Seed of the run.
+        randomization: Ranges of what attempts vary.
+        room: What decides where objects may stand.
+        draws: What attempts have drawn, by attempt; filled by ``attempt_draw``.
+        start_pool: What attempts start from, where they are drawn from a pool.
+        as_built: What physics was told of before events changed it, by name.
     """
 
     def __init__(self, cfg: TwinEnvCfg, render_mode: str | None = None, **kwargs: Any) -> None:
@@ -137,10 +153,15 @@ class TwinEnv(ManagerBasedRLEnv):
         self.robot = get_robot(cfg.robot)
         self.task = family_task(self.twin, cfg.family, cfg.instruction)
         arm = load_arm(self.robot)
-        self.cell = make_workcell(self.twin, self.task, self.robot, arm, cfg.base_from_seed, CONTROL_HZ)
+        self.cell = make_workcell(self.twin, self.task, self.robot, arm, cfg.base_from_seed, control_hz(cfg))
         self.T_world_base = self.cell.T_world_base
         self.crop = crop_camera(self.twin.camera, cfg.resolution, focus_points(self.twin))
         self.run_seed = int(cfg.seed or 0)
+        self.randomization = load_randomization(cfg.randomize)
+        self.room = Room(self.twin, self.crop.camera, self.T_world_base, self.robot)
+        self.draws: dict[int, Draw] = {}
+        self.start_pool: Starts | None = None
+        self.as_built: dict[str, torch.Tensor] = {}
         self.attempt = torch.arange(cfg.scene.num_envs, device=cfg.sim.device)
         self.progress = torch.zeros_like(self.attempt)
         self.just_done = torch.zeros_like(self.attempt, dtype=torch.bool)
@@ -149,6 +170,11 @@ class TwinEnv(ManagerBasedRLEnv):
         if cfg.with_camera:
             cfg.scene.camera = make_camera_cfg(self.crop.camera, cfg.renderer)
         super().__init__(cfg, render_mode, **kwargs)
+
+
+def control_hz(cfg: TwinEnvCfg) -> int:
+    """The rate at which an environment is told what to do [Hz]."""
+    return round(1.0 / (cfg.sim.dt * cfg.decimation))
 
 
 def family_task(twin: Scene, family: str, instruction: str) -> Task:

@@ -11,7 +11,12 @@ from isaaclab.envs.mdp import (  # noqa: F401
 )
 
 from phototwin_tasks.mdp.events import reset_objects  # noqa: F401
+from phototwin_tasks.mdp.events_physics import (  # noqa: F401
+    reset_drives,
+    reset_friction,
+    reset_gravity,
+    reset_masses,
+)
 from phototwin_tasks.mdp.observations import object_poses, tool_pose  # noqa: F401
 from phototwin_tasks.mdp.rewards import height_above_rest, tool_to_object  # noqa: F401
 from phototwin_tasks.mdp.terminations import object_fell  # noqa: F401
-from phototwin_tasks.skills import step_done, task_done  # noqa: F401

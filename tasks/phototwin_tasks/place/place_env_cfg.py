@@ -6,6 +6,7 @@ from isaaclab.managers import RewardTermCfg
 from isaaclab.utils import configclass
 
 from phototwin_tasks import mdp
+from phototwin_tasks.skills import step_done
 from phototwin_tasks.twin_env import TwinEnvCfg
 
 
@@ -14,7 +15,7 @@ class PlaceRewardsCfg:
     """Come near, succeed, do not jerk."""
 
     reach = RewardTermCfg(func=mdp.tool_to_object, weight=1.0, params={"std_m": 0.1})
-    success = RewardTermCfg(func=mdp.step_done, weight=20.0)
+    success = RewardTermCfg(func=step_done, weight=20.0)
     action_rate = RewardTermCfg(func=mdp.action_rate_l2, weight=-1e-3)
 
 

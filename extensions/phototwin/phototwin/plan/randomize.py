@@ -1,109 +1,154 @@
-"""Where the objects stand at the start of an attempt."""
+"""Every range of domain randomisation in one value: presets, files, sweeps. What an attempt draws from it is in ``randomize_draw``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+from phototwin.errors import InputError
 
-from phototwin.frames import invert, make_T, project, rotation_z, transform
-from phototwin.scene import Camera, Scene, SceneObject, depth_inside
 
-TRIES = 100
-CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+def _factor(default: float, wide: float, most: float, unit: str, meaning: str, neutral: float = 0.0) -> Any:
+    """A range: its value in the presets "default", "wide" and "none", and the most that is allowed."""
+    whole = isinstance(default, int)
+    cast = int if whole else float
+    facts = {"wide": cast(wide), "most": most, "neutral": cast(neutral), "unit": unit, "meaning": meaning}
+    return field(default=default, metadata=facts)
+
+
+def _times(default: float, wide: float, most: float, meaning: str) -> Any:
+    """A factor that is drawn log-evenly between 1 / x and x."""
+    return _factor(default, wide, most, "x", meaning, neutral=1.0)
 
 
 @dataclass(frozen=True)
-class RandomizeConfig:
-    """How far objects move from their place in the photo.
+class Randomization:
+    """Ranges of everything that attempts vary; ``FACTORS`` describes each. Where it says x, a factor is drawn log-evenly between 1 / x and x.
 
-    Attributes:
-        radius_m: Largest shift on the support [m].
-        yaw_rad: Largest turn about the vertical [rad].
-        margin_m: Least distance between the footprints of two objects that are apart in the photo [m].
-        base_clearance_m: Least distance between the robot's base axis and an object's footprint [m].
-        max_reach_m: Greatest distance of an object from the base axis [m].
+    ``pictures`` is a folder of pictures that may replace the background.
     """
 
-    radius_m: float = 0.06
-    yaw_rad: float = 0.6
-    margin_m: float = 0.03
-    base_clearance_m: float = 0.18
-    max_reach_m: float = 0.72
+    shift_m: float = _factor(
+        0.06, 1.0, 3.0, "m", "how far an object moves from its place in the photo, on the free support"
+    )
+    yaw_deg: float = _factor(35.0, 180.0, 180.0, "deg", "turn of an object about the vertical, either way")
+    margin_m: float = _factor(0.03, 0.03, 10.0, "m", "least gap between objects that are apart in the photo", 0.03)
+    mass_factor: float = _times(1.2, 2.0, 10.0, "mass of each object, its inertia in proportion")
+    friction_factor: float = _times(1.1, 1.5, 5.0, "friction of objects and robot (on Newton of the support too)")
+    gain_factor: float = _times(1.05, 1.3, 3.0, "stiffness of the robot's drives, and apart from it their damping")
+    gravity_tilt_deg: float = _factor(0.0, 2.0, 45.0, "deg", "tilt of gravity, as of a table that is not level")
+    camera_shift_m: float = _factor(0.0, 0.03, 0.1, "m", "shift of the camera along each of its axes")
+    camera_turn_deg: float = _factor(0.0, 3.0, 10.0, "deg", "turn of the camera about each of its axes")
+    camera_zoom: float = _factor(0.0, 0.03, 0.1, "share", "change of the focal length")
+    light_turn_deg: float = _factor(0.0, 35.0, 90.0, "deg", "turn of the dominant source about the scene")
+    light_factor: float = _times(1.0, 1.4, 4.0, "all light")
+    light_contrast: float = _times(1.0, 1.4, 4.0, "the dominant source alone")
+    light_tint: float = _factor(0.0, 0.1, 0.5, "share", "colour of the light, each channel")
+    light_on_photo: float = _factor(
+        0.0, 1.0, 1.0, "share", "how much of a change of light the photo's own pixels follow"
+    )
+    robot_factor: float = _times(1.0, 1.3, 4.0, "brightness of the robot's paint")
+    robot_tint: float = _factor(0.0, 0.3, 0.9, "share", "colour of the robot's paint, each channel")
+    table_factor: float = _times(1.0, 1.25, 4.0, "brightness of the support")
+    table_tint: float = _factor(0.0, 0.12, 0.9, "share", "colour of the support, each channel")
+    table_pattern: float = _factor(0.0, 0.2, 0.9, "share", "contrast of a pattern on the support")
+    background_factor: float = _times(1.0, 1.3, 4.0, "brightness of what is not the support")
+    background_tint: float = _factor(0.0, 0.15, 0.9, "share", "colour of what is not the support, each channel")
+    background_blur: float = _factor(0.0, 0.01, 0.1, "image widths", "blur of what is not the support")
+    background_swap: float = _factor(
+        0.0, 0.0, 1.0, "chance", "that one of ``pictures`` replaces what is not the support"
+    )
+    distractors: int = _factor(0, 3, 12, "objects", "most objects that are added to the scene")
+    cousins: float = _factor(0.0, 0.5, 1.0, "chance", "that an object is replaced by a relative of it")
+    cousin_scale: float = _times(1.1, 1.2, 2.0, "size of a relative")
+    cousin_aspect: float = _times(1.08, 1.15, 1.5, "height of a relative against its width")
+    cousin_taper: float = _factor(
+        0.06, 0.12, 0.4, "share", "how much wider a relative is at its top than in its middle, or narrower"
+    )
+    cousin_hue_deg: float = _factor(30.0, 180.0, 180.0, "deg", "turn of a relative's colours")
+    cousin_contrast: float = _times(1.15, 1.4, 3.0, "contrast of a relative's texture")
+    cousin_pattern: float = _factor(0.0, 0.2, 0.9, "share", "contrast of a pattern on a relative")
+    variant_attempts: int = _factor(16, 16, 100000, "attempts", "that share one set of distractors and relatives", 16)
+    pictures: str = ""
 
 
-def footprint_radius(item: SceneObject) -> float:
-    """Radius of the circle around an object's footprint [m]."""
-    return float(np.hypot(item.size_m[0], item.size_m[1])) / 2
+FACTORS = {f.name: dict(f.metadata) for f in fields(Randomization) if f.metadata}
+"""Name of each range -> "unit", "meaning", "wide", "neutral" (its value where nothing varies), "most" (what is allowed)."""
+PRESETS = {
+    "none": Randomization(**{name: facts["neutral"] for name, facts in FACTORS.items()}),
+    "default": Randomization(),
+    "wide": Randomization(**{name: facts["wide"] for name, facts in FACTORS.items()}),
+}
 
 
-def focus_points(scene: Scene) -> np.ndarray:
-    """Pixels (8 N, 2) of the photo that show the corners of the objects' bounding boxes: what a crop must keep."""
-    return np.concatenate([_corners_px(scene.camera, item, item.T_world_object) for item in scene.objects])
+def load_randomization(given: str | Path | Mapping[str, Any] | Randomization) -> Randomization:
+    """The ranges of a preset, of a JSON file, or of a dictionary of values; what is not named there is as in its "preset", or in "default".
 
-
-def sample_object_poses(
-    scene: Scene, view: Camera, T_world_base: np.ndarray, seed: int, attempt: int, config: RandomizeConfig
-) -> dict[str, np.ndarray]:
-    """Poses of all objects for one attempt, key -> T_world_object (4, 4).
-
-    Attempt 0 is the photo itself. Any other draws from ``SeedSequence([seed, attempt])`` alone: shifts and turns every object such that
-    footprints stay apart, on the known support, in view and in reach. Where no draw fits, the photo's own poses stand.
+    Raises:
+        InputError: There is no such preset or file, a name is unknown, or a number is impossible.
     """
-    own = {item.key: item.T_world_object for item in scene.objects}
-    if attempt == 0:
-        return own
-    rng = np.random.default_rng(np.random.SeedSequence([seed, attempt]))
-    for shrink in np.linspace(1.0, 0.2, TRIES):
-        drawn = {key: _move(T, rng, config, shrink) for key, T in own.items()}
-        if all(_stands_well(item, drawn[item.key], scene, view, T_world_base, config) for item in scene.objects) and (
-            _apart(scene, drawn, config)
-        ):
-            return drawn
-    return own
+    if isinstance(given, Randomization):
+        return _checked(given, "The randomisation")
+    if not isinstance(given, Mapping):
+        if str(given) in PRESETS:
+            return PRESETS[str(given)]
+        where, value = f"The randomisation file '{given}'", _read_json(Path(given))
+    else:
+        where, value = "The randomisation", dict(given)
+    preset = value.pop("preset", "default")
+    if preset not in PRESETS:
+        raise InputError(f"{where} starts from '{preset}', which is no preset. There are: {', '.join(PRESETS)}.")
+    known = [f.name for f in fields(Randomization)]
+    unknown = sorted(set(value) - set(known))
+    if unknown:
+        raise InputError(f"{where} has unknown names {', '.join(unknown)}. There are: {', '.join(known)}.")
+    return _checked(replace(PRESETS[preset], **value), where)
 
 
-def _move(T: np.ndarray, rng: np.random.Generator, config: RandomizeConfig, shrink: float) -> np.ndarray:
-    radius = config.radius_m * shrink * np.sqrt(rng.uniform())
-    heading = rng.uniform(0, 2 * np.pi)
-    yaw = rng.uniform(-config.yaw_rad, config.yaw_rad) * shrink
-    shift = radius * np.array([np.cos(heading), np.sin(heading), 0.0])
-    return make_T(rotation_z(yaw) @ T[:3, :3], T[:3, 3] + shift)
+def sweep(config: Randomization, factor: str, values: Sequence[float]) -> list[Randomization]:
+    """One config for each value of one factor, everything else as in ``config``: for studies of what a policy is sensitive to.
+
+    Raises:
+        InputError: The factor is unknown or a value is not allowed.
+    """
+    if factor not in FACTORS:
+        raise InputError(f"There is no factor '{factor}' to sweep. There are: {', '.join(FACTORS)}.")
+    return [_checked(replace(config, **{factor: value}), f"The sweep of {factor}") for value in values]
 
 
-def _stands_well(
-    item: SceneObject, T: np.ndarray, scene: Scene, view: Camera, T_world_base: np.ndarray, config: RandomizeConfig
-) -> bool:
-    """On the support, in view and in reach, as far as the object was so in the photo."""
-    distance = float(np.linalg.norm(T[:2, 3] - T_world_base[:2, 3]))
-    own_distance = float(np.linalg.norm(item.T_world_object[:2, 3] - T_world_base[:2, 3]))
-    radius = footprint_radius(item)
-    if distance > max(config.max_reach_m, own_distance):
-        return False
-    if distance < min(config.base_clearance_m + radius, own_distance):
-        return False
-    polygon = scene.support.polygon_w
-    if depth_inside(polygon, T[:2, 3]) < min(radius, depth_inside(polygon, item.T_world_object[:2, 3])):
-        return False
-    return _in_view(view, item, T) or not _in_view(view, item, item.T_world_object)
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"'{file}' is neither a preset ({', '.join(PRESETS)}) nor a readable JSON file ({error})."
+        ) from error
+    if not isinstance(value, dict):
+        raise InputError(f"The randomisation file '{file}' must hold a JSON object of names and numbers.")
+    return value
 
 
-def _apart(scene: Scene, poses: dict[str, np.ndarray], config: RandomizeConfig) -> bool:
-    """No two footprints nearer than the margin, or than they are in the photo."""
-    for i, a in enumerate(scene.objects):
-        for b in scene.objects[:i]:
-            own = np.linalg.norm(a.T_world_object[:2, 3] - b.T_world_object[:2, 3])
-            least = min(float(own), footprint_radius(a) + footprint_radius(b) + config.margin_m)
-            if np.linalg.norm(poses[a.key][:2, 3] - poses[b.key][:2, 3]) < least:
-                return False
-    return True
+def _checked(config: Randomization, where: str) -> Randomization:
+    """The config with numbers of the right kind.
 
-
-def _in_view(view: Camera, item: SceneObject, T: np.ndarray) -> bool:
-    px = _corners_px(view, item, T)
-    return bool(((px >= 0) & (px <= [view.width, view.height])).all())
-
-
-def _corners_px(camera: Camera, item: SceneObject, T: np.ndarray) -> np.ndarray:
-    points_c = transform(invert(camera.T_world_camera) @ T, CORNERS * item.size_m)
-    return project(camera.K_px, points_c)
+    Raises:
+        InputError: One is not between its least and its most.
+    """
+    numbers = {}
+    for name, facts in FACTORS.items():
+        value, least = getattr(config, name), 1.0 if facts["unit"] in ("x", "attempts") else 0.0
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= facts["most"]:
+            raise InputError(
+                f"{where} has {name} = {value!r}: expected a number from {least:g} to {facts['most']:g} ({facts['unit']})."
+            )
+        if isinstance(facts["wide"], int) and value != int(value):
+            raise InputError(f"{where} has {name} = {value!r}: expected a whole number.")
+        numbers[name] = type(facts["wide"])(value)
+    if not isinstance(config.pictures, str):
+        raise InputError(f"{where} has pictures = {config.pictures!r}: expected the path of a folder.")
+    if config.background_swap > 0 and not config.pictures:
+        raise InputError(f"{where} has background_swap = {config.background_swap} but no pictures: name their folder.")
+    return replace(config, **numbers)

@@ -1,0 +1,122 @@
+"""What an attempt draws is what physics does, on both engines: mass and inertia, friction, drives, the way things fall."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sim_helpers import make_twin, open_env
+
+pytestmark = pytest.mark.sim
+ENGINES = ("ovphysx", "newton_mjwarp")
+PHYSICS = {
+    "preset": "none", "mass_factor": 2.0, "friction_factor": 2.0, "gain_factor": 1.3, "gravity_tilt_deg": 30.0, "shift_m": 0.06,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory):
+    return make_twin(tmp_path_factory.mktemp("random") / "twin")
+
+
+def numbers(value):
+    return value.torch.cpu().numpy().copy()
+
+
+def hold(env, steps):
+    import torch
+
+    action = torch.tensor([*env.robot.home_rad, 1.0], device=env.device).repeat(env.num_envs, 1)
+    for _ in range(steps):
+        env.step(action)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_drawn_physics_is_what_the_engine_has(twin, engine):
+    from phototwin_tasks.randomization import attempt_draw
+
+    with open_env(twin, "PhotoTwin-Lift-Panda", engine, num_envs=3, randomize=PHYSICS) as env:
+        env.attempt[:] = env.attempt.new_tensor([0, 1, 2])
+        env.reset()
+        draws = [attempt_draw(env, a) for a in range(3)]
+        keys = [item.key for item in env.twin.objects]
+        own = {key: (numbers(env.scene[key].data.body_mass), numbers(env.scene[key].data.body_inertia)) for key in keys}
+        robot = env.scene["robot"].data
+        stiffness = numbers(robot.joint_stiffness)
+        for i, draw in enumerate(draws):
+            for key in keys:
+                mass, inertia = own[key]
+                factor = draw.mass_factor[key]
+                assert np.isclose(mass[i], env.twin.object(key).mass_kg * factor, rtol=1e-4).all()
+                assert np.allclose(inertia[i], inertia[0] * factor, rtol=1e-4, atol=1e-9)
+            assert np.allclose(stiffness[i], stiffness[0] * draw.stiffness_factor, rtol=1e-5)
+        assert draws[0].stiffness_factor == 1.0 != draws[1].stiffness_factor
+        check_free_fall(env, draws)
+        check_again(env, own)
+
+
+def check_free_fall(env, draws):
+    """Let go high above the table, everything falls along the drawn gravity, as far as g t^2 / 2."""
+    import torch
+
+    key, start = "green_cube", 0.8
+    body = env.scene[key]
+    pose = torch.zeros(env.num_envs, 7)
+    pose[:, 0], pose[:, 2], pose[:, 6] = 0.2, start, 1.0
+    pose[:, :3] += env.scene.env_origins
+    body.write_root_pose_to_sim_index(root_pose=pose)
+    body.write_root_velocity_to_sim_index(root_velocity=torch.zeros(env.num_envs, 6))
+    steps = 4
+    hold(env, steps)
+    fell = numbers(body.data.root_pos_w) - pose[:, :3].numpy()
+    far = np.linalg.norm(fell[0])
+    assert np.isclose(
+        far, 0.5 * 9.81 * (steps * env.step_dt) ** 2, rtol=0.05
+    )  # engines integrate a step apart, forces another
+    for i, draw in enumerate(draws):
+        assert np.allclose(fell[i] / far, np.array(draw.gravity_m_s2) / 9.81, atol=0.02), (i, fell[i])
+    assert np.abs(fell[1:, :2]).max() > 0.02
+
+
+def check_again(env, own):
+    """A reset to the same attempts gives the same physics, however often."""
+    env.attempt[:] = env.attempt.new_tensor([0, 1, 2])
+    env.reset()
+    for key, (mass, inertia) in own.items():
+        assert np.allclose(numbers(env.scene[key].data.body_mass), mass)
+        assert np.allclose(numbers(env.scene[key].data.body_inertia), inertia)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_friction_decides_what_slides_on_tilted_ground(twin, engine):
+    """Gravity tilted by 30 degrees, tan 0.58: the cube stays with its friction of 0.8 and slides with a fifth of it."""
+    tilt = np.radians(30.0)
+    gravity = (9.81 * np.sin(tilt) * -0.6, 9.81 * np.sin(tilt) * 0.8, -9.81 * np.cos(tilt))
+    config = PHYSICS | {"friction_factor": 5.0, "mass_factor": 1.0, "gain_factor": 1.0}
+    with open_env(twin, "PhotoTwin-Lift-Panda", engine, num_envs=2, randomize=config) as env:
+        from phototwin_tasks.randomization import attempt_draw
+
+        for attempt, factor in ((0, 1.0), (1, 0.2)):
+            env.draws[attempt] = replace(attempt_draw(env, 0), friction_factor=factor, gravity_m_s2=gravity)
+        env.attempt[:] = env.attempt.new_tensor([0, 1])
+        env.reset()
+        before = numbers(env.scene["green_cube"].data.root_pos_w)
+        hold(env, 8)
+        moved = numbers(env.scene["green_cube"].data.root_pos_w) - before
+        assert np.linalg.norm(moved[0, :2]) < 0.01
+        assert np.linalg.norm(moved[1, :2]) > 0.03
+        heading = moved[1, :2] / np.linalg.norm(moved[1, :2])
+        assert heading @ [-0.6, 0.8] > 0.95
+
+
+def test_attempts_from_a_pool_start_as_themselves(twin):
+    from phototwin.plan.randomize_draw import placement_pool
+    from phototwin_tasks.mdp.observations import object_pose
+
+    with open_env(twin, "PhotoTwin-Lift-Panda", "ovphysx", num_envs=3, randomize="wide", randomize_pool=5) as env:
+        env.attempt[:] = env.attempt.new_tensor([3, 4, 5])
+        env.reset()
+        pool = placement_pool(env.room, env.randomization, env.run_seed, 5)
+        at = np.stack([object_pose(env, item.key).cpu().numpy() for item in env.twin.objects], 1)
+        assert np.allclose(at[..., :3], pool[[3, 4, 0]][..., :3], atol=1e-5)
+        assert env.start_pool is not None and not env.draws
+        assert env.attempt.tolist() == [6, 7, 8]
