@@ -58,7 +58,8 @@ class Arm:
         upper: Upper joint limits, margin included, (J,) [rad].
         velocity: Joint speed limits, (J,) [rad/s].
         home: Rest posture, (J,) [rad].
-        links: Per collision body its name, the id of the joint that carries it, and surface points (P, 3) in that joint's frame [m].
+        links: Per collision body that moves its name, the id of the joint that carries it, and surface points (P, 3) in that joint's frame [m].
+        base_points: Surface points (P, 3) of what does not move, base frame [m].
     """
 
     robot: Robot
@@ -71,6 +72,7 @@ class Arm:
     velocity: np.ndarray
     home: np.ndarray
     links: tuple[tuple[str, int, np.ndarray], ...]
+    base_points: np.ndarray
 
 
 def _pinocchio() -> Any:
@@ -108,6 +110,7 @@ def load_arm(robot: Robot) -> Arm:
     model.lowerPositionLimit = model.lowerPositionLimit + LIMIT_MARGIN_RAD
     model.upperPositionLimit = model.upperPositionLimit - LIMIT_MARGIN_RAD
     data = model.createData()
+    parts = _link_points(bodies)
     home = np.array(robot.home_rad)
     weight = _per_turn(robot, *SHORT_WEIGHT_M) if robot.free_axis else np.full(3, TURN_WEIGHT_M)
     return Arm(
@@ -120,18 +123,17 @@ def load_arm(robot: Robot) -> Arm:
         upper=model.upperPositionLimit.copy(),
         velocity=model.velocityLimit.copy(),
         home=home,
-        links=_link_points(bodies),
+        links=tuple(part for part in parts if part[1] > 0),
+        base_points=np.concatenate([np.zeros((0, 3)), *(points for _, joint, points in parts if joint == 0)]),
     )
 
 
 def _link_points(bodies: Any) -> tuple[tuple[str, int, np.ndarray], ...]:
-    """Points on the convex hull of every collision body that moves, evenly spread, the same every time."""
+    """Points on the convex hull of every collision body, evenly spread, the same every time."""
     import trimesh
 
     links = []
     for body in bodies.geometryObjects:
-        if body.parentJoint == 0:
-            continue
         shape = body.geometry
         if hasattr(shape, "halfSide"):
             mesh = trimesh.creation.box(extents=2.0 * np.asarray(shape.halfSide))
