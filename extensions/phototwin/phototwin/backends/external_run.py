@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ GRACE_S = 5.0  # between asking a program to end and ending it
 MAX_REPLY_BYTES = 520 * 2**20
 MAX_RETRY_AFTER_S = 120.0  # a server that asks for more patience is as good as away
 CHUNK_BYTES = 2**18
+ZIP_HEADERS = {"Content-Type": "application/zip", "Accept": "application/zip, model/gltf-binary"}
 RETRIED_STATUS = (408, 425, 429, 500, 502, 503, 504)  # RFC 9110 and 6585: not the request's fault, may pass
 
 
@@ -32,6 +34,10 @@ class AttemptError(Exception):
 
 class FinalError(Exception):
     """Another attempt would fail the same way."""
+
+
+class LateError(FinalError):
+    """It took too long; whoever has time left may try again."""
 
 
 def run_command(words: list[str], folder: Path, timeout_s: float) -> None:
@@ -93,15 +99,15 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def run_post(address: str, body: bytes, timeout_s: float) -> bytes:
-    """What a server replies to a zip archive.
+def run_post(address: str, body: bytes, timeout_s: float, headers: Mapping[str, str] = ZIP_HEADERS) -> bytes:
+    """What a server replies to a zip archive, or to what else ``headers`` say that ``body`` is.
 
     Raises:
         AttemptError: The server cannot be reached, broke off, or asks to try again (408, 425, 429, 5xx).
-        FinalError: It refuses, takes too long, or replies with too much.
+        LateError: It takes too long.
+        FinalError: It refuses, or replies with too much.
     """
-    headers = {"Content-Type": "application/zip", "Accept": "application/zip, model/gltf-binary"}
-    request = urllib.request.Request(address, body, headers, method="POST")
+    request = urllib.request.Request(address, body, dict(headers), method="POST")
     until = time.monotonic() + timeout_s
     try:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout_s) as reply:
@@ -113,11 +119,11 @@ def run_post(address: str, body: bytes, timeout_s: float) -> bytes:
             raise AttemptError(what, _retry_after(error.headers.get("Retry-After"))) from error
         raise FinalError(what) from error
     except TimeoutError as error:
-        raise FinalError(f"it took longer than {timeout_s:g} s") from error
+        raise LateError(f"it took longer than {timeout_s:g} s") from error
     except (http.client.HTTPException, OSError) as error:  # URLError is an OSError
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, TimeoutError):
-            raise FinalError(f"it took longer than {timeout_s:g} s") from error
+            raise LateError(f"it took longer than {timeout_s:g} s") from error
         raise AttemptError(f"the server cannot be reached or broke off ({type(error).__name__}: {reason})") from error
 
 

@@ -52,16 +52,30 @@ class VisionLanguage:
         """
         return parse_list(self.answer(rgb))
 
-    def answer(self, rgb: np.ndarray) -> str:
-        """The model's answer as it is; the likeliest word each time, so the same photo gives the same answer."""
+    def answer(
+        self,
+        rgb: np.ndarray,
+        question: str = QUESTION,
+        turns: tuple[tuple[str, str], ...] = (),
+        max_tokens: int = MAX_TOKENS,
+    ) -> str:
+        """The model's answer as it is; the likeliest word each time, so the same photo gives the same answer.
+
+        Args:
+            rgb: Photo (H, W, 3) uint8.
+            question: What is asked about it.
+            turns: What was said since, as pairs of role ("assistant" or "user") and text.
+            max_tokens: Longest answer.
+        """
         import torch
 
         processor, model = self._loaded
         image = as_image(rgb)
         image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
-        content = [{"type": "image", "image": image}, {"type": "text", "text": QUESTION}]
+        content = [{"type": "image", "image": image}, {"type": "text", "text": question}]
+        later = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns]
         inputs = processor.apply_chat_template(
-            [{"role": "user", "content": content}],
+            [{"role": "user", "content": content}, *later],
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
@@ -69,7 +83,7 @@ class VisionLanguage:
         )
         with torch.inference_mode():
             tokens = model.generate(
-                **inputs.to(model.device, dtype=model.dtype), max_new_tokens=MAX_TOKENS, do_sample=False
+                **inputs.to(model.device, dtype=model.dtype), max_new_tokens=max_tokens, do_sample=False
             )
         return processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)[0].strip()
 
