@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 FAMILIES = ("lift", "place")
 """Each a package ``<family>`` with ``<family>_env_cfg.py`` and in it ``<Family>EnvCfg``."""
-TITLES = {"panda": "Panda", "ur10": "UR10"}
+TITLES = {"panda": "Panda", "ur10": "UR10", "so101": "SO101"}
 """Robots by short name, with what they are called in ids."""
 
 

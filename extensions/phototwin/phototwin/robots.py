@@ -201,7 +201,47 @@ UR10 = Robot(
     armature={"panda_finger_joint.*": 0.1, ".*": 0.2},
 )
 
-ROBOTS = {"panda": "phototwin.robots:PANDA", "ur10": "phototwin.robots:UR10"}
+SO101 = Robot(
+    name="so101",
+    urdf="robots/so_arm_description/urdf/so101.urdf",
+    tcp_body="gripper_link",
+    tcp_position_m=(0.024, 0.0, -0.085),
+    tcp_quat_xyzw=(0.7071067811865476, 0.7071067811865476, 0.0, 0.0),
+    arm_joints=("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll"),
+    finger_joints=("gripper",),
+    home_rad=(0.0, -1.2, 0.8, 1.3, 0.049),
+    fingers_open=(0.85,),
+    fingers_closed=(-0.17,),
+    finger_open_m=0.034,
+    max_width_m=0.055,
+    finger_length_m=0.055,
+    finger_size_m=(0.014, 0.016),
+    pad_half_m=0.014,
+    palm_half_m=(0.025, 0.06),
+    hand_depth_m=0.10,
+    one_jaw=True,
+    free_axis="y",
+    reach_m=0.33,
+    base_radius_m=0.06,
+    # The printed jaws are hollow: their hulls would close the gripper. Flat pads along the printed ones, and what carries them.
+    boxes={
+        "gripper_link": (
+            Box((-0.0024, 0.0, -0.0195), (0.0656, 0.048, 0.041)),
+            Box((-0.0170, 0.0, -0.0771), (0.012, 0.016, 0.058), (0.0, -0.1, 0.0)),
+        ),
+        "moving_jaw_so101_v1_link": (
+            Box((0.0, -0.009, 0.0188), (0.02, 0.038, 0.048)),
+            Box((-0.0034, -0.0536, 0.0188), (0.012, 0.055, 0.016), (0.0, 0.0, -0.08)),
+        ),
+    },
+    # The URDF's limit of 10 N m is a stand-in: the servos give about 3 N m at 12 V. Source: STS3215 data sheet.
+    stiffness={"shoulder_.*|elbow_flex": 150.0, "wrist_.*": 60.0, "gripper": 4.0},
+    damping={"shoulder_.*|elbow_flex": 6.0, "wrist_.*": 2.0, "gripper": 0.3},
+    effort={"gripper": 2.0, ".*": 3.0},
+    armature={"gripper": 0.005, "wrist_.*": 0.01, ".*": 0.03},
+)
+
+ROBOTS = {"panda": "phototwin.robots:PANDA", "ur10": "phototwin.robots:UR10", "so101": "phototwin.robots:SO101"}
 
 
 def get_robot(name: str) -> Robot:

@@ -195,7 +195,7 @@ def _prepare(source: Path, robot: Robot, target: Path) -> None:
         )
     for name, joint in joints.items():
         _author_drive(joint, name, robot)
-    _bind_finger_material(stage, robot, [joints[name] for name in robot.finger_joints])
+    _bind_finger_material(stage, robot, joints)
     stage.Save()
 
 
@@ -237,8 +237,8 @@ def _gain(patterns: dict[str, float], joint: str, what: str, robot: Robot) -> fl
     )
 
 
-def _bind_finger_material(stage: Any, robot: Robot, finger_joints: list[Any]) -> None:
-    """Give every collider of the links that the finger joints move the friction of rubber pads."""
+def _bind_finger_material(stage: Any, robot: Robot, joints: dict[str, Any]) -> None:
+    """Give every collider of the links that close on things the friction of rubber pads."""
     from pxr import Usd, UsdGeom, UsdPhysics, UsdShade
 
     scope = UsdGeom.Scope.Define(stage, stage.GetDefaultPrim().GetPath().AppendChild("PhysicsMaterials"))
@@ -247,16 +247,24 @@ def _bind_finger_material(stage: Any, robot: Robot, finger_joints: list[Any]) ->
     physics.CreateStaticFrictionAttr(FINGER_STATIC_FRICTION)
     physics.CreateDynamicFrictionAttr(FINGER_DYNAMIC_FRICTION)
     physics.CreateRestitutionAttr(0.0)
+    moved = [UsdPhysics.Joint(joints[name]).GetBody1Rel().GetTargets() for name in robot.finger_joints]
+    links = {stage.GetPrimAtPath(path).GetName() for paths in moved for path in paths}
+    links |= {robot.tcp_body} if robot.one_jaw else set()
     bound = 0
-    for joint in finger_joints:
-        for target in UsdPhysics.Joint(joint).GetBody1Rel().GetTargets():
-            for prim in Usd.PrimRange(stage.GetPrimAtPath(target)):
-                if prim.HasAPI(UsdPhysics.CollisionAPI):
-                    UsdShade.MaterialBindingAPI.Apply(prim).Bind(
-                        material, UsdShade.Tokens.weakerThanDescendants, "physics"
-                    )
-                    bound += 1
+    for prim in Usd.PrimRange(stage.GetDefaultPrim()):
+        if prim.HasAPI(UsdPhysics.CollisionAPI) and _body(prim) in links:
+            UsdShade.MaterialBindingAPI.Apply(prim).Bind(material, UsdShade.Tokens.weakerThanDescendants, "physics")
+            bound += 1
     if not bound:
         raise TwinError(
             f"The fingers of the robot '{robot.name}' have no collision shapes: it could not grasp anything."
         )
+
+
+def _body(prim: Any) -> str:
+    """Name of the body that a prim is part of."""
+    from pxr import UsdPhysics
+
+    while prim and not prim.HasAPI(UsdPhysics.RigidBodyAPI):
+        prim = prim.GetParent()
+    return prim.GetName() if prim else ""
