@@ -23,13 +23,13 @@ def make_twin(folder: Path) -> Path:
 def open_env(twin: Path, task: str, physics: str, num_envs: int = 2, **fields):
     """An environment whose terminations never reset it; whether the first step is done is at ``env.success()``."""
     from isaaclab_tasks.utils import resolve_presets
-    from isaaclab_tasks.utils.parse_cfg import load_cfg_from_registry
 
-    import phototwin_tasks  # noqa: F401
+    from phototwin_tasks.register import make_env_cfg
     from phototwin_tasks.skills import step_holds
     from phototwin_tasks.twin_env import TwinEnv
 
-    cfg = load_cfg_from_registry(task, "env_cfg_entry_point")
+    _, family, robot = task.lower().split("-")
+    cfg = make_env_cfg(family, robot)
     cfg.terminations.success = cfg.terminations.object_fell = cfg.terminations.time_out = None
     cfg.twin, cfg.scene.num_envs = str(twin), num_envs
     for name, value in fields.items():

@@ -6,6 +6,7 @@ from isaaclab.envs.mdp.actions.actions_cfg import BinaryJointPositionActionCfg, 
 from isaaclab.utils import configclass
 
 from phototwin.robots import get_robot
+from phototwin_tasks.mdp.actions import ToolMoveActionCfg
 
 
 @configclass
@@ -30,3 +31,20 @@ def joint_actions(robot_name: str) -> JointActionsCfg:
             close_command_expr=dict(zip(robot.finger_joints, robot.fingers_closed, strict=True)),
         ),
     )
+
+
+@configclass
+class ToolActionsCfg:
+    """Moves of the tool along X, Y, Z and about the vertical, then the gripper: positive opens, negative closes."""
+
+    tool: ToolMoveActionCfg = None  # pyright: ignore[reportAssignmentType]
+    gripper: BinaryJointPositionActionCfg = None  # pyright: ignore[reportAssignmentType]
+
+
+def tool_actions(robot_name: str) -> ToolActionsCfg:
+    """The tool actions of a robot."""
+    return ToolActionsCfg(tool=ToolMoveActionCfg(), gripper=joint_actions(robot_name).gripper)
+
+
+CONTROLS = {"tool": tool_actions, "joint": joint_actions}
+"""Action space by name."""

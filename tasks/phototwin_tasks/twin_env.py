@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,12 @@ from phototwin.plan.task import Task
 from phototwin.robots import get_robot
 from phototwin.scene import Scene, load_scene
 from phototwin_tasks import mdp
+from phototwin_tasks.actions import CONTROLS
+from phototwin_tasks.mdp.guide import Guide, make_guide
+from phototwin_tasks.memory import begin_step, make_memory
 from phototwin_tasks.presets import PhysicsPresetCfg, RendererPresetCfg, size_contacts
 from phototwin_tasks.randomization import Starts
-from phototwin_tasks.skills import task_done
+from phototwin_tasks.skills import EPISODE_S, task_done
 from phototwin_tasks.twin_scene_cfg import make_camera_cfg, make_scene_cfg
 from phototwin_tasks.warp_compat import drop_pinned_without_cuda
 
@@ -52,6 +56,11 @@ class ObservationsCfg:
     policy: PolicyCfg = PolicyCfg()
 
 
+def begin_task(env: TwinEnv, env_ids: torch.Tensor | slice) -> None:
+    """The first step begins."""
+    begin_step(env, torch.arange(env.num_envs, device=env.device)[env_ids], 0)
+
+
 @configclass
 class EventsCfg:
     """Everything back to its place, then what the attempt has drawn; ranges are ``TwinEnvCfg.randomize``."""
@@ -62,6 +71,7 @@ class EventsCfg:
     reset_drives = EventTermCfg(func=mdp.reset_drives, mode="reset")
     reset_gravity = EventTermCfg(func=mdp.reset_gravity, mode="reset")
     reset_objects = EventTermCfg(func=mdp.reset_objects, mode="reset")
+    begin_task = EventTermCfg(func=begin_task, mode="reset")
 
 
 @configclass
@@ -75,13 +85,20 @@ class TerminationsCfg:
 
 
 @configclass
+class NoRewardsCfg:
+    """Plans need none; ``learning`` has those that policies learn from."""
+
+
+@configclass
 class TwinEnvCfg(ManagerBasedRLEnvCfg):
-    """20 Hz control over 120 Hz physics on any twin.
+    """20 Hz control over 120 Hz physics on any twin: as it comes for plans, through ``learning.for_learning`` for policies.
 
     Attributes:
         twin: Folder of the twin; empty for the bundled sample (``env.twin=DIR`` on Isaac Lab's command line).
         robot: Short name of the robot.
         instruction: What to do; empty for the family's default on this twin.
+        family: Family of the task.
+        control: What actions are: "joint" (arm joint positions) or "tool" (moves of the tool); then the gripper.
         resolution: Width and height of the camera's images [px].
         renderer: Renderer preset of the camera.
         with_camera: Whether the photo's camera is in the scene; reading it renders.
@@ -94,6 +111,7 @@ class TwinEnvCfg(ManagerBasedRLEnvCfg):
     robot: str = "panda"
     instruction: str = ""
     family: str = "lift"
+    control: str = "joint"
     resolution: tuple[int, int] = (224, 224)
     renderer: Any = RendererPresetCfg()
     with_camera: bool = False
@@ -106,7 +124,7 @@ class TwinEnvCfg(ManagerBasedRLEnvCfg):
     events: Any = EventsCfg()
     terminations: Any = TerminationsCfg()
     actions: Any = None
-    rewards: Any = None
+    rewards: Any = NoRewardsCfg()
 
     def __post_init__(self) -> None:
         """Fixed rates; the engine is a preset."""
@@ -130,6 +148,7 @@ class TwinEnv(ManagerBasedRLEnv):
         cell: What motion is planned in: the robot at its place, and grasps of what the task moves.
         T_world_base: Pose of the robot's base, (4, 4) [m].
         progress: Index of the step that each environment is at, (N,) int64; the number of steps where all are done.
+        memory: Where things were when steps began, and what happened since.
         just_done: Where a step came to its end in the last step of the environment, (N,) bool.
         crop: The part of the photo that frames show, and its camera at ``cfg.resolution``.
         attempt: Attempt that each environment's next reset is for, (N,) int64.
@@ -165,11 +184,19 @@ class TwinEnv(ManagerBasedRLEnv):
         self.attempt = torch.arange(cfg.scene.num_envs, device=cfg.sim.device)
         self.progress = torch.zeros_like(self.attempt)
         self.just_done = torch.zeros_like(self.attempt, dtype=torch.bool)
+        self.memory = make_memory(len(self.task.steps), cfg.scene.num_envs, len(self.twin.objects), cfg.sim.device)
+        cfg.actions = cfg.actions or CONTROLS[cfg.control](cfg.robot)
+        cfg.episode_length_s = cfg.episode_length_s or sum(EPISODE_S[step.skill] for step in self.task.steps)
         size_contacts(cfg.sim.physics, self.twin)
         cfg.scene = make_scene_cfg(self.twin, self.robot, self.T_world_base, cfg.scene.num_envs)
         if cfg.with_camera:
             cfg.scene.camera = make_camera_cfg(self.crop.camera, cfg.renderer)
         super().__init__(cfg, render_mode, **kwargs)
+
+    @cached_property
+    def guide(self) -> Guide:
+        """Where the tool should come to in each step: for learning, so made when it is first asked for."""
+        return make_guide(self)
 
 
 def control_hz(cfg: TwinEnvCfg) -> int:

@@ -1,4 +1,4 @@
-"""Success of *lift*."""
+"""Success of *lift*, and how far it is."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from phototwin_tasks.mdp.observations import lowest_point, object_pose, object_velocity, tool_pose
+from phototwin_tasks.mdp.observations import object_velocity
+from phototwin_tasks.mdp.states import bottom, tool_distance
+from phototwin_tasks.memory import pose_at_start
 
 if TYPE_CHECKING:
     from phototwin.plan.task import Step
     from phototwin_tasks.twin_env import TwinEnv
 
 LIFT_HEIGHT_M = 0.10
+HELD_M = 0.06
+"""What is held is no farther from the tool point than this."""
 
 
-def lifted(
-    env: TwinEnv, step: Step, height_m: float = LIFT_HEIGHT_M, speed_m_s: float = 0.1, reach_m: float = 0.06
-) -> torch.Tensor:
+def lifted(env: TwinEnv, step: Step, height_m: float = LIFT_HEIGHT_M, speed_m_s: float = 0.1) -> torch.Tensor:
     """True where the object hangs still in the gripper: (N,) bool.
 
     Args:
@@ -25,11 +27,17 @@ def lifted(
         step: What to lift.
         height_m: How high its lowest point must be above the support.
         speed_m_s: How fast it may still move.
-        reach_m: How far the tool may be from the object's bounding box.
     """
-    key = step.object
-    half_diagonal = float(torch.tensor(env.twin.object(key).size_m).norm()) / 2
-    distance = (tool_pose(env)[:, :3] - object_pose(env, key)[:, :3]).norm(dim=-1)
-    high = lowest_point(env, key) > height_m
-    still = object_velocity(env, key)[:, :3].norm(dim=-1) < speed_m_s
-    return high & still & (distance < half_diagonal + reach_m)
+    still = object_velocity(env, step.object)[:, :3].norm(dim=-1) < speed_m_s
+    return (bottom(env, step.object) > height_m) & still & (tool_distance(env, step.object) < HELD_M)
+
+
+def lift_share(env: TwinEnv, step: Step) -> torch.Tensor:
+    """How much of the height is won, (N,) in 0..1."""
+    return (bottom(env, step.object) / LIFT_HEIGHT_M).clamp(0, 1)
+
+
+def lift_goal(env: TwinEnv, step: Step) -> torch.Tensor:
+    """A point above where the object stood, (N, 3) [m]."""
+    start = pose_at_start(env, step)[:, :3]
+    return start + start.new_tensor([0.0, 0.0, 1.5 * LIFT_HEIGHT_M])

@@ -1,8 +1,6 @@
 """Terms of the twin tasks, on top of Isaac Lab's own."""
 
 from isaaclab.envs.mdp import (  # noqa: F401
-    action_rate_l2,
-    generated_commands,
     joint_pos_rel,
     joint_vel_rel,
     last_action,
@@ -18,5 +16,4 @@ from phototwin_tasks.mdp.events_physics import (  # noqa: F401
     reset_masses,
 )
 from phototwin_tasks.mdp.observations import object_poses, tool_pose  # noqa: F401
-from phototwin_tasks.mdp.rewards import height_above_rest, tool_to_object  # noqa: F401
 from phototwin_tasks.mdp.terminations import object_fell  # noqa: F401

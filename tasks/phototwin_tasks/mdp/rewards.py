@@ -1,4 +1,4 @@
-"""Dense rewards that every family shares."""
+"""Dense rewards that every family shares: come to the grasp, take the object, do the step's share of the task."""
 
 from __future__ import annotations
 
@@ -6,18 +6,44 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from phototwin_tasks.mdp.observations import lowest_point, object_pose, tool_pose
+from phototwin_tasks.mdp.guide import grasp_offset, step_at_hand
+from phototwin_tasks.mdp.observations import gripper_opening
+from phototwin_tasks.skills import task_share
 
 if TYPE_CHECKING:
     from phototwin_tasks.twin_env import TwinEnv
 
+TAKEN_M = 0.02
+"""With the tool this near to where it should take the object, closed fingers have the object between them."""
+CLOSED_SHARE, LOOSE_SHARE = 0.015, 0.1
+"""Fingers less open than the first have closed on nothing; more open than the object is wide by the second, they do not touch it yet."""
 
-def tool_to_object(env: TwinEnv, std_m: float) -> torch.Tensor:
-    """Nearness of the tool to the first step's object, (N,) in 0..1."""
-    distance = (tool_pose(env)[:, :3] - object_pose(env, env.task.steps[0].object)[:, :3]).norm(dim=-1)
-    return 1 - torch.tanh(distance / std_m)
+
+def tool_near(env: TwinEnv, std_m: float) -> torch.Tensor:
+    """Nearness of the tool to where it takes the object at hand, (N,) in 0..1."""
+    return 1 - torch.tanh(grasp_offset(env)[:, :3].norm(dim=-1) / std_m)
 
 
-def height_above_rest(env: TwinEnv, height_m: float) -> torch.Tensor:
-    """How far the first step's object is lifted, (N,), 1 at ``height_m`` and above."""
-    return (lowest_point(env, env.task.steps[0].object) / height_m).clamp(0, 1)
+def tool_turned(env: TwinEnv, std_rad: float) -> torch.Tensor:
+    """Nearness of the tool's turn to that grasp's, (N,) in 0..1."""
+    return 1 - torch.tanh(grasp_offset(env)[:, 3:].norm(dim=-1) / std_rad)
+
+
+def object_taken(env: TwinEnv) -> torch.Tensor:
+    """1 where the tool is at the grasp and the fingers have been stopped by the object, (N,) float."""
+    index = step_at_hand(env)
+    there = grasp_offset(env)[:, :3].norm(dim=-1) < TAKEN_M
+    opening = gripper_opening(env)
+    width = env.guide.openings[index]
+    stopped = (opening > CLOSED_SHARE) & (opening < width + LOOSE_SHARE)
+    return (there & stopped).float()
+
+
+def share_done(env: TwinEnv) -> torch.Tensor:
+    """How much of the task is done, (N,) in 0..1."""
+    return task_share(env)
+
+
+def step_done(env: TwinEnv) -> torch.Tensor:
+    """1 where a step has just come to its end, (N,) float."""
+    return env.just_done.float()

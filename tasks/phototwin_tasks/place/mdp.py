@@ -1,4 +1,4 @@
-"""Success of *place*."""
+"""Success of *place*, and how far it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from phototwin_tasks.mdp.observations import gripper_opening, lowest_point, object_pose, object_velocity
+from phototwin_tasks.mdp.observations import gripper_opening, object_pose
+from phototwin_tasks.mdp.states import at_rest, bottom, released, top
 
 if TYPE_CHECKING:
     from phototwin.plan.task import Step
@@ -14,20 +15,16 @@ if TYPE_CHECKING:
 
 CONTACT_M = 0.015
 NEXT_TO_M = 0.12
+CARRY_M = 0.04
+"""Height above what it is put on from which an object is let down."""
+NEAR_M = 0.10
+"""Distance from the goal over which nearness falls off."""
 
 
-def placed(env: TwinEnv, step: Step, speed_m_s: float = 0.05, opening: float = 0.5) -> torch.Tensor:
-    """True where the object rests where the task wants it and the gripper has let go: (N,) bool.
-
-    Args:
-        env: The environment.
-        step: What to put where.
-        speed_m_s: How fast it may still move.
-        opening: Share of the way that the fingers must be open.
-    """
+def placed(env: TwinEnv, step: Step) -> torch.Tensor:
+    """True where the object rests where the task wants it and the gripper has let go: (N,) bool."""
     relation = {"on": is_on, "in": is_in, "next to": is_next_to}[str(step.relation)]
-    still = object_velocity(env, step.object)[:, :3].norm(dim=-1) < speed_m_s
-    return relation(env, step.object, str(step.target)) & still & (gripper_opening(env) > opening)
+    return relation(env, step.object, str(step.target)) & at_rest(env, step.object) & released(env, step.object)
 
 
 def is_on(env: TwinEnv, moved: str, other: str) -> torch.Tensor:
@@ -36,7 +33,7 @@ def is_on(env: TwinEnv, moved: str, other: str) -> torch.Tensor:
     support = env.twin.object(other)
     size = support.size_m
     over = (item[:, :2] - target[:, :2]).norm(dim=-1) < max(size[0], size[1]) / 2
-    above_top = lowest_point(env, moved) - (target[:, 2] + size[2] / 2)
+    above_top = bottom(env, moved) - (target[:, 2] + size[2] / 2)
     lowest = -size[2] if support.hollow else -CONTACT_M
     return over & (above_top < CONTACT_M) & (above_top > lowest)
 
@@ -47,13 +44,55 @@ def is_in(env: TwinEnv, moved: str, other: str) -> torch.Tensor:
     size = env.twin.object(other).size_m
     inside = (item[:, :2] - target[:, :2]).norm(dim=-1) < min(size[0], size[1]) / 2
     rim = target[:, 2] + size[2] / 2
-    bottom = lowest_point(env, moved)
-    return inside & (bottom < rim - 0.2 * size[2]) & (bottom > -CONTACT_M)
+    height = bottom(env, moved)
+    return inside & (height < rim - 0.2 * size[2]) & (height > -CONTACT_M)
 
 
 def is_next_to(env: TwinEnv, moved: str, other: str) -> torch.Tensor:
     """The object stands on the support, and the gap between the two footprints is small."""
+    return (gap(env, moved, other) < NEXT_TO_M) & (bottom(env, moved).abs() < CONTACT_M)
+
+
+def gap(env: TwinEnv, moved: str, other: str) -> torch.Tensor:
+    """Distance between the circles around the footprints of two objects, (N,) [m]; negative where they overlap."""
     item, target = object_pose(env, moved), object_pose(env, other)
     radii = sum(max(env.twin.object(key).size_m[:2]) / 2 for key in (moved, other))
-    gap = (item[:, :2] - target[:, :2]).norm(dim=-1) - radii
-    return (gap < NEXT_TO_M) & (lowest_point(env, moved).abs() < CONTACT_M)
+    return (item[:, :2] - target[:, :2]).norm(dim=-1) - radii
+
+
+def place_share(env: TwinEnv, step: Step) -> torch.Tensor:
+    """How far the object is on its way, (N,) in 0..1: a third for being lifted, a third for coming over its place, the rest for being let down and go."""
+    moved, other = step.object, str(step.target)
+    height = bottom(env, moved)
+    if step.relation == "next to":
+        distance = (gap(env, moved, other) - NEXT_TO_M / 2).abs()
+        reach, rest = NEXT_TO_M / 3, torch.zeros_like(height)
+    else:
+        item, target = object_pose(env, moved), object_pose(env, other)
+        size = env.twin.object(other).size_m
+        distance = (item[:, :2] - target[:, :2]).norm(dim=-1)
+        reach, rest = float(min(size[:2])) / 4, target[:, 2] + size[2] / 2
+    over = distance < reach
+    carried = (
+        ((height - rest) / CARRY_M).clamp(0, 1)
+        if step.relation == "next to"
+        else (height / (rest + CARRY_M)).clamp(0, 1)
+    )
+    lifted = torch.where(over, 1.0, carried)
+    near = 1 - torch.tanh(distance / NEAR_M)
+    down = (1 - (height - rest) / CARRY_M).clamp(0, 1) * over
+    gone = (down > 0.5) * gripper_opening(env).clamp(0, 1)
+    return 0.3 * lifted + 0.35 * lifted * near + 0.2 * down + 0.15 * gone
+
+
+def place_goal(env: TwinEnv, step: Step) -> torch.Tensor:
+    """Where the object's centre shall get to, (N, 3) [m]: over the target's top, or beside it on the side where it is."""
+    target = object_pose(env, str(step.target))[:, :3]
+    half = float(env.twin.object(step.object).size_m[2]) / 2
+    if step.relation != "next to":
+        return torch.cat([target[:, :2], top(env, str(step.target))[:, None] + half], -1)
+    item = object_pose(env, step.object)[:, :2]
+    away = item - target[:, :2]
+    distance = gap(env, step.object, str(step.target))[:, None] - NEXT_TO_M / 2
+    beside = item - distance * away / away.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    return torch.cat([beside, torch.full_like(beside[:, :1], half)], -1)

@@ -1,0 +1,111 @@
+"""What a policy learns from: the states it is shown, rewards, ends of episodes, and PPO's settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from isaaclab.envs.mdp import action_rate_l2, last_action, time_out
+from isaaclab.managers import ObservationGroupCfg, ObservationTermCfg, RewardTermCfg, TerminationTermCfg
+from isaaclab.utils import configclass
+from isaaclab_rl.rsl_rl import RslRlMLPModelCfg, RslRlOnPolicyRunnerCfg, RslRlPpoAlgorithmCfg
+
+from phototwin_tasks.mdp import rewards, shown
+from phototwin_tasks.mdp.terminations import knocked_over, object_fell
+from phototwin_tasks.skills import task_done
+
+if TYPE_CHECKING:
+    from phototwin_tasks.twin_env import TwinEnvCfg
+
+NUM_ENVS = 512
+STEPS_PER_ITERATION = 16
+ITERATIONS = 122
+"""A million steps."""
+POOL = 4096
+"""Starts of attempts that are drawn once: a reset only picks one."""
+
+
+@configclass
+class LearningObservationsCfg:
+    """State, flat, as offsets between what is to come together."""
+
+    @configclass
+    class PolicyCfg(ObservationGroupCfg):
+        """What a state policy sees."""
+
+        tool = ObservationTermCfg(func=shown.tool_state)
+        gripper = ObservationTermCfg(func=shown.gripper_state)
+        grasp = ObservationTermCfg(func=shown.grasp_offset_turned)
+        item = ObservationTermCfg(func=shown.object_state)
+        goal = ObservationTermCfg(func=shown.goal_state)
+        clutter = ObservationTermCfg(func=shown.object_offsets)
+        progress = ObservationTermCfg(func=shown.progress_flags)
+        actions = ObservationTermCfg(func=last_action)
+
+    policy: PolicyCfg = PolicyCfg()
+
+
+@configclass
+class LearningRewardsCfg:
+    """Come to where the object is taken, take it, do the task; do not jerk."""
+
+    reach = RewardTermCfg(func=rewards.tool_near, weight=1.0, params={"std_m": 0.1})
+    reach_fine = RewardTermCfg(func=rewards.tool_near, weight=1.0, params={"std_m": 0.02})
+    turn = RewardTermCfg(func=rewards.tool_turned, weight=0.5, params={"std_rad": 0.3})
+    take = RewardTermCfg(func=rewards.object_taken, weight=2.0)
+    share = RewardTermCfg(func=rewards.share_done, weight=10.0)
+    done = RewardTermCfg(func=rewards.step_done, weight=50.0)
+    action_rate = RewardTermCfg(func=action_rate_l2, weight=-5e-3)
+
+
+@configclass
+class LearningTerminationsCfg:
+    """An episode that has reached its end is cut short without loss: a truncation, what would follow still counts."""
+
+    success = TerminationTermCfg(func=task_done, time_out=True)
+    time_out = TerminationTermCfg(func=time_out, time_out=True)
+    object_fell = TerminationTermCfg(func=object_fell)
+    knocked_over = TerminationTermCfg(func=knocked_over)
+
+
+def for_learning(cfg: TwinEnvCfg) -> TwinEnvCfg:
+    """``cfg``, changed to one that policies learn in."""
+    cfg.control, cfg.episode_length_s = "tool", 0.0
+    cfg.observations, cfg.rewards = LearningObservationsCfg(), LearningRewardsCfg()
+    cfg.terminations = LearningTerminationsCfg()
+    cfg.scene.num_envs, cfg.randomize_pool = NUM_ENVS, POOL
+    return cfg
+
+
+def make_agent_cfg(family: str) -> RslRlOnPolicyRunnerCfg:
+    """PPO for a family, as rsl_rl wants it."""
+    cfg = RslRlOnPolicyRunnerCfg(
+        num_steps_per_env=STEPS_PER_ITERATION,
+        max_iterations=ITERATIONS,
+        save_interval=20,
+        experiment_name=f"phototwin_{family}",
+        obs_groups={"actor": ["policy"], "critic": ["policy"]},
+        clip_actions=1.0,
+        actor=RslRlMLPModelCfg(
+            hidden_dims=[256, 128, 64],
+            activation="elu",
+            obs_normalization=True,
+            distribution_cfg=RslRlMLPModelCfg.GaussianDistributionCfg(init_std=0.7),
+        ),
+        critic=RslRlMLPModelCfg(hidden_dims=[256, 128, 64], activation="elu", obs_normalization=True),
+        algorithm=RslRlPpoAlgorithmCfg(
+            num_learning_epochs=5,
+            num_mini_batches=4,
+            learning_rate=1e-3,
+            schedule="adaptive",
+            gamma=0.98,
+            lam=0.95,
+            entropy_coef=0.003,
+            desired_kl=0.01,
+            max_grad_norm=1.0,
+            value_loss_coef=1.0,
+            use_clipped_value_loss=True,
+            clip_param=0.2,
+        ),
+    )
+    cfg.device = "cpu"
+    return cfg

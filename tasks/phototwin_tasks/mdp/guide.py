@@ -1,0 +1,111 @@
+"""Where the tool should come to for the step at hand: learned policies are shown the twin's own grasps instead of having to find them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from isaaclab.utils.math import axis_angle_from_quat, combine_frame_transforms, quat_conjugate, quat_mul, quat_unique
+
+from phototwin.errors import PlanError
+from phototwin.frames import quat_xyzw_from_matrix
+from phototwin.plan.ik import tool_pose as forward_kinematics
+from phototwin.plan.waypoints import plan_step
+from phototwin_tasks.mdp.observations import object_pose, tool_pose
+
+if TYPE_CHECKING:
+    from phototwin.plan.cell import Workcell
+    from phototwin.plan.task import Step
+    from phototwin_tasks.twin_env import TwinEnv
+
+HALF_TURN = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""About its Z a gripper of two like fingers is the same turned by half a turn."""
+SAME_M = 1e-3
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Of S steps.
+
+    Attributes:
+        rows: Row of each step's object among the objects of the twin, (S,) int64.
+        grasps: Tool pose in that object's frame at which it is taken, (S, 7): x, y, z [m], quat_xyzw.
+        reference: Turn of the tool (quat_xyzw) with which it takes the object where the photo shows it, (S, 4).
+        openings: Share of the way open at which the fingers meet the object there, (S,).
+        home: Tool pose at the start of an episode, (7,).
+    """
+
+    rows: torch.Tensor
+    grasps: torch.Tensor
+    reference: torch.Tensor
+    openings: torch.Tensor
+    home: torch.Tensor
+
+
+def make_guide(env: TwinEnv) -> Guide:
+    """The guide of the environment's task."""
+    cell = env.cell
+    keys = [item.key for item in env.twin.objects]
+    T_home = cell.T_world_base @ forward_kinematics(cell.arm, cell.arm.home)
+    grasps = [_best_grasp(cell, step, T_home[:3, :3]) for step in env.task.steps]
+    places = [env.twin.object(step.object).T_world_object for step in env.task.steps]
+    widths = [_width(cell, step, T) for step, T in zip(env.task.steps, grasps, strict=True)]
+    openings = [width / (2 * cell.robot.finger_open_m) for width in widths]
+    turns = [quat_xyzw_from_matrix((T @ grasp)[:3, :3]) for T, grasp in zip(places, grasps, strict=True)]
+    return Guide(
+        rows=torch.tensor([keys.index(step.object) for step in env.task.steps], device=env.device),
+        grasps=torch.tensor(np.stack([_pose(T) for T in grasps]), dtype=torch.float32, device=env.device),
+        reference=torch.tensor(np.stack(turns), dtype=torch.float32, device=env.device),
+        openings=torch.tensor(openings, dtype=torch.float32, device=env.device),
+        home=torch.tensor(_pose(T_home), dtype=torch.float32, device=env.device),
+    )
+
+
+def _pose(T: np.ndarray) -> np.ndarray:
+    return np.append(T[:3, 3], quat_xyzw_from_matrix(T[:3, :3]))
+
+
+def _best_grasp(cell: Workcell, step: Step, R_world_home: np.ndarray) -> np.ndarray:
+    """T_object_tool (4, 4) with which the whole step can be done in the photo's own arrangement; else the best by score.
+
+    Of a grasp and its half turn the one nearer to how the tool is held at home.
+    """
+    T_world_objects = {item.key: item.T_world_object for item in cell.scene.objects}
+    try:
+        T = plan_step(cell, step, T_world_objects, cell.arm.home, 0).T_object_tool
+    except PlanError:
+        T = cell.grasps[step.object].T_object_tool[0]
+    R = R_world_home.T @ T_world_objects[step.object][:3, :3]
+    return max((T, T @ HALF_TURN), key=lambda candidate: float(np.trace(R @ candidate[:3, :3])))
+
+
+def _width(cell: Workcell, step: Step, T_object_tool: np.ndarray) -> float:
+    """Distance between the pads at a grasp [m]; 0 where it is none of those proposed, as in a push."""
+    grasps = cell.grasps.get(step.object)
+    if grasps is None:
+        return 0.0
+    away = np.linalg.norm(grasps.T_object_tool[:, :3, 3] - T_object_tool[:3, 3], axis=1)
+    return float(grasps.width_m[away.argmin()]) if away.min() < SAME_M else 0.0
+
+
+def step_at_hand(env: TwinEnv) -> torch.Tensor:
+    """Index of the step that each environment is at, (N,); the last one where all are done."""
+    return env.progress.clamp(max=len(env.task.steps) - 1)
+
+
+def grasp_pose(env: TwinEnv) -> torch.Tensor:
+    """Tool pose at which the object of the step at hand is taken, where it is now, (N, 7)."""
+    index = step_at_hand(env)
+    poses = torch.stack([object_pose(env, item.key) for item in env.twin.objects], 1)
+    item = poses[torch.arange(len(index), device=index.device), env.guide.rows[index]]
+    grasp = env.guide.grasps[index]
+    return torch.cat(combine_frame_transforms(item[:, :3], item[:, 3:], grasp[:, :3], grasp[:, 3:]), -1)
+
+
+def grasp_offset(env: TwinEnv) -> torch.Tensor:
+    """From the tool to that pose: position [m] and turn as a rotation vector [rad], in the frame of the environment, (N, 6)."""
+    tool, goal = tool_pose(env), grasp_pose(env)
+    turn = quat_unique(quat_mul(goal[:, 3:], quat_conjugate(tool[:, 3:])))
+    return torch.cat([goal[:, :3] - tool[:, :3], axis_angle_from_quat(turn)], -1)

@@ -1,0 +1,1 @@
+"""Pour: tilt a vessel over another."""

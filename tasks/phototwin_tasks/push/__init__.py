@@ -1,0 +1,1 @@
+"""Push: move an object along the support without grasping it."""

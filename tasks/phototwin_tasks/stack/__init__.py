@@ -1,0 +1,1 @@
+"""Stack: put objects on top of one another."""

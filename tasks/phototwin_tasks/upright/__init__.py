@@ -1,0 +1,1 @@
+"""Upright: set an object that lies on its foot."""
