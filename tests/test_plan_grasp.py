@@ -12,7 +12,6 @@ from phototwin.frames import make_T, rotation_z, transform
 from phototwin.plan.grasp import (
     MAX_TILT_RAD,
     TIP_CLEARANCE_M,
-    cast_rays,
     gripper_boxes,
     gripper_is_free,
     obstacle_points,
@@ -161,16 +160,6 @@ def test_refusals_name_the_width_and_the_reason():
     T_roof = make_T(np.eye(3), np.array([0.0, 0.0, 0.05]))
     with pytest.raises(PlanError, match="No free grasp of the thing"):
         propose(item, ((roof, T_roof),))
-
-
-def test_rays_meet_a_box_where_they_must():
-    item = make_box(0.2, 0.1, 0.06)
-    rng = np.random.default_rng(0)
-    origins = np.column_stack([rng.uniform(-0.09, 0.09, 50), rng.uniform(-0.04, 0.04, 50), np.full(50, 0.5)])
-    ray, distance, _ = cast_rays(item.mesh, origins, np.tile([0.0, 0.0, -1.0], (50, 1)))
-    hits = [np.unique(np.round(distance[ray == i], 6)) for i in range(50)]
-    assert all(np.allclose(h, [0.47, 0.53], atol=1e-6) for h in hits)
-    assert len(cast_rays(item.mesh, origins + np.array([1.0, 0.0, 0.0]), np.tile([0.0, 0.0, -1.0], (50, 1)))[0]) == 0
 
 
 def test_surface_samples_lie_on_the_surface_with_outward_normals():
