@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -26,11 +27,13 @@ class Args:
     Attributes:
         source: The photo and what comes with it.
         twin: Start from this twin instead of a photo.
-        instruction: What the robot shall do; empty for a task that fits the scene.
+        instruction: What the robot shall do, one sentence or several; empty for tasks that make sense on the twin.
         robot: Robot.
-        num_demos: Successful episodes to store.
+        num_demos: Successful episodes to store, shared among the tasks.
+        num_tasks: At most so many tasks are proposed for a twin where no instruction is given.
         num_envs: Environments side by side; 0 chooses.
         seed: Seed of every random choice.
+        fps: Control and frame rate: 10, 12, 15, 20, 24, 30, 40 or 60.
         resolution: Width and height of the frames [px].
         physics: ovphysx, newton_mjwarp or isaacsim_physx.
         renderer: warp_raster (ours: draws only what moves), path_traced (ours, slow, for truth), newton_warp, ovrtx or isaacsim_rtx.
@@ -39,44 +42,58 @@ class Args:
         keep_raw: Store what was rendered beside what was blended (raw/rgba in the HDF5).
         out: Folder of the run; out/<name of the photo> when not given.
         resume: Go on with an interrupted run of the same settings.
+        workers: Processes with a simulator each; 0 chooses.
+        ray: Address of a Ray cluster that shall work on it ("auto" for the one this machine is part of).
+        part: all; or plan, work (by any number of machines at once, in a shared folder) and merge, see docs/cluster.md.
     """
 
     source: tyro.conf.OmitArgPrefixes[Source] = NO_SOURCE
     twin: Path | None = None
-    instruction: str = ""
+    instruction: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     robot: str = "panda"
     num_demos: int = 10
+    num_tasks: int = 1
     num_envs: int = 0
     seed: int = 0
+    fps: int = 20
     resolution: tuple[int, int] = (224, 224)
     physics: str = "ovphysx"
     renderer: str = "warp_raster"
     device: str = "cpu"
     camera_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    randomize: str = "default"
     keep_raw: bool = False
     out: Path | None = None
     resume: bool = False
+    workers: int = 0
+    ray: str = ""
+    part: str = "all"
 
 
 def main(args: Args) -> int:
     """Run the whole way; returns the exit status."""
     from phototwin_tasks.generate import GenerateConfig
+    from phototwin_tasks.generate.config import Crew
     from phototwin_tasks.main_job import run_main_job
 
     config = GenerateConfig(
-        args.instruction,
-        args.robot,
-        args.num_demos,
-        args.num_envs,
-        args.seed,
-        args.resolution,
-        args.physics,
-        args.renderer,
-        args.device,
-        args.camera_jitter,
-        args.keep_raw,
+        instructions=tuple(text for text in args.instruction if text.strip()),
+        robot=args.robot,
+        num_demos=args.num_demos,
+        num_tasks=args.num_tasks,
+        num_envs=args.num_envs,
+        seed=args.seed,
+        fps=args.fps,
+        resolution=args.resolution,
+        physics=args.physics,
+        renderer=args.renderer,
+        device=args.device,
+        randomize=args.randomize,
+        camera_jitter=args.camera_jitter,
+        keep_raw=args.keep_raw,
     )
-    sys.stdout.write(run_main_job(args.source, args.twin, config, args.out, args.resume))
+    crew = Crew(args.workers, args.ray, args.part)
+    sys.stdout.write(run_main_job(args.source, args.twin, config, args.out, args.resume, crew))
     return 0
 
 

@@ -19,12 +19,15 @@ def twin(tmp_path_factory):
     return make_twin(tmp_path_factory.mktemp("generate") / "twin")
 
 
-def generate(twin, folder, resume=False, **fields):
-    from phototwin_tasks.generate import GenerateConfig, generate_demos
+def generate(twin, folder, resume=False, workers=1, **fields):
+    from phototwin_tasks.generate.config import Crew, GenerateConfig
+    from phototwin_tasks.generate.jobs import plan_run
+    from phototwin_tasks.generate.run import generate_demos
 
     folder.mkdir(exist_ok=True)
-    values = {"instruction": "pick up the green cube", "num_demos": 3, "num_envs": 2, "resolution": (64, 64)}
-    return generate_demos(twin, folder, GenerateConfig(**(values | fields)), resume, StageTimer())
+    values = {"instructions": ("pick up the green cube",), "num_demos": 3, "num_envs": 2, "resolution": (64, 64)}
+    run = plan_run(folder, (twin,), GenerateConfig(**(values | fields)), resume)
+    return generate_demos(run, Crew(workers), StageTimer())
 
 
 def state_bytes(file: Path) -> dict[str, str]:
@@ -145,7 +148,7 @@ def test_a_task_that_cannot_be_done_is_refused(twin, tmp_path):
     from phototwin.errors import InstructionError
 
     with pytest.raises(InstructionError, match="purple"):
-        generate(twin, tmp_path / "run", instruction="pick up the purple elephant")
+        generate(twin, tmp_path / "run", instructions=("pick up the purple elephant",))
     with pytest.raises(InputError, match="Unknown physics"):
         generate(twin, tmp_path / "other", physics="bullet")
     with pytest.raises(InputError, match="Unknown robot"):
@@ -153,13 +156,15 @@ def test_a_task_that_cannot_be_done_is_refused(twin, tmp_path):
 
 
 def test_a_run_that_began_nothing_may_be_begun_again_with_other_settings(twin, tmp_path):
-    from phototwin_tasks.generate import GenerateConfig, _check_run
+    from phototwin_tasks.generate.config import GenerateConfig
+    from phototwin_tasks.generate.jobs import plan_run
 
-    for instruction in ("pick up the green cube", "pick up the red can"):
-        _check_run(tmp_path / "demos", twin, GenerateConfig(instruction), resume=False)
+    green, red = (GenerateConfig((text,)) for text in ("pick up the green cube", "pick up the red can"))
+    for config in (green, red):
+        plan_run(tmp_path, (twin,), config, resume=False)
     (tmp_path / "demos/episodes").mkdir()
-    (tmp_path / "demos/episodes/attempt_000000.hdf5").touch()
+    (tmp_path / "demos/episodes/attempt_000_000000.hdf5").touch()
     with pytest.raises(OutputError, match="--resume"):
-        _check_run(tmp_path / "demos", twin, GenerateConfig("pick up the red can"), resume=False)
+        plan_run(tmp_path, (twin,), red, resume=False)
     with pytest.raises(InputError, match=r"red can.*green cube"):
-        _check_run(tmp_path / "demos", twin, GenerateConfig("pick up the green cube"), resume=True)
+        plan_run(tmp_path, (twin,), green, resume=True)

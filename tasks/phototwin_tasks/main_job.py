@@ -15,7 +15,9 @@ from phototwin.pipeline import STAGES, STAGES_FOLDER, Source, photo_to_twin, sam
 from phototwin.progress import StageTimer
 from phototwin.view.preview import write_preview
 from phototwin.view.report import SHOWN_EPISODES, ReportFacts, write_report
-from phototwin_tasks.generate import GenerateConfig, Generated, complete_config, generate_demos, versions
+from phototwin_tasks.generate.config import Crew, GenerateConfig, check_crew, complete_config, versions
+from phototwin_tasks.generate.jobs import plan_run
+from phototwin_tasks.generate.run import Generated, generate_demos
 
 
 def complete_source(source: Source, twin: Path | None = None) -> Source:
@@ -46,22 +48,25 @@ def run_folder(source: Source, twin: Path | None, out: Path | None) -> Path:
     return Path("out") / photo_name(source.photo)
 
 
-def run_main_job(source: Source, twin: Path | None, config: GenerateConfig, out: Path | None, resume: bool) -> str:
+def run_main_job(
+    source: Source, twin: Path | None, config: GenerateConfig, out: Path | None, resume: bool, crew: Crew | None = None
+) -> str:
     """Run everything; returns the closing lines for the user.
 
     Raises:
         TwinError: With one sentence on what is wrong and what to do.
     """
-    config = complete_config(config)
+    complete_config(config)
+    check_crew(crew := crew or Crew())
     source = complete_source(source, twin)
     folder = run_folder(source, twin, out)
     with claim_folder(folder), logged_to(folder / LOG_FILE) as terminal, progress_on(terminal) as progress:
         timer = StageTimer(progress)
         twin = twin or make_twin(source, folder, config.seed, resume, timer)
-        made = generate_demos(twin, folder, config, resume, timer)
+        made = generate_demos(plan_run(folder, (twin,), config, resume), crew, timer)
         with timer.stage("write preview and report"):
             write_preview(read_demos(made.demos / "episodes.hdf5", SHOWN_EPISODES), folder / "preview.mp4")
-            facts = report_facts(config, made, timer.seconds)
+            facts = report_facts(made, timer.seconds)
             write_report(folder, twin, read_demos(made.demos / "episodes.hdf5", SHOWN_EPISODES), facts)
         write_summary(folder, made, timer.seconds)
     return closing_lines(folder, twin, made)
@@ -123,17 +128,24 @@ def audit_made(twin: Path, timer: StageTimer) -> str:
     return "".join([f"audit of {len(audit.objects)} object(s): {'GO' if audit.go else 'NO-GO'}\n", *lines])
 
 
-def report_facts(config: GenerateConfig, made: Generated, seconds: dict[str, float]) -> ReportFacts:
+def report_facts(made: Generated, seconds: dict[str, float]) -> ReportFacts:
     """What the report tells besides the files."""
-    settings = {name: str(value) for name, value in asdict(config).items()} | {"instruction": made.instruction}
+    settings = {name: str(value) for name, value in asdict(made.run.config).items()} | {
+        "instruction": instructions(made)
+    }
     rows = tuple((a.index, a.success, a.failure, a.steps) for a in made.attempts)
     return ReportFacts(seconds, settings, made.notes, versions(), rows, peak_memory_gb())
+
+
+def instructions(made: Generated) -> str:
+    """What the robot was told."""
+    return "; ".join(job.task.text for job in made.run.jobs)
 
 
 def write_summary(folder: Path, made: Generated, seconds: dict[str, float]) -> None:
     """``summary.json``: the numbers of the run for other programs."""
     value = {
-        "instruction": made.instruction,
+        "instruction": instructions(made),
         "attempts": len(made.attempts),
         "successes": sum(a.success for a in made.attempts),
         "demonstrations": made.num_demos,
@@ -153,7 +165,7 @@ def closing_lines(folder: Path, twin: Path, made: Generated) -> str:
     """What was written and how to look at it."""
     succeeded = sum(a.success for a in made.attempts)
     return (
-        f"'{made.instruction}': {made.num_demos} demonstrations, {succeeded} of {len(made.attempts)} attempts succeeded.\n"
+        f"'{instructions(made)}': {made.num_demos} demonstrations, {succeeded} of {len(made.attempts)} attempts succeeded.\n"
         f"  {folder / 'report.html'}   open in a browser\n"
         f"  {folder / 'preview.mp4'}   the first demonstrations\n"
         f"  {twin / 'twin.usda'}   open in Isaac Sim, usdview or Newton\n"

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from phototwin.blend.blend import Frames
 from phototwin.episode import Episode
 from phototwin.errors import PlanError
-from phototwin.frames import quat_xyzw_from_matrix
+from phototwin.frames import matrix_from_quat_xyzw, quat_xyzw_from_matrix
 from phototwin.plan.randomize_draw import draw_to_json
 from phototwin.plan.task import describe_task
 from phototwin.plan.waypoints import JointPlan, plan_step
 from phototwin.scene import Camera
-from phototwin_tasks.looks import Looks, attempt_blenders, matrices, owner_poses, render, render_attempt
+from phototwin_tasks.film import Film
+from phototwin_tasks.generate.failures import plan_failure
+from phototwin_tasks.looks import Looks, matrices
 from phototwin_tasks.mdp.observations import lowest_point, object_pose, object_velocity, tool_pose
+from phototwin_tasks.memory import begin_step
 from phototwin_tasks.randomization import attempt_draw
-from phototwin_tasks.skills import lasting_hold, step_holds
+from phototwin_tasks.skills import lasting_hold, step_holds, watch_steps
 from phototwin_tasks.twin_env import TwinEnv
 
 SETTLE_S = 0.5
@@ -49,7 +51,7 @@ class _Record:
         failure: Why not.
         rest_m: Height of the step's object when the step began [m].
         highest_m: How far it rose since [m].
-        frames: What was seen.
+        began: Poses of all objects when the step began, by key.
         rows: States and actions by name.
         final: States at the end.
     """
@@ -63,7 +65,7 @@ class _Record:
     failure: str = ""
     rest_m: float = 0.0
     highest_m: float = 0.0
-    frames: list[Frames] = field(default_factory=list)
+    began: dict[str, np.ndarray] = field(default_factory=dict)
     rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
     final: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -86,10 +88,10 @@ def rollout(
     """
     env.attempt[:] = torch.as_tensor(attempts, device=env.device)
     env.reset()
-    blenders = [] if looks is None else attempt_blenders(looks, env.run_seed, list(attempts))
     command = _home_command(env)
-    for _ in range(SETTLE_STEPS):
+    for _ in range(_steps(env, SETTLE_S)):
         env.step(command)
+    film = Film(env, looks, attempts)
     records = [_Record(attempt) for attempt in attempts]
     _plan(env, records, range(len(records)), 0)
     t = 0
@@ -97,28 +99,33 @@ def rollout(
         for i in running:
             command[i] = torch.from_numpy(_action(records[i], t)).to(command)
         states = _states(env) | {"action": command.cpu().numpy().copy()}
-        _record(records, running, states, [] if looks is None else render(env, looks, blenders, t))
+        _record(records, running, states)
+        film.see(running, t)
         env.step(command)
         t += 1
         _watch(env, records, running)
-        arrived = [i for i in running if t - records[i].started == _length(records[i])]
+        arrived = [i for i in running if t - records[i].started == _length(env, records[i])]
         if arrived:
             _judge(env, records, arrived)
             _plan(env, records, [i for i in arrived if not records[i].ended], t)
         on_step(_share(env, records, t))
-    cameras = [blender.plate.camera for blender in blenders] or [env.crop.camera] * len(records)
-    return [_episode(env, i, record, cameras[i], provenance or {}) for i, record in enumerate(records)]
+    return [_episode(env, i, record, film, provenance or {}) for i, record in enumerate(records)]
 
 
-def _length(record: _Record) -> int:
+def _steps(env: TwinEnv, seconds: float) -> int:
+    """Control steps in a time."""
+    return round(seconds / env.step_dt)
+
+
+def _length(env: TwinEnv, record: _Record) -> int:
     """Control steps of the plan it follows."""
-    return 0 if record.plan is None else len(record.plan.q) + HOLD_STEPS
+    return 0 if record.plan is None else len(record.plan.q) + _steps(env, HOLD_S)
 
 
 def _share(env: TwinEnv, records: list[_Record], t: int) -> float:
     """How much of the batch is done: the attempt that is furthest behind counts."""
     count = len(env.task.steps)
-    shares = [1.0 if r.ended else (r.step + (t - r.started) / _length(r)) / count for r in records]
+    shares = [1.0 if r.ended else (r.step + (t - r.started) / _length(env, r)) / count for r in records]
     return min(shares)
 
 
@@ -140,6 +147,8 @@ def _plan(env: TwinEnv, records: list[_Record], which: Sequence[int], t: int) ->
         return
     poses = {item.key: matrices(object_pose(env, item.key)) for item in env.twin.objects}
     joints = _arm_positions(env)
+    at = [records[i].step for i in which]
+    begin_step(env, torch.tensor(list(which), device=env.device), torch.tensor(at, device=env.device))
     for i in which:
         record, step = records[i], env.task.steps[records[i].step]
         # The first step's draw is that of its attempt alone, whatever follows it.
@@ -148,9 +157,12 @@ def _plan(env: TwinEnv, records: list[_Record], which: Sequence[int], t: int) ->
         try:
             record.plan = plan_step(env.cell, step, {key: T[i] for key, T in poses.items()}, joints[i], seed)
             record.started, record.highest_m = t, 0.0
+            record.began = {key: T[i] for key, T in poses.items()}
             record.rest_m = float(lowest_point(env, step.object)[i])
         except PlanError as error:
-            record.ended, record.failure = True, f"plan: {error}"
+            record.ended, record.failure = True, plan_failure(str(error))
+        if not record.ended and _length(env, record) > _steps(env, MOST_S):
+            record.ended, record.failure = True, f"timeout: the motion would take more than {MOST_S:.0f} s"
 
 
 def _arm_positions(env: TwinEnv) -> np.ndarray:
@@ -176,18 +188,15 @@ def _states_of(index: int, states: dict[str, np.ndarray]) -> dict[str, np.ndarra
     return {name: value[index].copy() for name, value in states.items()}
 
 
-def _record(
-    records: list[_Record], running: list[int], states: dict[str, np.ndarray], frames: Sequence[Frames]
-) -> None:
+def _record(records: list[_Record], running: list[int], states: dict[str, np.ndarray]) -> None:
     for i in running:
         for name, value in states.items():
             records[i].rows.setdefault(name, []).append(value[i].copy())
-        if frames:
-            records[i].frames.append(frames[i])
 
 
 def _watch(env: TwinEnv, records: list[_Record], running: list[int]) -> None:
-    """Keep how high the object of its step has risen in each running attempt."""
+    """Keep how high the object of its step has risen in each running attempt, and what is only true for a moment."""
+    watch_steps(env)
     heights = {key: lowest_point(env, key).cpu().numpy() for key in {step.object for step in env.task.steps}}
     for i in running:
         record = records[i]
@@ -202,11 +211,10 @@ def _judge(env: TwinEnv, records: list[_Record], arrived: list[int]) -> None:
     passed = {k: step_holds(env, steps[k]).cpu().numpy() for k in {records[i].step for i in arrived}}
     lasting = lasting_hold(env, len(steps) - 1).cpu().numpy()
     for i in arrived:
-        record, step = records[i], steps[records[i].step]
+        record = records[i]
         last = record.step == len(steps) - 1
         if not passed[record.step][i]:
-            slipped = "slip" if step.skill == "lift" else "placement"
-            record.failure = "grasp" if record.highest_m < GRASPED_M else slipped
+            record.failure = _why_failed(env, record, states["object_poses_w"][i])
         elif last and not lasting[i]:
             record.failure = "undone"
         elif not last:
@@ -215,7 +223,23 @@ def _judge(env: TwinEnv, records: list[_Record], arrived: list[int]) -> None:
         record.success, record.ended, record.final = not record.failure, True, _states_of(i, states)
 
 
-def _episode(env: TwinEnv, index: int, record: _Record, camera: Camera, provenance: dict[str, Any]) -> Episode:
+def _why_failed(env: TwinEnv, record: _Record, poses_w: np.ndarray) -> str:
+    """The class of a failed step: what its object and the things beside it did; object poses are (O, 7)."""
+    step = env.task.steps[record.step]
+    for item, pose in zip(env.twin.objects, poses_w, strict=True):
+        moved = float(np.linalg.norm(pose[:3] - record.began[item.key][:3, 3]))
+        upright = matrix_from_quat_xyzw(pose[3:])[:, 2] @ record.began[item.key][:3, 2]
+        tilted = float(np.arccos(np.clip(upright, -1.0, 1.0)))
+        if item.key not in (step.object, step.target) and (moved > BYSTANDER_M or tilted > BYSTANDER_RAD):
+            return f"collision: the {item.name} was hit"
+    if step.skill in ("push", "upright"):
+        return "placement"
+    if record.highest_m < GRASPED_M:
+        return "grasp"
+    return "slip" if step.skill == "lift" else "placement"
+
+
+def _episode(env: TwinEnv, index: int, record: _Record, film: Film, provenance: dict[str, Any]) -> Episode:
     keys = tuple(item.key for item in env.twin.objects)
     joints = tuple(env.scene["robot"].joint_names)
     widths = {"joint_pos": (len(joints),), "joint_vel": (len(joints),), "tcp_pose_w": (7,)}
@@ -224,11 +248,16 @@ def _episode(env: TwinEnv, index: int, record: _Record, camera: Camera, provenan
         "object_velocities_w": (len(keys), 6),
         "action": (len(env.robot.arm_joints) + 1,),
     }
-    rows = {
+    rows: dict[str, Any] = {
         name: np.stack(record.rows[name]) if record.rows else np.zeros((0, *width), np.float32)
         for name, width in widths.items()
     }
     final = _states_of(index, _states(env)) | record.final
+    camera = film.camera(index)
+    # What a failed attempt looked like at its end is enough: its frames are not stored.
+    seen: dict[str, Any] = (
+        film.frames(index) if record.success else {"rgb": _no_frames(camera), "last_rgb": film.last(index)}
+    )
     base = np.append(env.T_world_base[:3, 3], quat_xyzw_from_matrix(env.T_world_base[:3, :3])).astype(np.float32)
     return Episode(
         attempt=record.attempt,
@@ -237,13 +266,10 @@ def _episode(env: TwinEnv, index: int, record: _Record, camera: Camera, provenan
         failure=record.failure,
         instruction=env.task.text,
         task=describe_task(env.task),
-        fps=float(CONTROL_HZ),
+        fps=float(round(1.0 / env.step_dt)),
         robot=env.robot.name,
         joint_names=joints,
         object_keys=keys,
-        rgb=_stack(record, "rgb", camera, 3),
-        raw_rgba=_stack(record, "raw_rgba", camera, 4),
-        seam=np.array([frame.seam for frame in record.frames], np.float32),
         action_names=(*env.robot.arm_joints, "gripper"),
         final_joint_pos=final["joint_pos"],
         final_object_poses_w=final["object_poses_w"],
@@ -252,12 +278,9 @@ def _episode(env: TwinEnv, index: int, record: _Record, camera: Camera, provenan
         T_world_camera=camera.T_world_camera,
         provenance=provenance | {"draw": draw_to_json(attempt_draw(env, record.attempt))},
         **rows,
+        **seen,
     )
 
 
-def _stack(record: _Record, name: str, camera: Camera, channels: int) -> np.ndarray:
-    """One image of every frame, (T, H, W, channels) uint8; no rows where none was made."""
-    images = [getattr(frame, name) for frame in record.frames]
-    if not images or images[0] is None:
-        return np.zeros((0, camera.height, camera.width, channels), np.uint8)
-    return np.stack(images)
+def _no_frames(camera: Camera) -> np.ndarray:
+    return np.zeros((0, camera.height, camera.width, 3), np.uint8)

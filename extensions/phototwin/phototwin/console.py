@@ -58,11 +58,20 @@ def logged_to(file: Path) -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def progress_on(terminal: IO[str]) -> Iterator[Progress]:
-    """A bar per stage with elapsed time, rate and time left; a line per stage where the output is no terminal."""
+    """A bar per stage with elapsed time, rate and time left; a line per stage where the output is no terminal.
+
+    What follows a colon in the name of a stage ("roll out: 7 of 10") tells how it stands and may change while it goes on.
+    """
     if not terminal.isatty():
+        shown = ""
 
         def line(stage: str, share: float) -> None:
-            if share in (0.0, 1.0):
+            nonlocal shown
+            if ": " in stage:
+                if stage != shown:
+                    terminal.write(f"{stage}\n")
+                shown = stage
+            elif share in (0.0, 1.0):
                 terminal.write(f"{stage}{' ...' if share == 0 else ': done'}\n")
 
         yield line
@@ -76,8 +85,9 @@ def progress_on(terminal: IO[str]) -> Iterator[Progress]:
         tasks: dict[str, TaskID] = {}
 
         def report(stage: str, share: float) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=1.0)
-            bars.update(tasks[stage], completed=share)
+            name = stage.partition(": ")[0]
+            if name not in tasks:
+                tasks[name] = bars.add_task(stage, total=1.0)
+            bars.update(tasks[name], completed=share, **({"description": stage} if ": " in stage else {}))
 
         yield report

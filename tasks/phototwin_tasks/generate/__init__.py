@@ -1,0 +1,5 @@
+"""Twins -> demonstrations, at scale. Names that other rooms use; nothing heavier is imported."""
+
+from phototwin_tasks.generate.config import OWN_RENDERER, PHYSICS, RENDERERS, TRACER, GenerateConfig, versions
+
+__all__ = ["OWN_RENDERER", "PHYSICS", "RENDERERS", "TRACER", "GenerateConfig", "versions"]

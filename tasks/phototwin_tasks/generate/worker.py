@@ -1,0 +1,206 @@
+"""Shard -> episodes: a worker keeps one simulator open for the job it works on."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from phototwin.data.store import Attempt, EpisodeStore
+from phototwin.episode import Episode
+from phototwin.resolve import resolve
+from phototwin_tasks.generate.config import OWN_RENDERER, TRACER, GenerateConfig, randomization, versions
+from phototwin_tasks.generate.jobs import Job
+from phototwin_tasks.generate.ledger import ShardResult, file_sha256
+from phototwin_tasks.generate.schedule import Shard
+
+if TYPE_CHECKING:
+    from phototwin_tasks.looks import Looks
+    from phototwin_tasks.twin_env import TwinEnv
+
+SIMULATOR = "phototwin_tasks.generate.worker:Simulator"
+"""What makes episodes in a real run; tests name something quicker."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A shard to be made.
+
+    Attributes:
+        shard: Which.
+        job: Its job.
+        twin: Folder of its twin.
+        folder: ``demos`` of the run: where the attempts go.
+    """
+
+    shard: Shard
+    job: Job
+    twin: Path
+    folder: Path
+
+
+class Maker(Protocol):
+    """What makes the episodes of a shard."""
+
+    def open(self, order: Order) -> None:
+        """Get ready for the job of an order."""
+        ...
+
+    def make(self, order: Order, on_step: Callable[[float], None]) -> list[Episode]:
+        """The episodes of the shard's attempts, in order."""
+        ...
+
+    def notes(self) -> dict[str, str]:
+        """What was used, for the report."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the simulator."""
+        ...
+
+
+class Worker:
+    """Makes shards and stores them, one after another.
+
+    Args:
+        config: Of the run.
+        threads: Threads for drawing.
+        maker: "module:Attr" of what makes episodes, called with ``config`` and ``threads``.
+    """
+
+    def __init__(self, config: GenerateConfig, threads: int, maker: str = SIMULATOR) -> None:
+        self._start_cpu_s = time.process_time()
+        self._maker: Maker = resolve(maker, {}, "maker of episodes")(config, threads)
+
+    def perform(self, order: Order, on_step: Callable[[float], None] = lambda share: None) -> ShardResult:
+        """Make a shard; its attempts are on the disk when this returns.
+
+        Raises:
+            TwinError: The job cannot be done, or the disk refuses.
+        """
+        before_cpu = time.process_time()
+        self._maker.open(order)
+        self._start_cpu_s += time.process_time() - before_cpu
+        begun, began_cpu = time.perf_counter(), time.process_time()
+        episodes = self._maker.make(order, on_step)
+        store, attempts, files = EpisodeStore(order.folder), [], []
+        for episode in episodes:
+            file = store.write(replace(episode, task_index=order.job.index))
+            attempts.append(_attempt(order, episode))
+            files.append(file_sha256(file))
+        cpu, wall = time.process_time() - began_cpu, time.perf_counter() - begun
+        result = ShardResult(
+            order.shard, tuple(attempts), tuple(files), cpu, wall, self._start_cpu_s, socket.gethostname()
+        )
+        self._start_cpu_s = 0.0
+        return result
+
+    def notes(self) -> dict[str, str]:
+        """What was used, for the report."""
+        return self._maker.notes()
+
+    def close(self) -> None:
+        """Let go of the simulator."""
+        self._maker.close()
+
+
+def _attempt(order: Order, episode: Episode) -> Attempt:
+    from phototwin.data.hdf5 import state_sha256
+
+    digest, steps = state_sha256(episode), len(episode.action)
+    return Attempt(episode.attempt, episode.success, episode.failure, steps, digest, order.job.index)
+
+
+class Simulator:
+    """Rolls shards out in Isaac Lab, with the environment of the job that came last.
+
+    Args:
+        config: Of the run.
+        threads: Threads for drawing.
+    """
+
+    def __init__(self, config: GenerateConfig, threads: int) -> None:
+        self._config, self._threads = config, threads
+        self._opened: tuple[int, TwinEnv, Looks] | None = None
+        self._notes: dict[str, str] = {}
+
+    def open(self, order: Order) -> None:
+        """The environment of the order's job, where it is not open already."""
+        if self._opened is None or self._opened[0] != order.job.index:
+            self.close()
+            env, looks = make_env(order.twin, order.job, self._config, self._threads)
+            self._opened = (order.job.index, env, looks)
+            self._notes |= job_notes(env, self._config, order.job)
+
+    def make(self, order: Order, on_step: Callable[[float], None]) -> list[Episode]:
+        """The episodes of a shard."""
+        from phototwin_tasks.rollout import rollout
+
+        self.open(order)
+        assert self._opened is not None
+        _, env, looks = self._opened
+        provenance: dict[str, Any] = {"twin": order.job.twin_sha256, "versions": versions()} | asdict(self._config)
+        provenance["num_envs"] = order.shard.size
+        return rollout(env, list(order.shard.attempts), looks, on_step, provenance)
+
+    def notes(self) -> dict[str, str]:
+        """What was used."""
+        return self._notes
+
+    def close(self) -> None:
+        """Close the environment: a process has one simulation at a time."""
+        if self._opened is not None:
+            self._opened[1].close()
+            self._opened = None
+
+
+def make_env(twin: Path, job: Job, config: GenerateConfig, threads: int | None = None) -> tuple[TwinEnv, Looks]:
+    """The environment of a job, and what makes its frames with so many threads.
+
+    Raises:
+        TwinError: The task cannot be done on this twin by this robot.
+    """
+    from isaaclab_tasks.utils import resolve_presets
+
+    from phototwin_tasks.looks import make_looks
+    from phototwin_tasks.register import make_env_cfg
+    from phototwin_tasks.twin_env import PHYSICS_HZ, TwinEnv
+
+    cfg = make_env_cfg(job.task.family, config.robot)
+    # An episode ends when its plan does: nothing may reset an environment in between.
+    cfg.terminations.success = cfg.terminations.object_fell = cfg.terminations.time_out = None
+    cfg.twin, cfg.instruction, cfg.seed = str(twin), job.task.text, config.seed
+    cfg.randomize = asdict(randomization(config))
+    cfg.resolution, cfg.with_camera = config.resolution, config.renderer not in (OWN_RENDERER, TRACER)
+    cfg.scene.num_envs, cfg.sim.device = config.num_envs, config.device
+    cfg.decimation = cfg.sim.render_interval = PHYSICS_HZ // config.fps
+    resolve_presets(cfg, (config.physics, config.renderer))
+    env = TwinEnv(cast("Any", cfg))
+    with contextlib.ExitStack() as stack:
+        stack.callback(env.close)
+        looks = make_looks(env, config.renderer, config.keep_raw, threads)
+        stack.pop_all()
+    return env, looks
+
+
+def job_notes(env: TwinEnv, config: GenerateConfig, job: Job) -> dict[str, str]:
+    """What was used for a job, for the report."""
+    x, y = env.T_world_base[:2, 3]
+    yaw = math.degrees(math.atan2(env.T_world_base[1, 0], env.T_world_base[0, 0]))
+    grasps = env.cell.grasps
+    place = f"{config.robot}, base on the support at x = {x:.3f} m, y = {y:.3f} m, turned by {yaw:.0f} deg"
+    found = ", ".join(f"{len(g.score)} free grasps of the {env.twin.object(key).name}" for key, g in grasps.items())
+    notes = {f"robot, {job.task.text}": place, f"grasps, {job.task.text}": found}
+    notes |= {"physics": f"{config.physics} on {config.device}", "renderer": config.renderer}
+    if config.physics == "ovphysx":
+        notes["licence"] = "ovphysx and ovstage are closed source under NVIDIA's licences; newton_mjwarp is open"
+    if job.task.note:
+        notes[f"instruction, {job.task.text}"] = job.task.note
+    if env.crop.note:
+        notes["frames"] = env.crop.note
+    return notes
