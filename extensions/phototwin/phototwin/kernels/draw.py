@@ -12,7 +12,7 @@ touch are visited, which is why it is many times faster than ray casting the who
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -143,10 +143,23 @@ def make_draw_list(parts: Sequence[Part], device: str = "cpu") -> DrawList:
         mesh.st = wp.array(np.concatenate(st).astype(np.float32), dtype=wp.vec2)
         mesh.textures = wp.array(np.concatenate([*textures, np.zeros((1, 3), np.uint8)]), dtype=wp.vec3ub)
         mesh.texture_at = wp.array(texture_at.astype(np.int32), dtype=wp.vec3i)
-        colors = np.array([255.0 * np.clip(p.color_rgb, 0, 1) for p in parts], np.float32)
-        mesh.color = wp.array(colors, dtype=wp.vec3)
+        mesh.color = _codes([p.color_rgb for p in parts])
         mesh.id = wp.array(np.array([p.id for p in parts], np.int32), dtype=wp.int32)
     return DrawList(device, len(parts), np.concatenate([middles, np.array(radii)[:, None]], 1), mesh)
+
+
+def recolored(parts: DrawList, colors_rgb: np.ndarray) -> DrawList:
+    """The same parts with other plain colours, (P, 3) sRGB in 0..1; textures and all other memory are shared."""
+    mesh = MeshArrays()
+    for name in MeshArrays.vars:
+        setattr(mesh, name, getattr(parts.mesh, name))
+    with wp.ScopedDevice(parts.device):
+        mesh.color = _codes(list(colors_rgb))
+    return replace(parts, mesh=mesh)
+
+
+def _codes(colors_rgb: Sequence[np.ndarray]) -> Any:
+    return wp.array(np.array([255.0 * np.clip(c, 0, 1) for c in colors_rgb], np.float32), dtype=wp.vec3)
 
 
 def make_canvas(parts: DrawList, count: int, width: int, height: int) -> Canvas:

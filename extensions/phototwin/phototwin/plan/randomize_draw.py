@@ -27,12 +27,24 @@ LOWEST_SOURCE = 0.2
 
 @dataclass(frozen=True)
 class LightDraw:
-    """How the light differs from the photo's: ``turn_rad`` of the source (a rotation vector, world), factors of all light and of the source (linear RGB)."""
+    """How the light differs from the photo's.
+
+    Attributes:
+        turn_rad: Turn of the source about the scene, a rotation vector in the world frame.
+        all_rgb: Factor of all light, linear RGB.
+        source: Further factor of the dominant source.
+        on_photo: Share of the change that the photo's own pixels follow.
+    """
 
     turn_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
     all_rgb: tuple[float, float, float] = (1.0, 1.0, 1.0)
     source: float = 1.0
     on_photo: float = 0.0
+
+    @property
+    def changes(self) -> bool:
+        """Whether the light is not the photo's."""
+        return self != LightDraw(on_photo=self.on_photo)
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,12 @@ class Draw:
     background: BackgroundDraw = BackgroundDraw()
     note: str = ""
 
+    @property
+    def looks_like_photo(self) -> bool:
+        """Whether camera, light and all that does not move are the photo's."""
+        plain = self.table == self.robot == SurfaceDraw() and self.background == BackgroundDraw()
+        return plain and self.camera == CameraDraw() and not self.light.changes
+
 
 def draw_to_json(draw: Draw) -> dict[str, Any]:
     """Plain values of a draw, for an episode's provenance."""
@@ -150,7 +168,7 @@ def draw_attempt(room: Room, seed: int, attempt: int, config: Randomization) -> 
         SurfaceDraw(
             tint("table_factor", "table_tint"),
             config.table_pattern * float(pattern.uniform()),
-            int(pattern.integers(2**31)),
+            int(pattern.integers(2**31)) if config.table_pattern else 0,
         ),
         _draw_background(seed, attempt, config, tint("background_factor", "background_tint")),
         note,
