@@ -120,23 +120,26 @@ def test_our_rasteriser_sees_what_newton_s_renderer_sees(twin):
 
 def check_frames_agree(env):
     """Frames of the same moment from our rasteriser and from Newton's buffers: one scene in one light."""
-    from phototwin_tasks.looks import CameraJitter, attempt_blenders, make_looks, render
+    from phototwin.plan.randomize import load_randomization
+    from phototwin_tasks.looks import attempt_blenders, make_looks, render
 
     frames = {}
     for renderer in ("warp_raster", "newton_warp"):
-        looks = make_looks(env, renderer, CameraJitter(), keep_raw=True)
-        frames[renderer] = render(env, looks, attempt_blenders(looks, 0, [0, 1]), 0)
+        looks = make_looks(env, renderer, keep_raw=True)
+        frames[renderer] = render(env, looks, attempt_blenders(env, looks, [0, 1]), 0)
     looks_robot_ids = looks.still.moving.robot_ids
     ours = frames["warp_raster"]
     robot = np.isin(ours[0].mask, [1 + i for i in looks_robot_ids])
     difference = np.abs(ours[0].rgb[robot].astype(float) - frames["newton_warp"][0].rgb[robot])
     assert np.median(difference) < 4
     assert all(f[0].raw_rgba.shape == (120, 160, 4) for f in frames.values())
-    moved = make_looks(env, "warp_raster", CameraJitter(0.03, 3.0, 0.02))
-    cameras = [b.plate.camera for b in attempt_blenders(moved, 0, [0, 1])]
+    env.randomization = load_randomization({"camera_shift_m": 0.03, "camera_turn_deg": 3.0, "camera_zoom": 0.02})
+    env.draws.clear()
+    moved = make_looks(env, "warp_raster")
+    cameras = [b.plate.camera for b in attempt_blenders(env, moved, [0, 1])]
     assert np.array_equal(cameras[0].T_world_camera, env.crop.camera.T_world_camera)
     assert not np.allclose(cameras[1].T_world_camera, env.crop.camera.T_world_camera)
-    first, second = render(env, moved, attempt_blenders(moved, 0, [0, 1]), 0)
+    first, second = render(env, moved, attempt_blenders(env, moved, [0, 1]), 0)
     assert (first.rgb == ours[0].rgb).all() and (second.rgb != ours[1].rgb).mean() > 0.5
 
 

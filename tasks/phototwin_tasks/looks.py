@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,38 +15,24 @@ from phototwin.blend.blend import Blender, Frames, blend_frames, make_blender
 from phototwin.blend.moving import make_moving_parts, paint_codes, trace_moving
 from phototwin.blend.plate import make_plate, scene_plate
 from phototwin.blend.response import measure_response
+from phototwin.blend.restyle import Style, change_light, paint_robot, restyle_plate
 from phototwin.buffers import Buffers
+from phototwin.errors import InputError
 from phototwin.frames import make_T, matrix_from_quat_xyzw
 from phototwin.images import load_depth, load_rgb
-from phototwin.scene import Camera
+from phototwin.plan.randomize_draw import BackgroundDraw, CameraDraw, Draw, SurfaceDraw
+from phototwin.scene import Camera, Support
 from phototwin.stage.robots import robot_usd
 from phototwin.stage.visuals import read_visuals
 from phototwin_tasks.generate import OWN_RENDERER, TRACER
 from phototwin_tasks.mdp.observations import object_pose
+from phototwin_tasks.randomization import attempt_draw
 from phototwin_tasks.twin_env import TwinEnv
 
 TRACED_PATHS = 36
 """Paths a pixel of the path-traced renderer."""
-NOISE_STREAM, CAMERA_STREAM = 1, 2
-"""What else than the attempt itself is drawn from its seed."""
-
-
-@dataclass(frozen=True)
-class CameraJitter:
-    """How far the cameras of attempts are moved from the photo's; each number is the limit of an even draw.
-
-    Attributes:
-        shift_m: Along each axis [m].
-        turn_deg: About each axis [deg].
-        zoom: Of the focal length, as a share of it.
-    """
-
-    shift_m: float = 0.0
-    turn_deg: float = 0.0
-    zoom: float = 0.0
-
-    def __bool__(self) -> bool:
-        return max(self.shift_m, self.turn_deg, self.zoom) > 0
+NOISE_STREAM = 1
+"""The camera's noise is drawn from seed, attempt and frame with this in between."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,70 +41,104 @@ class Looks:
 
     Attributes:
         still: The blender of the photo's own camera.
-        jitter: How far cameras move.
         backdrop: The background for moved cameras, None where none moves.
         renderer: Who draws what moves: ``OWN_RENDERER``, ``TRACER``, or any other name for the environment's own camera.
         keep_raw: Keep what was rendered beside what became of it.
+        threads: Threads that share the frames; None for one a core.
     """
 
     still: Blender
-    jitter: CameraJitter
     backdrop: Backdrop | None
     renderer: str
     keep_raw: bool = False
+    threads: int | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether frames are what the environment's own camera sees now; otherwise poses are enough, at any time."""
+        return self.renderer not in (OWN_RENDERER, TRACER)
 
 
-def make_looks(env: TwinEnv, renderer: str, jitter: CameraJitter, keep_raw: bool = False) -> Looks:
-    """The looks of an environment over a twin.
+def make_looks(env: TwinEnv, renderer: str, keep_raw: bool = False, threads: int | None = None) -> Looks:
+    """The looks of an environment over a twin, ready for all that ``env.randomization`` lets attempts draw.
 
     Args:
         env: The environment.
         renderer: Who draws, as in ``Looks``.
-        jitter: How far the cameras of attempts are moved.
         keep_raw: Keep what was rendered.
+        threads: Threads that share the frames.
+
+    Raises:
+        InputError: The environment's own camera would have to be moved, or the robot that it sees painted.
     """
-    scene, camera = env.twin, env.crop.camera
+    scene, camera, ranges = env.twin, env.crop.camera, env.randomization
+    moves = max(ranges.camera_shift_m, ranges.camera_turn_deg, ranges.camera_zoom) > 0
+    if renderer not in (OWN_RENDERER, TRACER) and (moves or ranges.robot_factor > 1 or ranges.robot_tint > 0):
+        raise InputError(
+            f"The renderer {renderer} can neither move the camera of each attempt nor paint its robot: use {OWN_RENDERER}, "
+            "or set camera_shift_m, camera_turn_deg, camera_zoom and robot_tint to 0 and robot_factor to 1."
+        )
     shrink = float(env.crop.box_px[2] - env.crop.box_px[0]) / camera.width
     moving = make_moving_parts(scene, read_visuals(robot_usd(env.robot)), shrink=shrink)
     plate = scene_plate(scene, camera, env.crop.box_px)
     still = make_blender(plate, moving, scene.light, measure_response(plate.photo))
     backdrop = None
-    if jitter:
+    if moves:
         background = load_rgb(scene.path(scene.background_rgb))
         depth = load_depth(scene.path(scene.background_depth))
-        margin = Margin(jitter.shift_m, np.radians(jitter.turn_deg), jitter.zoom)
+        margin = Margin(ranges.camera_shift_m, np.radians(ranges.camera_turn_deg), ranges.camera_zoom)
         guessed = scene.camera_sigma.depth_m == 0
         backdrop = make_backdrop(background, depth, scene.camera, scene.support.polygon_w, margin, guessed, shrink)
-    return Looks(still, jitter, backdrop, renderer, keep_raw)
+    return Looks(still, backdrop, renderer, keep_raw, threads)
 
 
-def jittered_camera(camera: Camera, jitter: CameraJitter, seed: int, attempt: int) -> Camera:
-    """The camera of an attempt, drawn from its seed; attempt 0 has the photo's own."""
-    if not jitter or attempt == 0:
+def attempt_blenders(env: TwinEnv, looks: Looks, attempts: Sequence[int]) -> list[Blender]:
+    """One blender an attempt; it is the photo's own where camera, light and looks are the photo's."""
+    pictures = Path(env.randomization.pictures)
+    return [_blender_of(looks, env.twin.support, attempt_draw(env, i), pictures) for i in attempts]
+
+
+def moved_camera(camera: Camera, draw: CameraDraw) -> Camera:
+    """The camera shifted and turned in its own frame, and zoomed about its principal point."""
+    if draw == CameraDraw():
         return camera
     from scipy.spatial.transform import Rotation
 
-    rng = np.random.default_rng([seed, attempt, CAMERA_STREAM])
-    shift, turn = rng.uniform(-jitter.shift_m, jitter.shift_m, 3), rng.uniform(-jitter.turn_deg, jitter.turn_deg, 3)
-    T_camera_moved = make_T(Rotation.from_rotvec(turn, degrees=True).as_matrix(), shift)
-    zoom = 1.0 + rng.uniform(-jitter.zoom, jitter.zoom)
-    K_px = np.diag([zoom, zoom, 1.0]) @ camera.K_px
+    T_camera_moved = make_T(Rotation.from_rotvec(draw.turn_rad).as_matrix(), np.array(draw.shift_m))
+    K_px = np.diag([draw.zoom, draw.zoom, 1.0]) @ camera.K_px
     K_px[:2, 2] = camera.K_px[:2, 2]
     return replace(camera, K_px=K_px, T_world_camera=camera.T_world_camera @ T_camera_moved)
 
 
-def attempt_blenders(looks: Looks, seed: int, attempts: list[int]) -> list[Blender]:
-    """One blender an attempt; all are the photo's own where no camera moves."""
-    return [_blender_of(looks, jittered_camera(looks.still.plate.camera, looks.jitter, seed, i)) for i in attempts]
-
-
-def _blender_of(looks: Looks, camera: Camera) -> Blender:
-    still = looks.still
-    if camera is still.plate.camera or looks.backdrop is None:
+def _blender_of(looks: Looks, support: Support, draw: Draw, pictures: Path) -> Blender:
+    """The view of one attempt. Where anything of it is not the photo's, things that have not moved are drawn as well."""
+    still, plate, moving, light = looks.still, looks.still.plate, looks.still.moving, looks.still.light
+    if draw.looks_like_photo:
         return still
-    view = view_backdrop(looks.backdrop, camera)
-    plate = make_plate(camera, view.rgb, view.depth_m, still=False)
-    return make_blender(plate, still.moving, still.light, still.response, still.real)
+    camera = moved_camera(plate.camera, draw.camera)
+    if camera is not plate.camera and looks.backdrop is not None:
+        view = view_backdrop(looks.backdrop, camera)
+        plate = make_plate(camera, view.rgb, view.depth_m, still=False)
+    if draw.light.changes:
+        light = change_light(light, np.array(draw.light.turn_rad), np.array(draw.light.all_rgb), draw.light.source)
+    if draw.table != SurfaceDraw() or draw.background != BackgroundDraw() or draw.light.changes:
+        plate = restyle_plate(plate, support, _style(draw, pictures), still.light, light)
+    if draw.robot != SurfaceDraw():
+        moving = paint_robot(moving, np.array(draw.robot.gain_rgb))
+    return make_blender(plate, moving, light, still.response, still.real)
+
+
+def _style(draw: Draw, pictures: Path) -> Style:
+    table, behind = draw.table, draw.background
+    return Style(
+        table.gain_rgb,
+        table.pattern,
+        table.pattern_seed,
+        behind.gain_rgb,
+        behind.blur,
+        load_rgb(pictures / behind.picture) if behind.picture else None,
+        draw.light.on_photo,
+    )
 
 
 def render(env: TwinEnv, looks: Looks, blenders: list[Blender], step: int) -> list[Frames]:
@@ -132,17 +154,35 @@ def render(env: TwinEnv, looks: Looks, blenders: list[Blender], step: int) -> li
     attempts = env.attempt.cpu().numpy()
     seeds = np.array([noise_seed(env.run_seed, int(a), step) for a in attempts])
     if all(b is looks.still for b in blenders):
-        buffers = _buffers(env, looks, looks.still, poses, seeds)
-        frames = blend_frames(looks.still, poses, buffers, seeds, looks.keep_raw, judge=True)
+        frames = _blend(env, looks, looks.still, poses, seeds)
         return [frames[i] for i in range(len(attempts))]
     return [
-        _blend_one(env, looks, b, {name: T[i : i + 1] for name, T in poses.items()}, seeds[i : i + 1])
+        _blend(env, looks, b, {name: T[i : i + 1] for name, T in poses.items()}, seeds[i : i + 1])[0]
         for i, b in enumerate(blenders)
     ]
 
 
-def _blend_one(env: TwinEnv, looks: Looks, blender: Blender, poses: dict[str, np.ndarray], seeds: np.ndarray) -> Frames:
-    return blend_frames(blender, poses, _buffers(env, looks, blender, poses, seeds), seeds, looks.keep_raw, True)[0]
+def render_attempt(
+    env: TwinEnv, looks: Looks, blender: Blender, attempt: int, poses: dict[str, np.ndarray], first: int = 0
+) -> Frames:
+    """The frames of one attempt from its poses alone, the bytes that ``render`` gives step by step; ``looks`` is not ``live``.
+
+    Args:
+        env: The environment.
+        looks: Its looks.
+        blender: Of the attempt.
+        attempt: Its index.
+        poses: Poses (T, 4, 4) of robot and objects by name, see ``owner_poses``.
+        first: Which frame of the attempt the first is.
+    """
+    count = len(next(iter(poses.values())))
+    seeds = np.array([noise_seed(env.run_seed, attempt, first + t) for t in range(count)])
+    return _blend(env, looks, blender, poses, seeds)
+
+
+def _blend(env: TwinEnv, looks: Looks, blender: Blender, poses: dict[str, np.ndarray], seeds: np.ndarray) -> Frames:
+    buffers = _buffers(env, looks, blender, poses, seeds)
+    return blend_frames(blender, poses, buffers, seeds, looks.keep_raw, judge=True, workers=looks.threads)
 
 
 def _buffers(
