@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from phototwin_tasks.twin_env import TwinEnvCfg
 
-TITLES = {"panda": "Panda", "ur10": "UR10", "so101": "SO101"}
+TITLES = {"panda": "Panda", "ur10": "UR10", "so101": "SO101", "g1": "G1"}
 """Robots by short name, with what they are called in ids."""
 
 

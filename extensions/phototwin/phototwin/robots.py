@@ -241,7 +241,70 @@ SO101 = Robot(
     armature={"gripper": 0.005, "wrist_.*": 0.01, ".*": 0.03},
 )
 
-ROBOTS = {"panda": "phototwin.robots:PANDA", "ur10": "phototwin.robots:UR10", "so101": "phototwin.robots:SO101"}
+G1 = Robot(
+    name="g1",
+    urdf="robots/g1_description/urdf/g1_29dof_with_hand_rev_1_0.urdf",
+    tcp_body="right_hand_palm_link",
+    # The thumb pinches against the first finger, which is held bent: along a line 0.39 rad off the palm's X, approach 0.22 rad off its Y.
+    tcp_position_m=(0.0520, 0.0808, 0.0075),
+    tcp_quat_xyzw=(-0.519372, 0.434475, 0.348048, 0.648341),
+    arm_joints=(
+        "right_shoulder_pitch_joint",
+        "right_shoulder_roll_joint",
+        "right_shoulder_yaw_joint",
+        "right_elbow_joint",
+        "right_wrist_roll_joint",
+        "right_wrist_pitch_joint",
+        "right_wrist_yaw_joint",
+    ),
+    finger_joints=("right_hand_thumb_1_joint",),
+    home_rad=(0.0, -0.2, 0.0, -0.5, -1.5, 0.5, 0.0),
+    fingers_open=(0.6,),
+    fingers_closed=(-0.75,),
+    finger_open_m=0.048,
+    max_width_m=0.075,
+    finger_length_m=0.085,
+    finger_size_m=(0.022, 0.026),
+    pad_half_m=0.022,
+    palm_half_m=(0.06, 0.11),
+    hand_depth_m=0.06,
+    one_jaw=True,
+    reach_m=0.42,
+    base_radius_m=0.13,
+    base_height_m=0.04,  # its pelvis is 0.79 m above the floor when it stands: a table of 0.75 m
+    without=("left_hip_pitch_joint", "right_hip_pitch_joint"),
+    locked={
+        "left_shoulder_pitch_joint": 0.4,
+        "left_shoulder_roll_joint": 0.2,
+        "left_elbow_joint": -1.0,
+        "right_hand_thumb_0_joint": -0.39,
+        "right_hand_thumb_2_joint": -0.35,
+        "right_hand_index_0_joint": 1.15,
+        "right_hand_index_1_joint": 0.2,
+        "right_hand_middle_._joint": 0.15,
+        "waist_.*|left_.*": 0.0,
+    },
+    boxes={
+        "right_hand_index_1_link": (Box((0.026, 0.0, 0.0), (0.050, 0.0166, 0.024), (-0.39, 0.0, 0.0)),),
+        "right_hand_thumb_2_link": (Box((0.0, 0.026, 0.0), (0.0166, 0.050, 0.024)),),
+    },
+    stiffness={
+        "right_(shoulder|elbow).*": 300.0,
+        "right_wrist_roll.*": 150.0,
+        "right_wrist.*": 80.0,
+        "right_hand.*": 4.0,
+    },
+    damping={"right_(shoulder|elbow).*": 15.0, "right_wrist_roll.*": 7.0, "right_wrist.*": 3.0, "right_hand.*": 0.25},
+    effort={"right_(shoulder|elbow|wrist_roll).*": 25.0, "right_wrist.*": 5.0, "right_hand.*": 1.4},
+    armature={"right_(shoulder|elbow).*": 0.1, "right_wrist.*": 0.03, "right_hand.*": 0.003},
+)
+
+ROBOTS = {
+    "panda": "phototwin.robots:PANDA",
+    "ur10": "phototwin.robots:UR10",
+    "so101": "phototwin.robots:SO101",
+    "g1": "phototwin.robots:G1",
+}
 
 
 def get_robot(name: str) -> Robot:

@@ -12,7 +12,7 @@ import numpy as np
 from phototwin.errors import InputError, PlanError
 from phototwin.frames import invert, make_T, project, rotation_z, transform
 from phototwin.plan.grasp import Grasps, obstacle_points, propose_grasps
-from phototwin.plan.ik import Arm, link_points, solve_pose, solve_poses
+from phototwin.plan.ik import Arm, link_points, solve_pose, solve_poses, tool_pose
 from phototwin.plan.places import LIFT_M
 from phototwin.plan.task import Step, Task
 from phototwin.robots import Robot
@@ -99,7 +99,7 @@ def _read_base(file: Path, camera: Camera) -> np.ndarray:
 def place_base(
     scene: Scene, task: Task, robot: Robot, arm: Arm, seed: int, grasps: dict[str, Grasps] | None = None
 ) -> np.ndarray:
-    """Pose of the robot's base T_world_base (4, 4), at the robot's height over the support, +X towards the task's objects.
+    """Pose of the robot's base T_world_base (4, 4), at the robot's height over the support, turned so that its tool at rest is towards the task's objects.
 
     Candidates stand around the objects; those in an object, in a wall or at the camera are left out. The others are ordered by
     what the robot hides of the objects (at rest above all, then at work), how much of it is seen, its distance to the camera
@@ -155,11 +155,13 @@ def _candidates(scene: Scene, robot: Robot, arm: Arm, centre: np.ndarray) -> lis
     wall = wall[(wall[:, 2] > WALL_FROM_M) & (wall[:, 2] < 0.8 * robot.reach_m), :2]
     ranked = []
     eye = scene.camera.T_world_camera[:3, 3]
+    ahead = np.arctan2(*tool_pose(arm, arm.home)[[1, 0], 3])
     for order, distance in enumerate(robot.reach_m * share for share in DISTANCES):
-        rest_b, work_b = (np.concatenate([link_points(arm, q), arm.base_points]) for q in _postures(arm, distance))
+        postures = _postures(arm, distance, ahead)
+        rest_b, work_b = (np.concatenate([link_points(arm, q), arm.base_points]) for q in postures)
         for azimuth in np.linspace(-np.pi, np.pi, AZIMUTHS, endpoint=False):
             foot = centre - distance * np.array([np.cos(azimuth), np.sin(azimuth)])
-            T_world_base = make_T(rotation_z(azimuth), np.array([*foot, robot.base_height_m]))
+            T_world_base = make_T(rotation_z(azimuth - ahead), np.array([*foot, robot.base_height_m]))
             if np.hypot(*(things - foot).T).min() < robot.base_radius_m + BASE_GAP_M:
                 continue
             if (np.hypot(*(wall - foot).T) < robot.base_radius_m).sum() > WALL_POINTS:
@@ -172,16 +174,18 @@ def _candidates(scene: Scene, robot: Robot, arm: Arm, centre: np.ndarray) -> lis
             hidden_at_work, seen = _looks(scene.camera, work_w, view)
             crowded = max(0.0, 1.0 - away / CAMERA_COMFORT_M)
             margin = float(depth_inside(scene.support.polygon_w, foot)) / robot.base_radius_m
-            overhang = np.clip(0.5 - 0.5 * margin, 0.0, 1.0) * (robot.base_height_m == 0.0)
-            cost = 4.0 * hidden + hidden_at_work - seen + crowded + overhang + 0.05 * order
+            margin *= -1.0 if robot.base_height_m else 1.0  # who stands on the floor stands before the support
+            misplaced = np.clip(0.5 - 0.5 * margin, 0.0, 1.0)
+            cost = 4.0 * hidden + hidden_at_work - seen + crowded + misplaced + 0.05 * order
             ranked.append((cost, order, float(azimuth), T_world_base))
     return [T for *_, T in sorted(ranked, key=lambda entry: entry[:3])]
 
 
-def _postures(arm: Arm, distance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Joint positions (J,) at rest, and with the tool down over a place that far ahead of the base."""
+def _postures(arm: Arm, distance: float, ahead: float) -> tuple[np.ndarray, np.ndarray]:
+    """Joint positions (J,) at rest, and with the tool down over a place that far from the base in the direction ``ahead``."""
     height = WORK_HEIGHT * arm.robot.reach_m - arm.robot.base_height_m
-    down = make_T(np.diag([1.0, -1.0, -1.0]), np.array([distance, 0.0, height]))
+    place = np.array([distance * np.cos(ahead), distance * np.sin(ahead), height])
+    down = make_T(rotation_z(ahead) @ np.diag([1.0, -1.0, -1.0]), place)
     return arm.home, solve_pose(arm, down, arm.home)[0]
 
 

@@ -238,7 +238,7 @@ def _gain(patterns: dict[str, float], joint: str, what: str, robot: Robot) -> fl
 
 
 def _bind_finger_material(stage: Any, robot: Robot, joints: dict[str, Any]) -> None:
-    """Give every collider of the links that close on things the friction of rubber pads."""
+    """Give every collider of the links that close on things the friction of rubber pads; of the whole hand where one jaw is part of it."""
     from pxr import Usd, UsdGeom, UsdPhysics, UsdShade
 
     scope = UsdGeom.Scope.Define(stage, stage.GetDefaultPrim().GetPath().AppendChild("PhysicsMaterials"))
@@ -249,10 +249,10 @@ def _bind_finger_material(stage: Any, robot: Robot, joints: dict[str, Any]) -> N
     physics.CreateRestitutionAttr(0.0)
     moved = [UsdPhysics.Joint(joints[name]).GetBody1Rel().GetTargets() for name in robot.finger_joints]
     links = {stage.GetPrimAtPath(path).GetName() for paths in moved for path in paths}
-    links |= {robot.tcp_body} if robot.one_jaw else set()
+    hand = links | {robot.tcp_body} if robot.one_jaw else links
     bound = 0
     for prim in Usd.PrimRange(stage.GetDefaultPrim()):
-        if prim.HasAPI(UsdPhysics.CollisionAPI) and _body(prim) in links:
+        if prim.HasAPI(UsdPhysics.CollisionAPI) and hand & set(_bodies(prim)[: None if robot.one_jaw else 1]):
             UsdShade.MaterialBindingAPI.Apply(prim).Bind(material, UsdShade.Tokens.weakerThanDescendants, "physics")
             bound += 1
     if not bound:
@@ -261,10 +261,13 @@ def _bind_finger_material(stage: Any, robot: Robot, joints: dict[str, Any]) -> N
         )
 
 
-def _body(prim: Any) -> str:
-    """Name of the body that a prim is part of."""
+def _bodies(prim: Any) -> list[str]:
+    """Names of the body that a prim is part of and of those that carry it, outwards in."""
     from pxr import UsdPhysics
 
-    while prim and not prim.HasAPI(UsdPhysics.RigidBodyAPI):
+    names = []
+    while prim:
+        if prim.HasAPI(UsdPhysics.RigidBodyAPI):
+            names.append(prim.GetName())
         prim = prim.GetParent()
-    return prim.GetName() if prim else ""
+    return names
