@@ -10,7 +10,15 @@ from itertools import pairwise
 import numpy as np
 
 from phototwin.errors import InstructionError
-from phototwin.plan.grammar_things import Context, asks_for_many, find_object, find_objects, inventory, join_notes
+from phototwin.plan.grammar_things import (
+    Context,
+    asks_for_many,
+    find_object,
+    find_objects,
+    inventory,
+    join_notes,
+    make_context,
+)
 from phototwin.plan.grammar_words import (
     AGAIN,
     HOW_MUCH,
@@ -54,7 +62,7 @@ def read_steps(text: str, objects: tuple[SceneObject, ...], T_world_camera: np.n
     if not sentence:
         raise InstructionError(f"The instruction is empty. {CAN_DO} {inventory(objects)}")
     _refuse_logic(text, sentence)
-    context = Context(objects, T_world_camera)
+    context = make_context(objects, T_world_camera)
     steps: list[Step] = []
     notes: list[str] = []
     verb = ""
@@ -142,8 +150,8 @@ def _read_lift(text: str, verb: str, rest: str, context: Context) -> Steps:
     _refuse_amount(text, rest)
     if verb in ("get", "take") and list(_relation_splits(rest, MOVING_RELATIONS)):
         return _read_place(text, "put", rest, context)
-    phrase = re.sub(r"\s+up$", "", re.sub(OFF_THE_SUPPORT, "", rest))
-    phrase, part = read_part(phrase)
+    phrase, part = read_part(rest)
+    phrase = re.sub(r"\s+up$", "", re.sub(OFF_THE_SUPPORT, "", phrase))
     if not phrase:
         raise InstructionError(f"'{text}' does not say what to pick up. {inventory(context.objects)}")
     moved, note = _find_from(phrase, context)

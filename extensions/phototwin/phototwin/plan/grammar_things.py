@@ -69,6 +69,7 @@ class Context:
 
     Attributes:
         objects: What there is.
+        things: What the lexicon must know of each of them.
         T_world_camera: Camera that left, right, near and far are seen from; None stands for one that looks along the world's X.
         said: Keys of everything that was named so far.
         moved: Keys of what the clause before moves.
@@ -76,6 +77,7 @@ class Context:
     """
 
     objects: tuple[SceneObject, ...]
+    things: tuple[Thing, ...]
     T_world_camera: np.ndarray | None = None
     said: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
@@ -84,6 +86,13 @@ class Context:
     def item(self, key: str) -> SceneObject:
         """The object of that key."""
         return next(item for item in self.objects if item.key == key)
+
+
+def make_context(objects: tuple[SceneObject, ...], T_world_camera: np.ndarray | None) -> Context:
+    """The context in which nothing has been said yet."""
+    colors = color_names(255.0 * np.array([item.color_rgb for item in objects]).reshape(-1, 3))
+    things = (Thing(o.name, o.shape, o.hollow, o.size_m, str(c)) for o, c in zip(objects, colors, strict=True))
+    return Context(objects, tuple(things), T_world_camera)
 
 
 def find_object(phrase: str, context: Context, avoid: str | None = None) -> tuple[SceneObject, str]:
@@ -137,8 +146,10 @@ def find_objects(phrase: str, context: Context, avoid: str | None = None) -> tup
 
 
 def asks_for_many(phrase: str, objects: tuple[SceneObject, ...]) -> bool:
-    """Whether a noun phrase stands for more than one thing."""
+    """Whether a noun phrase stands for more than one thing; "cup and saucer" may be the name of one."""
     words = words_of(phrase)
+    if sum(words_of(item.name) == words for item in objects) == 1:
+        return False
     known = vocabulary() | {word for item in objects for word in words_of(item.name)}
     return any(word in MANY or word == "and" or _singular(word, known) != word for word in words)
 
@@ -192,7 +203,7 @@ def _plural(phrase: str, context: Context, avoid: str | None) -> tuple[list[Scen
     words = [word for word in words_of(phrase) if word not in MANY - THINGS or word in COUNTS]
     wanted = [COUNTS[word] for word in words if word in COUNTS]
     single = " ".join(_singular(word, known) for word in words if word not in COUNTS) or "thing"
-    levels = [[i for i in level if objects[i].key != avoid] for level in find_things(single, _things(objects))]
+    levels = [[i for i in level if objects[i].key != avoid] for level in find_things(single, context.things)]
     enough = [level for level in levels if (len(level) == wanted[0] if wanted else len(level) > 1)]
     if not enough:
         names = ", ".join(objects[i].name for i in levels[-1]) or "nothing here"
@@ -206,22 +217,16 @@ def join_notes(notes: Iterable[str]) -> str:
     return " ".join(dict.fromkeys(note for note in notes if note))
 
 
-def _things(objects: tuple[SceneObject, ...]) -> list[Thing]:
-    colors = [str(color_names(255.0 * np.asarray(item.color_rgb)[None])[0]) for item in objects]
-    return [Thing(o.name, o.shape, o.hollow, o.size_m, color) for o, color in zip(objects, colors, strict=True)]
-
-
 def _resolve(phrase: str, context: Context) -> tuple[tuple[int, ...], str]:
     """Indices of the things that a phrase may mean: by its words alone, else by where they are, by size or by a neighbour."""
-    things = _things(context.objects)
-    found = find_thing(phrase, things)
+    found = find_thing(phrase, context.things)
     if len(found.indices) == 1:
         return found.indices, found.note
     phrase = re.sub(r"^(?:the|a|an) ", "", phrase)
     for pattern, instead in _PLACED:
         phrase = re.sub(pattern, instead, phrase)
-    if len(again := find_thing(phrase, things).indices) == 1:
-        return again, find_thing(phrase, things).note
+    if len(again := find_thing(phrase, context.things).indices) == 1:
+        return again, find_thing(phrase, context.things).note
     if match := _REFERENCE.match(phrase):
         return _by_neighbour(match, context)
     match = _ORDER.search(phrase)

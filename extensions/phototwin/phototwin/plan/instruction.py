@@ -9,13 +9,12 @@ import numpy as np
 
 from phototwin.errors import InstructionError
 from phototwin.plan.grammar import read_steps
+from phototwin.plan.propose_fits import fits_in, fits_on
 from phototwin.plan.task import Task, check_task
 from phototwin.scene import SceneObject
 
 GRASPABLE_M = 0.075
 """Narrow side that most parallel grippers take; only used to suggest a task."""
-HIGHEST_TARGET_M = 0.15
-"""Things are suggested to be put on others up to this height: above it the stack is hard to reach."""
 
 
 def parse_instruction(text: str, objects: tuple[SceneObject, ...], T_world_camera: np.ndarray | None = None) -> Task:
@@ -41,29 +40,17 @@ def default_instruction(objects: tuple[SceneObject, ...]) -> str:
     """
     if not objects:
         raise InstructionError("There is nothing on the support, so there is nothing to do.")
-    small = sorted(objects, key=lambda item: (not graspable(item), float(item.size_m.prod()), item.key))
+    small = sorted(objects, key=lambda item: (not _graspable(item), float(item.size_m.prod()), item.key))
     moved = small[0]
     for relation, fits in (("in", fits_in), ("on", fits_on)):
         for target in small[:0:-1]:
             if fits(moved, target):
                 return f"put the {moved.name} {relation} the {target.name}"
-    if len(objects) > 1 and graspable(moved):
+    if len(objects) > 1 and _graspable(moved):
         return f"put the {moved.name} next to the {small[1].name}"
     return f"pick up the {moved.name}"
 
 
-def graspable(item: SceneObject, width_m: float = GRASPABLE_M) -> bool:
-    """Whether a gripper that opens to ``width_m`` takes it, going by its size: across its narrow side, or at the rim."""
-    return item.hollow or float(item.size_m[:2].min()) <= width_m
-
-
-def fits_in(moved: SceneObject, target: SceneObject) -> bool:
-    """Whether a thing goes into another, going by their sizes."""
-    return target.hollow and float(max(moved.size_m[:2])) < 0.75 * float(min(target.size_m[:2]))
-
-
-def fits_on(moved: SceneObject, target: SceneObject) -> bool:
-    """Whether a thing stands on another, going by shapes and sizes."""
-    flat = not target.hollow and target.shape in ("box", "cylinder", "extrusion")
-    wide = float(min(target.size_m[:2])) >= 0.8 * float(min(moved.size_m[:2]))
-    return flat and wide and float(target.size_m[2]) <= HIGHEST_TARGET_M
+def _graspable(item: SceneObject) -> bool:
+    """Whether most grippers take it, going by its size: across its narrow side, or at the rim."""
+    return item.hollow or float(item.size_m[:2].min()) <= GRASPABLE_M
