@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from phototwin.plan.instruction import default_instruction, parse_instruction
 from phototwin.plan.randomize import load_randomization
 from phototwin.plan.randomize_draw import Draw
 from phototwin.plan.randomize_places import Room, focus_points
-from phototwin.plan.task import Task
+from phototwin.plan.task import Step, Task
 from phototwin.robots import get_robot
 from phototwin.scene import Scene, load_scene
 from phototwin_tasks import mdp
@@ -97,6 +98,7 @@ class TwinEnvCfg(ManagerBasedRLEnvCfg):
         twin: Folder of the twin; empty for the bundled sample (``env.twin=DIR`` on Isaac Lab's command line).
         robot: Short name of the robot.
         instruction: What to do; empty for the family's default on this twin.
+        steps: The same as JSON, a list of the fields of ``Step``, where a planner has read the instruction already.
         family: Family of the task.
         control: What actions are: "joint" (arm joint positions) or "tool" (moves of the tool); then the gripper.
         resolution: Width and height of the camera's images [px].
@@ -110,6 +112,7 @@ class TwinEnvCfg(ManagerBasedRLEnvCfg):
     twin: str = ""
     robot: str = "panda"
     instruction: str = ""
+    steps: str = ""
     family: str = "lift"
     control: str = "joint"
     resolution: tuple[int, int] = (224, 224)
@@ -170,7 +173,7 @@ class TwinEnv(ManagerBasedRLEnv):
         resolve_presets(cfg)
         self.twin = load_scene(twin_folder(cfg.twin))
         self.robot = get_robot(cfg.robot)
-        self.task = family_task(self.twin, cfg.family, cfg.instruction)
+        self.task = planned_task(cfg) if cfg.steps else family_task(self.twin, cfg.family, cfg.instruction)
         arm = load_arm(self.robot)
         self.cell = make_workcell(self.twin, self.task, self.robot, arm, cfg.base_from_seed, control_hz(cfg))
         self.T_world_base = self.cell.T_world_base
@@ -202,6 +205,11 @@ class TwinEnv(ManagerBasedRLEnv):
 def control_hz(cfg: TwinEnvCfg) -> int:
     """The rate at which an environment is told what to do [Hz]."""
     return round(1.0 / (cfg.sim.dt * cfg.decimation))
+
+
+def planned_task(cfg: TwinEnvCfg) -> Task:
+    """The task whose steps the config brings."""
+    return Task(tuple(Step(**step) for step in json.loads(cfg.steps)), cfg.instruction)
 
 
 def family_task(twin: Scene, family: str, instruction: str) -> Task:
