@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from phototwin.episode import Episode
 from phototwin.errors import PlanError
 from phototwin.frames import matrix_from_quat_xyzw, quat_xyzw_from_matrix
+from phototwin.plan.drives import lead_commands
 from phototwin.plan.randomize_draw import draw_to_json
 from phototwin.plan.task import describe_task
 from phototwin.plan.waypoints import JointPlan, plan_step
@@ -155,7 +156,8 @@ def _plan(env: TwinEnv, records: list[_Record], which: Sequence[int], t: int) ->
         words = [env.run_seed, record.attempt, record.step][: 2 + (record.step > 0)]
         seed = int(np.random.SeedSequence(words).generate_state(1)[0])
         try:
-            record.plan = plan_step(env.cell, step, {key: T[i] for key, T in poses.items()}, joints[i], seed)
+            plan = plan_step(env.cell, step, {key: T[i] for key, T in poses.items()}, joints[i], seed)
+            record.plan = replace(plan, q=lead_commands(env.robot, joints[i], plan.q, env.cell.fps))
             record.started, record.highest_m = t, 0.0
             record.began = {key: T[i] for key, T in poses.items()}
             record.rest_m = float(lowest_point(env, step.object)[i])
