@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from isaaclab.utils import configclass
 from isaaclab_tasks.utils import resolve_presets
 
 from phototwin.blend.crop import crop_camera
+from phototwin.build.distractors import is_distractor
 from phototwin.errors import InstructionError
 from phototwin.plan.cell import make_workcell
 from phototwin.plan.ik import load_arm
@@ -218,9 +219,10 @@ def family_task(twin: Scene, family: str, instruction: str) -> Task:
     Raises:
         InstructionError: It does not fit the twin, or is of another family.
     """
-    task = parse_instruction(instruction or default_instruction(twin.objects), twin.objects)
+    things = tuple(item for item in twin.objects if not is_distractor(item))
+    task = parse_instruction(instruction or default_instruction(things), things)
     if not instruction and task.family != family == "lift":
-        task = parse_instruction(f"pick up the {twin.object(task.keys[0]).name}", twin.objects)
+        task = parse_instruction(f"pick up the {twin.object(task.keys[0]).name}", things)
     if task.family != family:
         raise InstructionError(
             f"'{task.text}' is a {task.family} task and this environment does {family}: use the other one."
