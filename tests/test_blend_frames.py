@@ -181,9 +181,9 @@ def test_light_that_was_put_into_a_texture_comes_out_again(scene):
     mesh, T = cube.mesh, cube.T_world_object
     nothing = make_casters([(mesh.points, mesh.faces)])
     size = 256
-    from phototwin.blend.delight import _texel_places
+    from phototwin.blend.delight import texel_places
 
-    points_w, normals_w, known = _texel_places(mesh, (96, 96), T)
+    points_w, normals_w, known = texel_places(mesh, (96, 96), T)
     light = replace(LAMP, irradiance=np.array([0.9, 0.7, 0.5]))
     irradiance = ambient_irradiance(light, normals_w) + source_irradiance(light, points_w, normals_w)
     shown = linear_to_srgb(0.35 / np.pi * irradiance)

@@ -54,7 +54,42 @@ def delight_texture(
         Colours (h, w, 3) uint8 sRGB; their factor, at least 1: under irradiance E a point shows ``factor * linear colour * E / pi``; and
         the factor with which the photo's own colours would do instead, the mean light taken out of them alone.
     """
-    points_w, normals_w, known = _texel_places(mesh, texture.shape[:2], T_world_object)
+    shade, mean = _texel_light(mesh, texture.shape[:2], T_world_object, camera, light, casters, T_world_parts, weight)
+    color = srgb_to_linear(texture / 255.0) * np.pi / shade
+    factor = max(1.0, float(np.percentile(color.max(-1), BRIGHT_SHARE)))
+    return np.round(255 * linear_to_srgb(color / factor)).astype(np.uint8), factor, float(np.pi / mean.mean())
+
+
+def light_texture(
+    mesh: Mesh,
+    color: np.ndarray,
+    T_world_object: np.ndarray,
+    camera: Camera,
+    light: Light,
+    casters: Casters,
+    T_world_parts: np.ndarray,
+    weight: np.ndarray,
+) -> np.ndarray:
+    """What a photo would show of base colours (h, w, 3) linear, as a texture (h, w, 3) uint8 sRGB: ``delight_texture`` the other way round.
+
+    Arguments are those of ``delight_texture``.
+    """
+    shade, _ = _texel_light(mesh, color.shape[:2], T_world_object, camera, light, casters, T_world_parts, weight)
+    return np.round(255 * linear_to_srgb(np.clip(color * shade / np.pi, 0.0, 1.0))).astype(np.uint8)
+
+
+def _texel_light(
+    mesh: Mesh,
+    shape: tuple[int, ...],
+    T_world_object: np.ndarray,
+    camera: Camera,
+    light: Light,
+    casters: Casters,
+    T_world_parts: np.ndarray,
+    weight: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Irradiance (h, w, 3) that is believed of every texel, and its mean (3,) over those that the photo saw."""
+    points_w, normals_w, known = texel_places(mesh, shape, T_world_object)
     shade, mean = np.full((*known.shape, 3), np.pi), np.full(3, np.pi)
     if known.any():
         irradiance = _irradiance(points_w, normals_w, light, casters, T_world_parts, weight)
@@ -64,10 +99,7 @@ def delight_texture(
         seen = seen if seen.any() else known
         mean = np.maximum(irradiance[seen].mean(0), 1e-3)
         shade = np.where(seen[..., None], np.clip(irradiance / mean, *SHADE_RANGE), 1.0) * mean
-    shade = _enlarge(shade, texture.shape[:2])
-    color = srgb_to_linear(texture / 255.0) * np.pi / shade
-    factor = max(1.0, float(np.percentile(color.max(-1), BRIGHT_SHARE)))
-    return np.round(255 * linear_to_srgb(color / factor)).astype(np.uint8), factor, float(np.pi / mean.mean())
+    return _enlarge(shade, shape), mean
 
 
 def _irradiance(
@@ -85,11 +117,11 @@ def _irradiance(
     return ambient_irradiance(light, normals_w) + lit[..., None] * source_irradiance(light, points_w, normals_w)
 
 
-def _texel_places(
-    mesh: Mesh, shape: tuple[int, ...], T_world_object: np.ndarray
+def texel_places(
+    mesh: Mesh, shape: tuple[int, ...], T_world_object: np.ndarray, most_px: int = COARSE_PX
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """World points and normals of a coarse grid of texels, and which of them lie on the object."""
-    height, width = (min(side, COARSE_PX) for side in shape)
+    """World points and normals of a grid of texels of at most that side, and which of them lie on the object."""
+    height, width = (min(side, most_px) for side in shape)
     corners = mesh.st.reshape(-1, 2)
     flat = np.column_stack([corners[:, 0] * width, (1 - corners[:, 1]) * height, np.ones(len(corners))])
     faces = np.arange(len(corners)).reshape(-1, 3)

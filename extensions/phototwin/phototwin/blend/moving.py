@@ -107,7 +107,7 @@ def make_moving_parts(
     factor, photo_factor = np.ones(len(keys), np.float32), np.ones(len(keys), np.float32)
     for i, item in enumerate(scene.objects):
         index = 1 + len(robot) + i
-        texture = _texture(scene, item)
+        texture = texture_of(scene, item)
         colors, factor[i], photo_factor[i] = delight_texture(
             item.mesh, texture, item.T_world_object, scene.camera, light, casters, T_casters, weight
         )
@@ -167,7 +167,7 @@ def _smooth(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return points.astype(np.float32), faces.reshape(-1, 3).astype(np.int32), kept[:, 1:].astype(np.float32)
 
 
-def _texture(scene: Scene, item: SceneObject) -> np.ndarray:
+def texture_of(scene: Scene, item: SceneObject) -> np.ndarray:
     """The object's texture, or its plain colour as one."""
     if item.mesh.texture is not None:
         return load_rgb(scene.path(item.mesh.texture))

@@ -80,7 +80,7 @@ def make_plate(
         camera,
         rgb,
         photo,
-        _complete(owners, (photo != rgb).any(-1)),
+        complete_owners(owners, (photo != rgb).any(-1)),
         depth_m.astype(np.float32),
         points_w.astype(np.float32),
         found_w.astype(np.float32),
@@ -133,7 +133,7 @@ def _surface(camera: Camera, depth_m: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return points_w, normals_w
 
 
-def _complete(owners: np.ndarray, changed: np.ndarray) -> np.ndarray:
+def complete_owners(owners: np.ndarray, changed: np.ndarray) -> np.ndarray:
     """Owners of all changed pixels: one that has none (a border pixel that was averaged) has its nearest neighbour's."""
     import cv2
 

@@ -71,7 +71,6 @@ class Randomization:
     cousin_hue_deg: float = _factor(30.0, 180.0, 180.0, "deg", "turn of a relative's colours")
     cousin_contrast: float = _times(1.15, 1.4, 3.0, "contrast of a relative's texture")
     cousin_pattern: float = _factor(0.0, 0.2, 0.9, "share", "contrast of a pattern on a relative")
-    variant_attempts: int = _factor(16, 16, 100000, "attempts", "that share one set of distractors and relatives", 16)
     pictures: str = ""
 
 
@@ -139,7 +138,7 @@ def _checked(config: Randomization, where: str) -> Randomization:
     """
     numbers = {}
     for name, facts in FACTORS.items():
-        value, least = getattr(config, name), 1.0 if facts["unit"] in ("x", "attempts") else 0.0
+        value, least = getattr(config, name), 1.0 if facts["unit"] == "x" else 0.0
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= facts["most"]:
             raise InputError(
                 f"{where} has {name} = {value!r}: expected a number from {least:g} to {facts['most']:g} ({facts['unit']})."

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from phototwin.build.distractors import is_distractor
 from phototwin.frames import invert, make_T, project, rotation_z, transform
 from phototwin.robots import Robot
 from phototwin.scene import Camera, Scene, SceneObject, depth_inside
@@ -14,8 +16,10 @@ from phototwin.scene import Camera, Scene, SceneObject, depth_inside
 TRIES = 40
 """Arrangements tried, each somewhat closer to the photo than the one before."""
 LEAST_SHRINK = 0.2
-CANDIDATES = 32
-"""Places tried for each thing of an arrangement."""
+CANDIDATES, PLACES = 32, 400
+"""Places tried for each thing of an arrangement; and for a thing that is new in a scene."""
+AMONG_M = 0.2
+"""How far outside the box around all others a new thing may stand."""
 TOGETHER_M = 0.005
 """Footprints that overlap by more are of things that stand on, in or under one another: they move as one."""
 BASE_GAP_M = 0.08
@@ -34,7 +38,7 @@ CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in
 
 
 @dataclass(frozen=True, eq=False)
-class _Group:
+class Group:
     """Things that move as one.
 
     Attributes:
@@ -67,9 +71,9 @@ class Room:
     robot: Robot
 
     @cached_property
-    def groups(self) -> tuple[_Group, ...]:
+    def groups(self) -> tuple[Group, ...]:
         """Things that move as one, the largest first."""
-        return _find_groups(self.scene.objects)
+        return find_groups(self.scene.objects)
 
     @cached_property
     def own_gaps(self) -> np.ndarray:
@@ -85,13 +89,7 @@ class Room:
     @cached_property
     def raised_w(self) -> np.ndarray:
         """Points (P, 3) of the background that rise above the support, thinned."""
-        mesh, polygon = self.scene.background, self.scene.support.polygon_w
-        points = mesh.points.astype(np.float64)
-        points = np.concatenate([points, points[mesh.faces].mean(axis=1)]) if len(mesh.faces) else points
-        near = depth_inside(polygon, points[:, :2]) > -CELL_M
-        points = points[near & (points[:, 2] > RAISED_M)]
-        _, first = np.unique(np.floor(points / CELL_M).astype(int), axis=0, return_index=True)
-        return points[np.sort(first)]
+        return _raised(self.scene)
 
 
 def footprint(item: SceneObject, T_world_object: np.ndarray) -> np.ndarray:
@@ -103,8 +101,37 @@ def footprint(item: SceneObject, T_world_object: np.ndarray) -> np.ndarray:
 
 
 def focus_points(scene: Scene) -> np.ndarray:
-    """Pixels (8 N, 2) of the photo that show the corners of the objects' bounding boxes: what a crop must keep."""
-    return np.concatenate([_corners_px(scene.camera, item, item.T_world_object[None])[0] for item in scene.objects])
+    """Pixels (8 N, 2) of the photo that show the corners of the objects' bounding boxes: what a crop must keep. Added things do not count."""
+    own = [item for item in scene.objects if not is_distractor(item)]
+    return np.concatenate([_corners_px(scene.camera, item, item.T_world_object[None])[0] for item in own])
+
+
+def free_place(
+    scene: Scene, item: SceneObject, others: Sequence[SceneObject], rng: np.random.Generator, gap_m: float
+) -> np.ndarray | None:
+    """A pose (4, 4) for a thing that is new in a scene: standing as it does, turned at random, on the support among the others, in view, apart from all of them.
+
+    None where there is no room.
+    """
+    root = item.T_world_object[:2, 3]
+    outline = footprint(item, item.T_world_object) - root
+    polygon = scene.support.polygon_w
+    middles = np.array([other.T_world_object[:2, 3] for other in others]).reshape(-1, 2)
+    low, high = polygon.min(0), polygon.max(0)
+    if len(middles):
+        low, high = np.maximum(low, middles.min(0) - AMONG_M), np.minimum(high, middles.max(0) + AMONG_M)
+    places = rng.uniform(low, np.maximum(low, high), (PLACES, 2))
+    yaws = rng.uniform(-np.pi, np.pi, PLACES)
+    widths = _widths(_turned(outline, yaws))
+    free = depth_inside(polygon, _turned(outline, yaws) + places[:, None]).min(-1) >= 0
+    for other in find_groups(tuple(others)):
+        free &= _gap(places, widths, other.root_w, _widths(other.outline[None])[0]) >= gap_m
+    raised = _raised(scene)[:, :2]
+    if len(raised):
+        free &= _point_gap(raised, places, widths) >= BACKGROUND_GAP_M
+    moves = np.stack([_motion(root, at, yaw) for at, yaw in zip(places, yaws, strict=True)])
+    free &= _in_view(scene.camera, item, moves @ item.T_world_object)
+    return moves[int(free.argmax())] @ item.T_world_object if free.any() else None
 
 
 def draw_places(
@@ -165,7 +192,7 @@ def _bounds(polygon_w: np.ndarray, middle_w: np.ndarray, radius_m: float) -> tup
     return low, high
 
 
-def _stands(room: Room, group: _Group, places: np.ndarray, yaws: np.ndarray, widths: np.ndarray) -> np.ndarray:
+def _stands(room: Room, group: Group, places: np.ndarray, yaws: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """Which of K places are on the support, clear of the background, in view and in reach, (K,) bool, as far as the own one is."""
     polygon = room.scene.support.polygon_w
     depth = depth_inside(polygon, _turned(group.outline, yaws) + places[:, None]).min(-1)
@@ -190,8 +217,26 @@ def _stands(room: Room, group: _Group, places: np.ndarray, yaws: np.ndarray, wid
     return good
 
 
-def _find_groups(items: tuple[SceneObject, ...]) -> tuple[_Group, ...]:
-    """Objects whose footprints overlap in the photo, together."""
+def _raised(scene: Scene) -> np.ndarray:
+    """Points (P, 3) of the background that rise above the support, thinned."""
+    mesh, polygon = scene.background, scene.support.polygon_w
+    points = mesh.points.astype(np.float64)
+    points = np.concatenate([points, points[mesh.faces].mean(axis=1)]) if len(mesh.faces) else points
+    near = depth_inside(polygon, points[:, :2]) > -CELL_M
+    points = points[near & (points[:, 2] > RAISED_M)]
+    _, first = np.unique(np.floor(points / CELL_M).astype(int), axis=0, return_index=True)
+    return points[np.sort(first)]
+
+
+def outline_gap(a: SceneObject, b: SceneObject) -> float:
+    """Gap between the footprints of two objects where they stand, never more than the true one; below 0 where they overlap [m]."""
+    zero = np.zeros(2)
+    widths = [_widths(footprint(item, item.T_world_object)[None])[0] for item in (a, b)]
+    return float(_gap(zero, widths[0], zero, widths[1]))
+
+
+def find_groups(items: tuple[SceneObject, ...]) -> tuple[Group, ...]:
+    """Objects whose footprints overlap, together; the largest group first."""
     outlines = [footprint(item, item.T_world_object) for item in items]
     widths = [_widths(outline[None])[0] for outline in outlines]
     zero = np.zeros(2)
@@ -207,7 +252,7 @@ def _find_groups(items: tuple[SceneObject, ...]) -> tuple[_Group, ...]:
         root = items[lowest].T_world_object[:2, 3].copy()
         outline = _hull(np.concatenate([outlines[i] for i in members])) - root
         height = max(_top(items[i]) for i in members)
-        groups.append(_Group(members, root, outline, height))
+        groups.append(Group(members, root, outline, height))
     return tuple(sorted(groups, key=lambda g: -float(np.hypot(*g.outline.T).max())))
 
 
