@@ -225,7 +225,8 @@ def test_the_length_of_a_plan_and_what_the_hand_holds(scene):
     assert check_task(held, scene.objects) is held
 
 
-def test_a_random_models_babble_is_an_error_that_quotes_it(tmp_path, scene):
+def test_a_random_models_babble_is_an_error_that_quotes_it(tmp_path, monkeypatch, scene):
+    monkeypatch.setattr("phototwin.plan.planner_vlm.MAX_TOKENS", 40)
     folder = tiny_models.smolvlm(tmp_path / "babbler")
     with pytest.raises(InstructionError, match=r"planner 'babbler' gave no usable plan .* no JSON object"):
         make_plan("put the cube in the bowl", scene, RGB, f"vlm={folder}")
@@ -241,7 +242,8 @@ def test_a_models_plan_comes_through_template_generation_and_decoding(tmp_path, 
     assert task == Task((Step("lift", "red_can"),), "lift the can", f"Planned by {repo}.", repo)
 
 
-def test_a_model_is_told_what_was_wrong_after_its_own_words(tmp_path, scene):
+def test_a_model_is_told_what_was_wrong_after_its_own_words(tmp_path, monkeypatch, scene):
+    monkeypatch.setattr("phototwin.plan.planner_vlm.MAX_TOKENS", 40)
     planner = choose_planner(f"vlm={tiny_models.smolvlm(tmp_path)}")
     processor, model = planner.model._loaded
     seen = []

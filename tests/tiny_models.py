@@ -71,6 +71,24 @@ def depth_anything(folder: Path, kind: str = "metric") -> Path:
     return save(folder, DepthAnythingForDepthEstimation(config), processor)
 
 
+def dinov2(folder: Path, registers: int = 0) -> Path:
+    """DINOv2, with register tokens before the patches where some are asked for."""
+    from transformers import (
+        BitImageProcessor,
+        Dinov2Config,
+        Dinov2Model,
+        Dinov2WithRegistersConfig,
+        Dinov2WithRegistersModel,
+    )
+
+    torch.manual_seed(0)
+    options = {"num_hidden_layers": 2, "image_size": 70, "patch_size": 14, **VIT}
+    model = Dinov2Model(Dinov2Config(**options))
+    if registers:
+        model = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(num_register_tokens=registers, **options))
+    return save(folder, model, BitImageProcessor())
+
+
 def zoedepth(folder: Path) -> Path:
     from transformers import BeitConfig, ZoeDepthConfig, ZoeDepthForDepthEstimation, ZoeDepthImageProcessor
 
