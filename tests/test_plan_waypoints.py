@@ -13,8 +13,10 @@ from phototwin.plan.cell import Workcell
 from phototwin.plan.grasp import propose_grasps
 from phototwin.plan.ik import link_points, load_arm
 from phototwin.plan.instruction import parse_instruction
+from phototwin.plan.legs import PEAK_SPEED_M_S
 from phototwin.plan.places import goal_poses
-from phototwin.plan.waypoints import PEAK_OVER_MEAN, PEAK_SPEED_M_S, interpolate, minimum_jerk, plan_step
+from phototwin.plan.timing import PEAK_OVER_MEAN, interpolate, minimum_jerk
+from phototwin.plan.waypoints import plan_step
 from phototwin.robots import PANDA
 
 FPS = 20.0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 
+from phototwin.errors import PlanError
 from phototwin.plan.base import place_base
+from phototwin.plan.collision import Checker, make_checker
 from phototwin.plan.grasp import Grasps, propose_grasps
 from phototwin.plan.ik import Arm
 from phototwin.plan.task import Task
@@ -34,6 +38,11 @@ class Workcell:
     grasps: dict[str, Grasps]
     fps: float
 
+    @cached_property
+    def checker(self) -> Checker:
+        """Who hits whom in this workcell, made when it is first asked for; belongs to one thread."""
+        return make_checker(self.scene, self.arm, self.T_world_base)
+
 
 def make_workcell(scene: Scene, task: Task, robot: Robot, arm: Arm, seed: int, fps: float) -> Workcell:
     """The workcell of a task: grasps of everything it moves, the base where all steps are in reach.
@@ -41,7 +50,29 @@ def make_workcell(scene: Scene, task: Task, robot: Robot, arm: Arm, seed: int, f
     Raises:
         PlanError: Something cannot be grasped or reached.
     """
-    items = [scene.object(key) for key in dict.fromkeys(step.object for step in task.steps)]
     T_world_base = place_base(scene, task, robot, arm, seed)
-    grasps = {item.key: propose_grasps(item, robot, (), item.T_world_object, seed) for item in items}
-    return Workcell(scene, robot, arm, T_world_base, grasps, fps)
+    grasps = {key: task_grasps(scene, task, key, robot, seed) for key in dict.fromkeys(s.object for s in task.steps)}
+    return Workcell(scene, robot, arm, T_world_base, {k: g for k, g in grasps.items() if g is not None}, fps)
+
+
+def task_grasps(scene: Scene, task: Task, key: str, robot: Robot, seed: int) -> Grasps | None:
+    """Grasps of an object for all that a task does with it, best first; None where it is only pushed.
+
+    Each part that a step names is looked for; to pour, the side is looked for too, since from there the wrist alone tilts a thing.
+
+    Raises:
+        PlanError: It cannot be grasped, or not there.
+    """
+    item = scene.object(key)
+    steps = [step for step in task.steps if step.object == key and step.skill != "push"]
+    found = [
+        propose_grasps(item, robot, (), item.T_world_object, seed, part=p) for p in dict.fromkeys(s.part for s in steps)
+    ]
+    if any(step.skill == "pour" and not step.part for step in steps):
+        with suppress(PlanError):
+            found.append(propose_grasps(item, robot, (), item.T_world_object, seed, part="side"))
+    if not found:
+        return None
+    merged = [np.concatenate([getattr(g, f.name) for g in found]) for f in fields(Grasps)]
+    order = np.argsort(-merged[2], kind="stable")
+    return Grasps(*(values[order] for values in merged))

@@ -13,12 +13,17 @@ from phototwin.plan.task import Step
 from phototwin.robots import Robot
 from phototwin.scene import Scene, SceneObject, depth_inside
 
+Others = tuple[tuple[SceneObject, np.ndarray], ...]
+"""Objects with their poses T_world_object (4, 4)."""
 LIFT_M = 0.18
 """A long thing held at one end hangs lower at the other: with 16 cm a bowl held at its rim missed 10 cm of clearance."""
+SHORT_LEANS_RAD = (0.0, 0.3, 0.6, 0.9)
 RELEASE_M = 0.004
 """The held object is let go this far above where it shall stand."""
 GAPS_M = (0.03, 0.04)
 """Gaps between neighbours for "next to"."""
+STACK_RELEASE_M = 0.002
+"""What is stacked falls less far."""
 NEIGHBOUR_ROOM_M = 0.01
 """Kept free around an object that is put down beside another, or into another."""
 BESIDE_TURNS_RAD = (0.0, np.pi / 2, -np.pi / 2)
@@ -26,6 +31,12 @@ LEVEL_M = 0.01
 """Step in height at which the inside of a vessel is measured."""
 OFF_CENTRE_M = 0.015
 """A grasp may be this far from the object's axis."""
+LEVEL_RAD = np.deg2rad(30.0)
+"""What leans less than this is meant to be upright."""
+SPOT_SHIFTS_M = (
+    (0.0, 0.0),
+    *((r * np.cos(a), r * np.sin(a)) for r in (0.06, 0.12) for a in np.arange(0.0, 6.2, np.pi / 3)),
+)
 
 
 def goal_poses(
@@ -44,15 +55,77 @@ def goal_poses(
     item = scene.object(step.object)
     T_now = T_world_objects[item.key]
     if step.target is None:
-        return [make_T(np.eye(3), np.array([0.0, 0.0, LIFT_M])) @ T_now]
+        return lift_poses(T_now, robot, T_world_base)
     target = scene.object(step.target)
     T_target = T_world_objects[target.key]
     if step.relation == "next to":
         return _beside(item, target, scene, T_world_objects, T_world_base)
     bottoms = _bottoms_in(item, target, robot) if step.relation == "in" else [_bottom_on(item, target)]
     origin_z = T_target[2, 3] - float(item.mesh.points[:, 2].min())
-    turned = [rotation_z(turn) @ T_now[:3, :3] for turn in _turns(rng)]
+    if step.skill == "stack":
+        bottoms = [bottom + STACK_RELEASE_M - RELEASE_M for bottom in bottoms]
+    first = _turn_onto(item, T_now, target, T_target) if step.skill == "stack" else 0.0
+    upright = levelled(T_now[:3, :3])
+    turned = [rotation_z(first + turn) @ upright for turn in _turns(rng)]
     return [make_T(R, np.array([*T_target[:2, 3], origin_z + bottom])) for bottom in bottoms for R in turned]
+
+
+def lift_poses(T_now: np.ndarray, robot: Robot, T_world_base: np.ndarray) -> list[np.ndarray]:
+    """Poses (4, 4) of a lifted thing: straight above where it is.
+
+    In the hand of an arm of fewer than six joints it may lean outwards too: raised, such a hand does not point down any more.
+    """
+    T_up = T_now.copy()
+    T_up[2, 3] += LIFT_M
+    away = T_now[:2, 3] - T_world_base[:2, 3]
+    away = np.array([*away / max(float(np.linalg.norm(away)), 1e-9), 0.0])
+    up = np.array([0.0, 0.0, 1.0])
+    poses = []
+    for lean in SHORT_LEANS_RAD if robot.free_axis else (0.0,):
+        down = -np.cos(lean) * up + np.sin(lean) * away  # where what pointed down points to
+        poses.append(make_T(turn_between_axes(-up, down) @ T_now[:3, :3], T_up[:3, 3]))
+    return poses
+
+
+def _turn_onto(item: SceneObject, T_now: np.ndarray, target: SceneObject, T_target: np.ndarray) -> float:
+    """The smallest turn about the vertical that lines up the sides of two things, round ones aside [rad]."""
+    if "box" not in (item.shape, target.shape) or {"revolution", "sphere", "cylinder"} & {item.shape, target.shape}:
+        return 0.0
+    yaw = [float(np.arctan2(T[1, 0], T[0, 0])) for T in (T_now, T_target)]
+    return (yaw[1] - yaw[0] + np.pi / 4) % (np.pi / 2) - np.pi / 4
+
+
+def levelled(R: np.ndarray) -> np.ndarray:
+    """An orientation (3, 3) with its Z straight up where it nearly is: what hangs in a gripper leans a little."""
+    up = R[:, 2]
+    return turn_between_axes(up, np.array([0.0, 0.0, 1.0])) @ R if up[2] > np.cos(LEVEL_RAD) else R
+
+
+def turn_between_axes(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The smallest rotation (3, 3) that takes unit vector ``a`` to ``b``. Source: Rodrigues' formula."""
+    axis, cosine = np.cross(a, b), float(a @ b)
+    if cosine < -1.0 + 1e-9:
+        side = np.cross(a, np.eye(3)[int(np.argmin(np.abs(a)))])
+        side /= np.linalg.norm(side)
+        return 2.0 * np.outer(side, side) - np.eye(3)
+    K = np.array([[0.0, -axis[2], axis[1]], [axis[2], 0.0, -axis[0]], [-axis[1], axis[0], 0.0]])
+    return np.eye(3) + K + K @ K / (1.0 + cosine)
+
+
+def free_spots(
+    item: SceneObject, R: np.ndarray, near_w: np.ndarray, others: Others, scene: Scene, drop_m: float = RELEASE_M
+) -> list[np.ndarray]:
+    """Poses (4, 4) with orientation ``R`` (3, 3) on the support at and around a point (2,), where footprints stay apart."""
+    points = item.mesh.points.astype(np.float64) @ R.T
+    low, high = points[:, :2].min(0) - NEIGHBOUR_ROOM_M, points[:, :2].max(0) + NEIGHBOUR_ROOM_M
+    feet = [transform(T, o.mesh.points.astype(np.float64))[:, :2] for o, T in others]
+    spots = []
+    for shift in SPOT_SHIFTS_M:
+        place = near_w + np.array(shift)
+        apart = all((f.min(0) > high + place).any() or (f.max(0) < low + place).any() for f in feet)
+        if apart and depth_inside(scene.support.polygon_w, place) > 0.0:
+            spots.append(make_T(R, np.array([*place, drop_m - float(points[:, 2].min())])))
+    return spots
 
 
 def _bottom_on(item: SceneObject, target: SceneObject) -> float:
@@ -112,7 +185,7 @@ def _beside(
     height = RELEASE_M - float(item.mesh.points[:, 2].min())
     places = []
     for gap, angle, turn in product(GAPS_M, np.linspace(0.0, 2.0 * np.pi, 12, endpoint=False), BESIDE_TURNS_RAD):
-        R = rotation_z(turn) @ T_now[:3, :3]
+        R = rotation_z(turn) @ levelled(T_now[:3, :3])
         outline = item.mesh.points[:, :2].astype(np.float64) @ R[:2, :2].T
         side = np.array([np.cos(angle), np.sin(angle)])
         place = T_target[:2, 3] + ((beside @ side).max() - (outline @ side).min() + gap) * side

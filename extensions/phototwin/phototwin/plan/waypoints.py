@@ -1,90 +1,70 @@
-"""Task and grasp -> tool waypoints -> a path sampled in time -> joint positions.
+"""One step of a task -> joint positions in time, from the state that the step before has left.
 
-A plan goes from the arm's start through the air to a point before the object, then along straight tool motions: reach,
-close, lift, and for "place" carry, lower, open, retreat. The held object moves with the tool, so where the object shall
-end determines where the tool must.
+A step is done by taking the object and doing one of several deeds with it (legs in ``plan.legs``, places in ``plan.places``, tilts in
+``plan.pour`` and ``plan.upright``), or by pushing it (``plan.push``). Grasps are tried in order, deeds for each of them; the first for which
+all legs can be followed (``plan.paths``) is the plan. The held object moves with the tool, so where the object shall be
+determines where the tool must.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from phototwin.errors import PlanError
-from phototwin.frames import invert, make_T, matrix_from_quat_xyzw, quat_xyzw_from_matrix, transform
+from phototwin.frames import invert
 from phototwin.plan.cell import Workcell
-from phototwin.plan.grasp import APPROACH_M, NEIGHBOUR_MARGIN_M, Grasps, gripper_is_free, obstacle_points
-from phototwin.plan.ik import (
-    Arm,
-    follow_path,
-    link_points,
-    reached,
-    solve_pose,
-    solve_postures,
-    tool_pose,
-    why_unreached,
+from phototwin.plan.grasp import NEIGHBOUR_MARGIN_M, Grasps
+from phototwin.plan.grasp_score import suit
+from phototwin.plan.gripper import gripper_clears
+from phototwin.plan.ik import reached, solve_pose, solve_poses, solve_postures, tool_pose, why_unreached
+from phototwin.plan.legs import (
+    CONTACT_SPEED_M_S,
+    Deed,
+    approach_legs,
+    carry_height,
+    lift_deed,
+    lift_leg,
+    put_legs,
+    raised,
+    standing_on,
 )
-from phototwin.plan.places import goal_poses
+from phototwin.plan.paths import Leg, Load, Motion, Trouble, follow_legs, free_ways, timed_way
+from phototwin.plan.places import Others, free_spots, goal_poses, levelled
+from phototwin.plan.pour import pour_deeds
+from phototwin.plan.push import Push, pushes
 from phototwin.plan.task import Step
-from phototwin.robots import Robot
+from phototwin.plan.upright import grasps_as_it_lies, upright_poses
 from phototwin.scene import SceneObject
 
-PEAK_SPEED_M_S = 0.30
-CONTACT_SPEED_M_S = 0.15
-"""Peak tool speed in the air, and on the way to where something is touched; a minimum-jerk way ends much slower."""
-LIFT_SPEED_M_S = 0.22
-PEAK_TURN_RAD_S = 1.5
-PEAK_JOINT_RAD_S = 1.5
-PEAK_OVER_MEAN = 1.875
-"""Of a minimum-jerk motion. Source: Flash and Hogan (1985), x(s) = 10 s^3 - 15 s^4 + 6 s^5."""
-SETTLE_S = 0.25
-CLOSE_S = 0.6
-OPEN_S = 0.5
-HOLD_S = 0.5
-CARRY_CLEARANCE_M = 0.05
-"""The held object passes this far above what it is carried over."""
-NEAR_M = 0.06
-"""The last part of the way down to a place, taken slowly."""
-LINK_CLEARANCE_M = 0.001
-CHECK_EVERY = 5
+STACK_SPEED_M_S = 0.08
+"""Peak speed down onto a stack: what stands there must stay."""
 MAX_GRASPS = 24
-MAX_PLACES = 6
+MAX_DEEDS = 6
+MAX_TRIES = 60
+"""Whole motions that are tried along straight ways."""
+MAX_SEARCHED = 8
+"""Whole motions that are tried with searches for ways around obstacles, when none of the straight ones is free."""
 SCORE_NOISE = 0.05
 """Spread of the draw among grasps: demonstrations shall differ, but a much better grasp stays first."""
 
 
 @dataclass(frozen=True, eq=False)
-class Waypoints:
-    """Tool poses to pass, in the world.
-
-    Attributes:
-        names: K names; the first is where the path starts.
-        T_world_tool: (K, 4, 4) [m].
-        gripper_open: (K,) bool, on the way to that waypoint.
-        seconds: (K,) time from the waypoint before; 0 for the first.
-    """
-
-    names: tuple[str, ...]
-    T_world_tool: np.ndarray
-    gripper_open: np.ndarray
-    seconds: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
 class JointPlan:
-    """One attempt's motion, sampled at the control rate; row 0 is one step after the start posture.
+    """One step's motion, sampled at the control rate; row 0 is one sample after the start posture.
 
     Attributes:
         q: Arm joint positions, (T, J) float32 [rad].
         gripper_open: (T,) bool.
         T_world_tool: Tool poses, (T, 4, 4) [m].
-        T_object_tool: The grasp, (4, 4) [m].
+        T_object_tool: The grasp, or where a push begins, (4, 4) [m].
         T_world_goal: Where the object shall end, (4, 4) [m].
         step: Index into ``steps`` for every row, (T,) int.
-        steps: Names of the steps, for reports.
+        steps: Names of the legs, for reports.
+        held: Key of the object that is still held at the end, or None.
     """
 
     q: np.ndarray
@@ -94,6 +74,7 @@ class JointPlan:
     T_world_goal: np.ndarray
     step: np.ndarray
     steps: tuple[str, ...]
+    held: str | None = None
 
 
 def plan_step(
@@ -102,6 +83,7 @@ def plan_step(
     T_world_objects: dict[str, np.ndarray],
     q0: np.ndarray,
     seed: int | np.random.SeedSequence,
+    held: str | None = None,
 ) -> JointPlan:
     """The motion of one step, from arm posture ``q0`` (J,), with the first grasp for which all of it can be done.
 
@@ -110,232 +92,300 @@ def plan_step(
         step: What to do.
         T_world_objects: Current object poses by key, (4, 4).
         q0: Posture at the start, (J,) [rad].
-        seed: Of the draw among good grasps and places.
+        seed: Of the draw among good grasps and places, and of searches for a way.
+        held: Key of the object that the gripper holds at the start: the step goes on with it, or first puts it down.
 
     Raises:
-        PlanError: No grasp leads to the end; the message names the step that fails most and why.
+        PlanError: Nothing that was tried leads to the end; the message names the leg that fails most and why.
     """
     rng = np.random.default_rng(seed)
-    scene, grasps = cell.scene, cell.grasps[step.object]
-    item = scene.object(step.object)
-    T_world_object = T_world_objects[item.key]
-    others = tuple((o, T_world_objects[o.key]) for o in scene.objects if o.key != item.key)
-    order = _grasp_order(grasps, item, T_world_object, others, cell.robot, rng)[:MAX_GRASPS]
-    goals = goal_poses(step, scene, T_world_objects, cell.robot, cell.T_world_base, rng)
+    q0 = np.asarray(q0, dtype=np.float64)
+    if held and (held != step.object or step.skill == "push"):
+        down = Step("place", held)
+        first = _with_held(cell, down, _put_back(cell, down, T_world_objects), T_world_objects, q0, rng)
+        poses = T_world_objects | {held: first.T_world_goal}
+        then = plan_step(cell, step, poses, first.q[-1], int(rng.integers(2**31)))
+        return _joined(first, then)
+    if step.skill == "push":
+        return _push(cell, step, T_world_objects, q0, rng)
+    deeds = _deeds(cell, step, T_world_objects, rng)
+    if held:
+        return _with_held(cell, step, deeds, T_world_objects, q0, rng)
+    return _with_grasp(cell, step, deeds, T_world_objects, q0, rng)
+
+
+def _others(cell: Workcell, key: str, T_world_objects: dict[str, np.ndarray]) -> Others:
+    return tuple((o, T_world_objects[o.key]) for o in cell.scene.objects if o.key != key)
+
+
+def _deeds(cell: Workcell, step: Step, poses: dict[str, np.ndarray], rng: np.random.Generator) -> list[Deed]:
+    """What may be done with the object once it is held, best first."""
+    item, T_now = cell.scene.object(step.object), poses[step.object]
+    others = _others(cell, item.key, poses)
+    if step.skill == "pour":
+        return pour_deeds(step, cell, poses, others, rng)
+    if step.skill == "upright":
+        goals = upright_poses(item, T_now, others, cell, rng)
+    else:
+        goals = goal_poses(step, cell.scene, poses, cell.robot, cell.T_world_base, rng)
+    if step.skill == "lift":
+        return [lift_deed(T_now, T, standing_on(item, T_now, others)) for T in goals]
+    onto = (step.target,) if step.target and step.relation != "next to" else ()
+    return [put_deed(step, item, T_now, T, others, onto) for T in goals]
+
+
+def _put_back(cell: Workcell, step: Step, poses: dict[str, np.ndarray]) -> list[Deed]:
+    """Ways to put a held object down where there is room, nearest first.
+
+    Raises:
+        PlanError: There is none.
+    """
+    item, T_now = cell.scene.object(step.object), poses[step.object]
+    others = _others(cell, item.key, poses)
+    spots = free_spots(item, levelled(T_now[:3, :3]), T_now[:2, 3], others, cell.scene)
+    if not spots:
+        raise PlanError(f"There is no room to put the held {item.name} down before the next step: make room.")
+    return [put_deed(step, item, T_now, T, others, ()) for T in spots]
+
+
+def put_deed(
+    step: Step, item: SceneObject, T_now: np.ndarray, T_world_goal: np.ndarray, others: Others, onto: Sequence[str]
+) -> Deed:
+    """Lift the object from where it is, carry it over what is in between, and put it down at a pose (4, 4)."""
+    height = carry_height(item, T_now, T_world_goal, others)
+    under = standing_on(item, T_now, others)
+    speed = STACK_SPEED_M_S if step.skill == "stack" else CONTACT_SPEED_M_S
+
+    def legs(T_object_tool: np.ndarray) -> Sequence[Leg]:
+        lift = lift_leg(T_now, T_object_tool, height, under)
+        level = step.skill != "upright"
+        down = put_legs(T_world_goal, T_object_tool, height, (*onto, *under[:1]), speed, level)
+        return lift, *down
+
+    hard = np.stack([T_world_goal, raised(T_world_goal, height)])
+    return Deed(T_world_goal, legs, hard, "lower")
+
+
+def _with_held(
+    cell: Workcell,
+    step: Step,
+    deeds: Sequence[Deed],
+    poses: dict[str, np.ndarray],
+    q0: np.ndarray,
+    rng: np.random.Generator,
+) -> JointPlan:
+    """The first of the deeds that can be done with the object as it is held now."""
+    item = cell.scene.object(step.object)
+    T_object_tool = invert(poses[item.key]) @ cell.T_world_base @ tool_pose(cell.arm, q0)
+    load = Load(item.key, T_object_tool, poses)
     failures: Counter[str] = Counter()
-    for g in order:
-        T_object_tool = grasps.T_object_tool[g]
-        free_goals = [T for T in goals if step.target is None or _gripper_fits(T_object_tool, T, others, cell.robot)]
-        if not free_goals:
-            failures["open: the fingers would hit a neighbour"] += 1
-        for T_world_goal in free_goals[:MAX_PLACES]:
-            waypoints = plan_motion(step, item, T_world_object, T_object_tool, T_world_goal, others)
-            motion, name, why = _joint_motion(cell, waypoints, others, step, q0)
-            if motion is not None:
-                q, opened, leads = motion
-                T_world_tool = cell.T_world_base @ tool_pose(cell.arm, q)
-                names = ("start", *waypoints.names)
-                return JointPlan(q.astype(np.float32), opened, T_world_tool, T_object_tool, T_world_goal, leads, names)
-            failures[f"{name}: {why}"] += 1
-            if name in ("before the object", "reach"):
-                break  # another place does not mend the grasp
+    for seed, most in ((None, MAX_TRIES), (int(rng.integers(2**31)), MAX_SEARCHED)):
+        for deed in deeds[:most]:
+            legs = deed.legs(T_object_tool)
+            motion = follow_legs(cell, legs, q0, load, seed)
+            if isinstance(motion, Motion):
+                return _plan(cell, motion, legs, deed, T_object_tool, item.key)
+            failures[f"{motion.leg}: {motion.why}"] += 1
+    raise _no_motion(f"{step.skill} the {item.name}, which is held", failures, "")
+
+
+def _with_grasp(
+    cell: Workcell,
+    step: Step,
+    deeds: Sequence[Deed],
+    poses: dict[str, np.ndarray],
+    q0: np.ndarray,
+    rng: np.random.Generator,
+) -> JointPlan:
+    """The first grasp and the first of the deeds with it that can be done."""
+    item = cell.scene.object(step.object)
+    others = _others(cell, item.key, poses)
+    grasps = grasps_as_it_lies(cell, item, poses[item.key])
+    order = _grasp_order(grasps, cell, step, poses[item.key], deeds, others, rng)[:MAX_GRASPS]
+    failures: Counter[str] = Counter()
+    for seed, most in ((None, MAX_TRIES), (int(rng.integers(2**31)), MAX_SEARCHED)):
+        failures_before = failures.total()
+        for g in order:
+            T_object_tool = grasps.T_object_tool[g]
+            able = _able(cell, deeds, poses[item.key], T_object_tool, others, failures)
+            plan = _try_grasp(cell, item.key, T_object_tool, able, poses, q0, seed, failures) if able else None
+            if plan is not None:
+                return plan
+            if failures.total() - failures_before >= most:
+                break
+    raise _no_motion(f"{step.skill} the {item.name}", failures, f"{len(order)} grasps were tried; ")
+
+
+def _able(
+    cell: Workcell,
+    deeds: Sequence[Deed],
+    T_world_object: np.ndarray,
+    T_object_tool: np.ndarray,
+    others: Others,
+    failures: Counter[str],
+) -> list[Deed]:
+    """The deeds for which the arm reaches the hardest poses with a grasp, and the gripper has room to open at the goal."""
+    arm, T_base_world = cell.arm, invert(cell.T_world_base)
+    for leg in approach_legs(T_world_object @ T_object_tool)[:2]:
+        pose = T_base_world @ leg.T_world_tool[-1]
+        q, position, angle = solve_pose(arm, pose, arm.home)
+        if not reached(position, angle):
+            failures[f"{leg.name}: {why_unreached(arm, pose, q)}"] += 1
+            return []
+    hit = np.ones(len(deeds), dtype=bool)
+    for hard in np.stack([deed.T_world_hard for deed in deeds], 1):
+        tools = T_base_world @ hard[hit] @ T_object_tool
+        q, hit[hit] = solve_poses(arm, tools, arm.home)
+        if not hit.any():
+            failures[f"{deeds[0].hard}: {why_unreached(arm, tools[0], q[0])}"] += 1
+            return []
+    able = []
+    for k in np.flatnonzero(hit):
+        if not deeds[k].opens or _gripper_fits(T_object_tool, deeds[k].T_world_goal, others, cell):
+            able.append(deeds[k])
+        if len(able) == MAX_DEEDS:
+            break
+    if not able:
+        failures["open: the fingers would hit a neighbour"] += 1
+    return able
+
+
+def _no_motion(what: str, failures: Counter[str], tried: str) -> PlanError:
     reason, times = failures.most_common(1)[0]
-    raise PlanError(
-        f"No motion was found to {step.skill} the {item.name}: {len(order)} grasps were tried; "
-        f"{times} of {failures.total()} tries fail at the step '{reason}'."
+    return PlanError(
+        f"No motion was found to {what}: {tried}{times} of {failures.total()} tries fail at the step '{reason}'."
     )
 
 
-def _gripper_fits(
+def _try_grasp(
+    cell: Workcell,
+    key: str,
     T_object_tool: np.ndarray,
-    T_world_goal: np.ndarray,
-    others: tuple[tuple[SceneObject, np.ndarray], ...],
-    robot: Robot,
-) -> bool:
+    deeds: Sequence[Deed],
+    poses: dict[str, np.ndarray],
+    q0: np.ndarray,
+    seed: int | None,
+    failures: Counter[str],
+) -> JointPlan | None:
+    """One grasp with the first of the deeds that can be done; what cannot is counted in ``failures``."""
+    arm, T_base_world = cell.arm, invert(cell.T_world_base)
+    load = Load(key, T_object_tool, poses)
+    first, *approach = approach_legs(poses[key] @ T_object_tool)
+    for q_before in solve_postures(arm, T_base_world @ first.T_world_tool[-1], q0):
+        taken = follow_legs(cell, approach, q_before, load, seed)
+        if isinstance(taken, Trouble):
+            failures[f"{taken.leg}: {taken.why}"] += 1
+            continue
+        # An arm of few joints takes the object a little differently than asked.
+        T_taken = invert(poses[key]) @ cell.T_world_base @ tool_pose(arm, taken.q[-1])
+        for deed in deeds:
+            legs = deed.legs(T_taken)
+            done = follow_legs(cell, legs, taken.q[-1], replace(taken.load, T_object_tool=T_taken), seed)
+            if isinstance(done, Trouble):
+                failures[f"{done.leg}: {done.why}"] += 1
+                continue
+            free = _first_way(cell, first, q0, load, seed, q_before)
+            if isinstance(free, Trouble):
+                failures[f"{free.leg}: {free.why}"] += 1
+                break
+            motion = _chained(_first_motion(free, first, load), taken, done)
+            return _plan(cell, motion, (first, *approach, *legs), deed, T_taken, key)
+    return None
+
+
+def _chained(*motions: Motion) -> Motion:
+    """Motions one after another; their legs are counted on."""
+    legs, count = [], 0
+    for motion in motions:
+        legs.append(motion.leg + count)
+        count = int(legs[-1][-1]) + 1
+    q, opened = (np.concatenate([getattr(m, name) for m in motions]) for name in ("q", "opened"))
+    return Motion(q, opened, np.concatenate(legs), motions[-1].load)
+
+
+def _plan(
+    cell: Workcell, motion: Motion, legs: Sequence[Leg], deed: Deed | Push, T_object_tool: np.ndarray, key: str
+) -> JointPlan:
+    T_world_tool = cell.T_world_base @ tool_pose(cell.arm, motion.q)
+    names = tuple(leg.name for leg in legs)
+    held = key if legs[-1].held else None
+    q = motion.q.astype(np.float32)
+    return JointPlan(q, motion.opened, T_world_tool, T_object_tool, deed.T_world_goal, motion.leg, names, held)
+
+
+def _joined(first: JointPlan, then: JointPlan) -> JointPlan:
+    """Two plans as one; the goal and the grasp are the second's."""
+    parts = {
+        name: np.concatenate([getattr(first, name), getattr(then, name)])
+        for name in ("q", "gripper_open", "T_world_tool")
+    }
+    step = np.concatenate([first.step, then.step + len(first.steps)])
+    return replace(then, **parts, step=step, steps=(*first.steps, *then.steps))
+
+
+def _push(
+    cell: Workcell, step: Step, poses: dict[str, np.ndarray], q0: np.ndarray, rng: np.random.Generator
+) -> JointPlan:
+    """The first push that can be done."""
+    item, failures = cell.scene.object(step.object), Counter()
+    load = Load(item.key, np.eye(4), poses)
+    options = pushes(step, cell, poses, _others(cell, item.key, poses), rng)
+    for seed, most in ((None, MAX_TRIES), (int(rng.integers(2**31)), MAX_SEARCHED)):
+        for push in options[:most]:
+            motion = follow_legs(cell, push.legs, q0, load, seed)
+            if isinstance(motion, Motion):
+                return _plan(cell, motion, push.legs, push, push.T_object_tool, item.key)
+            failures[f"{motion.leg}: {motion.why}"] += 1
+    raise _no_motion(f"push the {item.name}", failures, "")
+
+
+def _first_way(
+    cell: Workcell, leg: Leg, q0: np.ndarray, load: Load, seed: int | None, q_end: np.ndarray
+) -> np.ndarray | Trouble:
+    """Joint positions (T, J) of the first leg, to a posture from which the others have been followed."""
+    found: np.ndarray | Trouble = Trouble(leg.name, "out of reach")
+    for path in free_ways(cell, leg, q0, load, seed, q_end):
+        found = path if isinstance(path, Trouble) else timed_way(cell, leg, path, load)
+        if not isinstance(found, Trouble):
+            return found
+    return found
+
+
+def _first_motion(free: np.ndarray, leg: Leg, load: Load) -> Motion:
+    return Motion(free, np.full(len(free), leg.opened), np.zeros(len(free), dtype=int), load)
+
+
+def _gripper_fits(T_object_tool: np.ndarray, T_world_goal: np.ndarray, others: Others, cell: Workcell) -> bool:
     """Whether the opening gripper is clear of everything else where the object is put down."""
-    points = np.concatenate([obstacle_points(o, invert(T_world_goal) @ T) for o, T in others])
-    free = gripper_is_free(T_object_tool[None], np.zeros(1), robot, points, -0.5 * NEIGHBOUR_MARGIN_M)
-    return bool(free[0])
+    T, width = (T_world_goal @ T_object_tool)[None], np.zeros(1)
+    margin = -0.5 * NEIGHBOUR_MARGIN_M
+    return all(gripper_clears(o, T_other, T, width, cell.robot, margin)[0] for o, T_other in others)
 
 
 def _grasp_order(
     grasps: Grasps,
-    item: SceneObject,
+    cell: Workcell,
+    step: Step,
     T_world_object: np.ndarray,
-    others: tuple[tuple[SceneObject, np.ndarray], ...],
-    robot: Robot,
+    deeds: Sequence[Deed],
+    others: Others,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Indices of the grasps that are free of neighbours where everything is now, by score with a little chance."""
-    free = np.ones(len(grasps.score), dtype=bool)
-    for other, T_world_other in others:
-        points = obstacle_points(other, invert(T_world_object) @ T_world_other)
-        free &= gripper_is_free(grasps.T_object_tool, grasps.width_m, robot, points, -NEIGHBOUR_MARGIN_M)
+    """Indices of the grasps that are free of neighbours where everything is now, by what suits the step with a little chance."""
+    item, T_world_tool = cell.scene.object(step.object), T_world_object @ grasps.T_object_tool
+    free = np.ones(len(grasps.score), dtype=bool) if not step.part else grasps.part == step.part
+    if not free.any():
+        raise PlanError(f"The {item.name} cannot be held by its {step.part} as it is now: leave out where to hold it.")
+    for other, T_other in others:
+        free &= gripper_clears(other, T_other, T_world_tool, grasps.width_m, cell.robot, -NEIGHBOUR_MARGIN_M)
     if not free.any():
         raise PlanError(f"Every grasp of the {item.name} would hit a neighbour: give the objects more room.")
-    drawn = grasps.score + SCORE_NOISE * rng.standard_normal(len(free))
-    return np.array([i for i in np.argsort(-drawn, kind="stable") if free[i]])
-
-
-def plan_motion(
-    step: Step,
-    item: SceneObject,
-    T_world_object: np.ndarray,
-    T_object_tool: np.ndarray,
-    T_world_goal: np.ndarray,
-    others: tuple[tuple[SceneObject, np.ndarray], ...],
-) -> Waypoints:
-    """Tool waypoints for one grasp and one goal pose of the object (all (4, 4)), from before the grasp to the end."""
-    grasp = T_world_object @ T_object_tool
-    before = grasp @ make_T(np.eye(3), np.array([0.0, 0.0, -APPROACH_M]))
-    stops = [("before the object", before, True, 0.0), ("reach", grasp, True, CONTACT_SPEED_M_S)]
-    stops += [("settle", grasp, True, SETTLE_S), ("close", grasp, False, CLOSE_S)]
-    if step.target is None:
-        stops += [("lift", T_world_goal @ T_object_tool, False, LIFT_SPEED_M_S)]
-        stops += [("hold", T_world_goal @ T_object_tool, False, HOLD_S)]
-        return _timed(stops)
-    place = T_world_goal @ T_object_tool
-    carry = _carry_height(item, T_world_object, T_world_goal, others)
-    up, over = grasp.copy(), place.copy()
-    up[2, 3] += max(carry - T_world_object[2, 3], 0.0)
-    over[2, 3] += max(carry - T_world_goal[2, 3], 0.0)
-    retreat = place @ make_T(np.eye(3), np.array([0.0, 0.0, -APPROACH_M]))
-    near = place.copy()
-    near[2, 3] += min(max(carry - T_world_goal[2, 3], 0.0), NEAR_M)
-    stops += [("lift", up, False, LIFT_SPEED_M_S), ("carry", over, False, PEAK_SPEED_M_S)]
-    stops += [("come down", near, False, PEAK_SPEED_M_S)] if over[2, 3] - near[2, 3] > NEAR_M else []
-    stops += [("lower", place, False, CONTACT_SPEED_M_S), ("settle", place, False, SETTLE_S)]
-    stops += [
-        ("open", place, True, OPEN_S),
-        ("retreat", retreat, True, LIFT_SPEED_M_S),
-        ("rest", retreat, True, HOLD_S),
-    ]
-    return _timed(stops)
-
-
-def _carry_height(
-    item: SceneObject,
-    T_start: np.ndarray,
-    T_end: np.ndarray,
-    others: tuple[tuple[SceneObject, np.ndarray], ...],
-) -> float:
-    """Height of the object's origin at which it is carried over everything near its straight way [m]."""
-    bottom, radius = float(item.mesh.points[:, 2].min()), float(np.hypot(*item.size_m[:2])) / 2.0
-    top = 0.0
-    way = np.linspace(T_start[:2, 3], T_end[:2, 3], 20)
-    for other, T in others:
-        points = transform(T, other.mesh.points.astype(np.float64))
-        distance = np.linalg.norm(points[:, None, :2] - way, axis=2).min()
-        if distance < radius + CARRY_CLEARANCE_M:
-            top = max(top, float(points[:, 2].max()))
-    return max(top + CARRY_CLEARANCE_M, 0.10) - bottom
-
-
-def _timed(stops: list[tuple[str, np.ndarray, bool, float]]) -> Waypoints:
-    """Waypoints from (name, pose, gripper open, peak speed of the way there; where the pose stays, seconds)."""
-    seconds = [0.0]
-    for (_, before, _, _), (_, after, _, value) in pairwise(stops):
-        distance = float(np.linalg.norm(after[:3, 3] - before[:3, 3]))
-        angle = float(np.arccos(np.clip((np.trace(before[:3, :3].T @ after[:3, :3]) - 1.0) / 2.0, -1.0, 1.0)))
-        moving = distance > 1e-9 or angle > 1e-6
-        duration = PEAK_OVER_MEAN * max(distance / value, angle / PEAK_TURN_RAD_S) if moving else value
-        seconds.append(max(duration, 0.2))
-    names, poses, opened, _ = zip(*stops, strict=True)
-    return Waypoints(tuple(names), np.array(poses), np.array(opened), np.array(seconds))
-
-
-def sample_path(waypoints: Waypoints, fps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Tool poses (T, 4, 4) at the control rate and whether the gripper is open (T,); the first row is the first waypoint."""
-    poses, opened, _ = _sample(waypoints, fps)
-    return poses, opened
-
-
-def _sample(waypoints: Waypoints, fps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``sample_path`` and the index of the waypoint each row leads to (T,)."""
-    poses, opened, leads = [waypoints.T_world_tool[:1]], [waypoints.gripper_open[:1]], [np.zeros(1, dtype=int)]
-    for k in range(1, len(waypoints.names)):
-        count = max(1, round(float(waypoints.seconds[k]) * fps))
-        share = minimum_jerk(np.arange(1, count + 1) / count)
-        poses.append(interpolate(waypoints.T_world_tool[k - 1], waypoints.T_world_tool[k], share))
-        opened.append(np.full(count, waypoints.gripper_open[k]))
-        leads.append(np.full(count, k))
-    return np.concatenate(poses), np.concatenate(opened), np.concatenate(leads)
-
-
-def minimum_jerk(s: np.ndarray) -> np.ndarray:
-    """Share of the way at share ``s`` of the time, at rest at both ends. Source: Flash and Hogan (1985)."""
-    return s**3 * (10.0 - 15.0 * s + 6.0 * s**2)
-
-
-def interpolate(T_start: np.ndarray, T_end: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Poses (N, 4, 4) on the way from one to another: a straight line, and a turn about one axis the short way round."""
-    quat = quat_xyzw_from_matrix(T_start[:3, :3].T @ T_end[:3, :3])
-    angle = 2.0 * np.arctan2(np.linalg.norm(quat[:3]), quat[3])
-    axis = quat[:3] / max(float(np.linalg.norm(quat[:3])), 1e-12)
-    half = 0.5 * angle * share[:, None]
-    turn = matrix_from_quat_xyzw(np.concatenate([np.sin(half) * axis, np.cos(half)], 1))
-    out = np.zeros((len(share), 4, 4))
-    out[:, :3, :3] = T_start[:3, :3] @ turn
-    out[:, :3, 3] = T_start[:3, 3] + share[:, None] * (T_end[:3, 3] - T_start[:3, 3])
-    out[:, 3, 3] = 1.0
-    return out
-
-
-def _joint_motion(
-    cell: Workcell,
-    waypoints: Waypoints,
-    others: tuple[tuple[SceneObject, np.ndarray], ...],
-    step: Step,
-    q0: np.ndarray,
-) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray] | None, str, str]:
-    """Joint positions (T, J), gripper open (T,) and step (T,), or None with the step that fails and why.
-
-    The way to the first waypoint is a straight line in joint space, the rest follows the tool path; each posture that
-    reaches the first waypoint is tried.
-    """
-    arm, fps = cell.arm, cell.fps
-    T_base_world = invert(cell.T_world_base)
-    q_key = q0
-    for name, T_world_tool in zip(waypoints.names, waypoints.T_world_tool, strict=True):
-        q_key, position, angle = solve_pose(arm, T_base_world @ T_world_tool, q_key)
-        if not reached(position, angle):
-            return None, name, why_unreached(arm, T_base_world @ T_world_tool, q_key)
-    poses, opened, leads = _sample(waypoints, fps)
-    obstacles = [(o, T) for o, T in others if o.key != step.target]
-    failed = (None, waypoints.names[0], "out of reach")
-    for q_before in solve_postures(arm, T_base_world @ poses[0], q0):
-        q, sample, why = follow_path(arm, T_base_world @ poses, q_before, fps)
-        if why:
-            failed = (None, waypoints.names[leads[sample]], why)
-            continue
-        free = free_motion(q0, q_before, fps)
-        whole, lead = np.concatenate([free, q]), np.concatenate([np.zeros(len(free), dtype=int), leads + 1])
-        hit, why = _first_collision(arm, cell.T_world_base, whole, obstacles)
-        if why:
-            failed = (None, ("start", *waypoints.names)[lead[hit]], why)
-            continue
-        return (whole, np.concatenate([np.ones(len(free), dtype=bool), opened]), lead), "", ""
-    return failed
-
-
-def free_motion(q_start: np.ndarray, q_end: np.ndarray, fps: float) -> np.ndarray:
-    """Joint positions (T, J) from one posture to another, straight in joint space; neither end is included."""
-    seconds = max(PEAK_OVER_MEAN * float(np.abs(q_end - q_start).max()) / PEAK_JOINT_RAD_S, 0.2)
-    count = max(1, round(seconds * fps))
-    return q_start + minimum_jerk(np.arange(1, count) / count)[:, None] * (q_end - q_start)
-
-
-def _first_collision(
-    arm: Arm, T_world_base: np.ndarray, q: np.ndarray, obstacles: list[tuple[SceneObject, np.ndarray]]
-) -> tuple[int, str]:
-    """The first sample at which a link is in the support or in an object's bounding box, and which ("" where none is)."""
-    boxes = [(o, invert(T) @ T_world_base) for o, T in obstacles]
-    for i in range(0, len(q), CHECK_EVERY):
-        points_b = link_points(arm, q[i])
-        if (points_b @ T_world_base[2, :3] + T_world_base[2, 3]).min() < LINK_CLEARANCE_M:
-            return i, "the arm would hit the support"
-        for item, T_object_base in boxes:
-            centre = 0.5 * (item.mesh.points.max(0) + item.mesh.points.min(0))
-            if (np.abs(transform(T_object_base, points_b) - centre) < 0.5 * item.size_m).all(1).any():
-                return i, f"the arm would hit the {item.name}"
-    return 0, ""
+    goals = [None] if step.skill in ("lift", "pour") else [deed.T_world_goal for deed in deeds[:2]]
+    fit = np.max([suit(grasps.T_object_tool, step, item, cell.robot, T_world_object, T) for T in goals], axis=0)
+    drawn = grasps.score * fit + SCORE_NOISE * rng.standard_normal(len(free))
+    order = [i for i in np.argsort(-drawn, kind="stable") if free[i] and fit[i] > 0.0]
+    if not order:
+        raise PlanError(
+            f"Every grasp of the {item.name} that is free here would bring the gripper into the support there."
+        )
+    return np.array(order)
