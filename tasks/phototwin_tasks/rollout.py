@@ -155,8 +155,9 @@ def _plan(env: TwinEnv, records: list[_Record], which: Sequence[int], t: int) ->
         # The first step's draw is that of its attempt alone, whatever follows it.
         words = [env.run_seed, record.attempt, record.step][: 2 + (record.step > 0)]
         seed = int(np.random.SeedSequence(words).generate_state(1)[0])
+        held = record.plan.held if record.plan else None
         try:
-            plan = plan_step(env.cell, step, {key: T[i] for key, T in poses.items()}, joints[i], seed)
+            plan = plan_step(env.cell, step, {key: T[i] for key, T in poses.items()}, joints[i], seed, held)
             record.plan = replace(plan, q=lead_commands(env.robot, joints[i], plan.q, env.cell.fps))
             record.started, record.highest_m = t, 0.0
             record.began = {key: T[i] for key, T in poses.items()}
