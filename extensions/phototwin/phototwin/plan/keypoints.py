@@ -20,8 +20,8 @@ from phototwin.scene import Mesh, SceneObject
 RIM_POINTS = 8
 DIRECTIONS = 72
 """Rays from the axis by which the inside of a rim is seen."""
-LIP_M = 0.001
-"""The rim is measured this far below its top, where a rounded lip has its full width."""
+LIPS_M = (0.0005, 0.002, 0.005)
+"""The rim is measured this far below its top: close to it where the rim is even, otherwise as low as its lowest part."""
 SURFACE_POINTS = 6000
 SPOUT_SHARE, LEAST_SPOUT_M = 0.08, 0.004
 """A spout widens the rim by this share of its radius, and at least so much."""
@@ -146,22 +146,24 @@ def _middle(points: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def _opening(item: SceneObject) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Middle (2,) of a vessel's opening, and the radii (D,) of its inner and outer wall there in ``DIRECTIONS`` directions from +X on.
+    """Middle (2,) of a vessel's opening, and the radii (D,) of its inner and outer wall there in ``DIRECTIONS`` directions from +X on."""
+    return max((_walls(item.mesh, lip) for lip in LIPS_M), key=lambda found: np.isfinite(found[2]).sum())
+
+
+def _walls(mesh: Mesh, lip_m: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What ``_opening`` tells, measured ``lip_m`` below the top; inf where a ray meets no wall.
 
     What sticks out is outside, so the inner wall alone says where the middle is: a circle fitted to it.
     Source: Kasa (1976), least squares on x^2 + y^2 = 2ax + 2by + c.
     """
-    points = item.mesh.points.astype(np.float64)
-    z = points[:, 2].max() - LIP_M
     directions = _around(DIRECTIONS)
-    middle = _middle(points[points[:, 2] > points[:, 2].max() - LIP_M - 1e-4])
+    z = float(mesh.points[:, 2].max()) - lip_m
+    middle = _middle(mesh.points[mesh.points[:, 2] > z - 1e-4])
     inner = outer = np.full(DIRECTIONS, np.inf)
     for _ in range(3):
-        origins = np.tile([*middle, z], (DIRECTIONS, 1))
-        distance, _ = _cast(item.mesh, origins, directions, 2)
+        distance, _ = _cast(mesh, np.tile([*middle, z], (DIRECTIONS, 1)), directions, 2)
         inner, outer = distance.T
-        wall = middle + inner[:, None] * directions[:, :2]
-        wall = wall[np.isfinite(inner)]
+        wall = (middle + inner[:, None] * directions[:, :2])[np.isfinite(inner)]
         if len(wall) < DIRECTIONS // 2:
             break
         A = np.column_stack([2.0 * wall, np.ones(len(wall))])
