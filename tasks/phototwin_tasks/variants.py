@@ -42,6 +42,23 @@ def has_variants(config: Randomization) -> bool:
     return config.distractors > 0 or config.cousins > 0
 
 
+def shard_variant(
+    twin: Path, twin_sha256: str, config: Randomization, seed: int, shard: int, folder: Path
+) -> tuple[int, Path]:
+    """Number and folder of the variant that the attempts of a shard are made in: each shard has its own, the first the twin itself.
+
+    Args:
+        twin: Folder of the twin.
+        twin_sha256: Its content.
+        config: Ranges.
+        seed: Of the run.
+        shard: Number of the shard within its job.
+        folder: Where the run keeps variants.
+    """
+    number = shard if has_variants(config) else 0
+    return number, make_variant(twin, config, seed, number, folder / f"{twin_sha256[:12]}_{number:05d}")
+
+
 def make_variant(twin: Path, config: Randomization, seed: int, variant: int, folder: Path) -> Path:
     """The folder of a variant of the twin in ``twin``, a pure function of twin, config, seed and number: ``folder``, written where it is not there yet.
 
@@ -138,7 +155,7 @@ def draw_distractors(
     scene: Scene, config: Randomization, seed: int, variant: int
 ) -> tuple[tuple[SceneObject, ...], dict[str, np.ndarray]]:
     """Things to add, and their reflectance (h, w, 3) by key: from none to as many as the config says, each as likely."""
-    rng = factor_rng(seed, variant, "distractors")
+    rng = factor_rng(seed, variant, f"distractors {scene.name}")  # other twins get other things
     return _distractors(scene, rng, int(rng.integers(config.distractors + 1)))
 
 

@@ -25,7 +25,12 @@ DARKEST, LIGHTEST = 0.03, 0.75
 
 def is_distractor(item: SceneObject) -> bool:
     """Whether a thing was added to its scene."""
-    return item.key.startswith(f"{KEY}_")
+    return is_distractor_key(item.key)
+
+
+def is_distractor_key(key: str) -> bool:
+    """Whether a key is that of a thing that was added to its scene."""
+    return key.startswith(f"{KEY}_")
 
 
 def make_distractor(number: int, rng: np.random.Generator) -> tuple[SceneObject, np.ndarray]:

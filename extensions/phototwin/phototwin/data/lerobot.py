@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from phototwin.build.distractors import is_distractor_key
 from phototwin.data.store import read_demos
 from phototwin.episode import Episode
 from phototwin.errors import InputError, OutputError
@@ -46,7 +47,7 @@ def write_lerobot(episodes: Iterable[Episode], folder: Path, name: str = "photot
     """``folder``, now a LeRobot v3 dataset of ``episodes``, written aside and renamed; one that was there is replaced.
 
     Features: ``observation.images.photo`` (video), ``observation.state`` (joint positions), ``observation.tcp_pose``,
-    ``action``, and ``object_poses`` (7 numbers an object), which is no ``observation`` so that no policy takes it for one.
+    ``action``, and ``object_poses`` (7 numbers an object of the photo, as added ones differ between variants), which is no ``observation`` so that no policy takes it for one.
     ``meta/phototwin.json`` has camera, base, seed, success and provenance of every episode.
 
     Args:
@@ -193,13 +194,14 @@ def _create(episode: Episode, folder: Path, name: str) -> Any:
 
 def _add_episode(dataset: Any, episode: Episode) -> None:
     steps = len(episode.action)
+    own = [i for i, key in enumerate(episode.object_keys) if not is_distractor_key(key)]
     for t in range(steps):
         dataset.add_frame(
             {
                 IMAGE_KEY: episode.rgb[t],
                 "observation.state": episode.joint_pos[t],
                 "observation.tcp_pose": episode.tcp_pose_w[t],
-                "object_poses": episode.object_poses_w[t].reshape(-1),
+                "object_poses": episode.object_poses_w[t, own].reshape(-1),
                 "action": episode.action[t],
                 "task": episode.instruction,
             }
@@ -271,11 +273,12 @@ def _features(episode: Episode) -> dict[str, Any]:
         names = list(names)
         return {"dtype": "float32", "shape": (len(names),), "names": names}
 
+    own = [key for key in episode.object_keys if not is_distractor_key(key)]
     return {
         IMAGE_KEY: {"dtype": "video", "shape": episode.rgb.shape[1:], "names": ["height", "width", "channels"]},
         "observation.state": vector(episode.joint_names),
         "observation.tcp_pose": vector(POSE_NAMES),
-        "object_poses": vector(f"{key}.{name}" for key in episode.object_keys for name in POSE_NAMES),
+        "object_poses": vector(f"{key}.{name}" for key in own for name in POSE_NAMES),
         "action": vector(episode.action_names),
     }
 

@@ -20,6 +20,8 @@ CANDIDATES, PLACES = 32, 400
 """Places tried for each thing of an arrangement; and for a thing that is new in a scene."""
 AMONG_M = 0.2
 """How far outside the box around all others a new thing may stand."""
+HEADROOM_M = 0.12
+"""So far above its place an object is still to be seen: what is lifted shall not leave the picture."""
 TOGETHER_M = 0.005
 """Footprints that overlap by more are of things that stand on, in or under one another: they move as one."""
 BASE_GAP_M = 0.08
@@ -130,7 +132,7 @@ def free_place(
     if len(raised):
         free &= _point_gap(raised, places, widths) >= BACKGROUND_GAP_M
     moves = np.stack([_motion(root, at, yaw) for at, yaw in zip(places, yaws, strict=True)])
-    free &= _in_view(scene.camera, item, moves @ item.T_world_object)
+    free &= _in_view(scene.camera, item, moves @ item.T_world_object, np.zeros(3))
     return moves[int(free.argmax())] @ item.T_world_object if free.any() else None
 
 
@@ -212,8 +214,10 @@ def _stands(room: Room, group: Group, places: np.ndarray, yaws: np.ndarray, widt
         radius = float(np.hypot(*item.size_m[:2])) / 2
         good &= distance <= max(farthest, own_distance)
         good &= distance >= min(nearest + radius, own_distance)
-        if _in_view(room.view, item, item.T_world_object[None])[0]:
-            good &= _in_view(room.view, item, T)
+        for height in (0.0, HEADROOM_M):
+            up = np.array([0.0, 0.0, height])
+            if _in_view(room.view, item, item.T_world_object[None], up)[0]:
+                good &= _in_view(room.view, item, T, up)
     return good
 
 
@@ -302,8 +306,11 @@ def _motion(root_w: np.ndarray, place_w: np.ndarray, yaw_rad: float) -> np.ndarr
     return make_T(R, shift)
 
 
-def _in_view(view: Camera, item: SceneObject, T: np.ndarray) -> np.ndarray:
-    px = _corners_px(view, item, T)
+def _in_view(view: Camera, item: SceneObject, T: np.ndarray, up_w: np.ndarray) -> np.ndarray:
+    """Whether the bounding box at each of K poses, moved up by (3,) [m], is whole in the image, (K,) bool."""
+    lifted = T.copy()
+    lifted[:, :3, 3] += up_w
+    px = _corners_px(view, item, lifted)
     return np.asarray(((px >= 0) & (px <= [view.width, view.height])).all((-2, -1)))
 
 
