@@ -285,8 +285,8 @@ G1 = Robot(
         "waist_.*|left_.*": 0.0,
     },
     boxes={
-        "right_hand_index_1_link": (Box((0.026, 0.0, 0.0), (0.050, 0.0166, 0.024), (-0.39, 0.0, 0.0)),),
-        "right_hand_thumb_2_link": (Box((0.0, 0.026, 0.0), (0.0166, 0.050, 0.024)),),
+        "right_hand_index_1_link": (Box((0.025, 0.0, 0.0), (0.046, 0.0166, 0.024), (-0.39, 0.0, 0.0)),),
+        "right_hand_thumb_2_link": (Box((0.0, 0.026, 0.0), (0.0166, 0.044, 0.024)),),
     },
     stiffness={
         "right_(shoulder|elbow).*": 300.0,

@@ -13,7 +13,7 @@ from phototwin.errors import InputError, PlanError
 from phototwin.frames import invert, make_T, project, rotation_z, transform
 from phototwin.plan.grasp import Grasps, obstacle_points, propose_grasps
 from phototwin.plan.ik import Arm, link_points, solve_pose, solve_poses, tool_pose
-from phototwin.plan.places import LIFT_M
+from phototwin.plan.places import lift_poses
 from phototwin.plan.task import Step, Task
 from phototwin.robots import Robot
 from phototwin.scene import Camera, Scene, depth_inside
@@ -32,7 +32,7 @@ REST_GAP_M = 0.01
 """Room that the robot at rest leaves around every object."""
 NEIGHBOURHOOD_M = 0.08
 """Objects will be moved about by up to this much along X and Y, and must stay within reach."""
-GRASPS_TRIED = 16
+WAYS_TRIED = 16
 CANDIDATES_TRIED = 16
 """Candidates, best looking first, whose reach is computed."""
 CELLS = 64
@@ -40,9 +40,11 @@ CELLS = 64
 WALL_POINTS = 5
 """With more background points than this in the base's column the base would stand in a wall."""
 WALL_FROM_M = 0.04
-SIDES = 8
-"""Directions from which a pushing tool may have to come."""
-PUSH_GAP_M = 0.03
+OVER_M = 0.05
+"""Things are carried to their place from this far above it."""
+PUSH_M, PUSH_GAP_M = 0.10, 0.03
+"""How far a pushed thing must be able to go, and how far behind it the tool begins."""
+PUSH_LEANS_RAD = (0.0, 0.4, 0.7)
 RIGID = 1e-3
 """How far a given rotation may be from one: files state few digits."""
 
@@ -132,7 +134,7 @@ def place_base(
     for T_world_base in candidates[:CANDIDATES_TRIED]:
         share = 1.0
         for step in task.steps:
-            share = min(share, _reach_share(arm, T_world_base, *_tool_poses(scene, step, grasps)))
+            share = min(share, _reach_share(scene, step, arm, T_world_base, grasps))
             if share <= best_share:
                 break
         if share > best_share:
@@ -220,60 +222,75 @@ def _looks(camera: Camera, body_w: np.ndarray, view: _View) -> tuple[float, floa
     return hidden, float(inside.mean())
 
 
-def _tool_poses(scene: Scene, step: Step, grasps: dict[str, Grasps]) -> tuple[np.ndarray, np.ndarray]:
-    """Tool poses T_world_tool (P, K, 4, 4) that a step asks for: P places, at each of which one of K ways is enough.
+def _reach_share(scene: Scene, step: Step, arm: Arm, T_world_base: np.ndarray, grasps: dict[str, Grasps]) -> float:
+    """Share of the places to which the step's object may be moved at which one way to hold it reaches all stops of the step.
 
-    Also whether a place is one that must be reached, (P,) bool: where the objects are now, and not where they may be moved.
+    0 where there is none at the place at which it is.
+    """
+    ways, stops = _ways(scene, step, grasps), _stops(scene, step, arm.robot, T_world_base)
+    most = max(len(stop) for stop in stops)
+    filled = np.stack([stop[np.arange(most) % len(stop)] for stop in stops])
+    T_base_tool = invert(T_world_base) @ filled[:, :, None] @ ways
+    shifts = np.array([(0, 0), *((sx, sy) for sx in (-1, 1) for sy in (-1, 1))]) * NEIGHBOURHOOD_M
+    moved = np.repeat(T_base_tool[None], len(shifts), 0)
+    moved[..., :2, 3] += (shifts @ T_world_base[:2, :2])[:, None, None, None]
+    if not _held_throughout(arm, moved[:1])[0]:
+        return 0.0
+    return float(_held_throughout(arm, moved).mean())
+
+
+def _held_throughout(arm: Arm, T_base_tool: np.ndarray) -> np.ndarray:
+    """At which of P places one of K ways reaches all S stops, each in one of A poses; (P, S, A, K, 4, 4) -> (P,) bool."""
+    hit = solve_poses(arm, T_base_tool.reshape(-1, 4, 4), arm.home)[1].reshape(T_base_tool.shape[:4])
+    return np.any(np.all(np.any(hit, axis=2), axis=1), axis=1)
+
+
+def _stops(scene: Scene, step: Step, robot: Robot, T_world_base: np.ndarray) -> list[np.ndarray]:
+    """Where the step's object passes: for every stop the poses T_world_object (A, 4, 4) of which one is enough."""
+    T_now = scene.object(step.object).T_world_object
+    if step.skill == "push":
+        return [T_now[None], _raised(T_now, _push_way(scene, step) * PUSH_M)[None]]
+    stops = [T_now[None], np.stack(lift_poses(T_now, robot, T_world_base))]
+    if step.target:
+        target = scene.object(step.target)
+        across = target.T_world_object[:2, 3] - T_now[:2, 3]
+        stops += [_raised(T_now, np.append(across, target.size_m[2] + height))[None] for height in (0.0, OVER_M)]
+    return stops
+
+
+def _raised(T: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """A pose (4, 4) moved by (3,) [m]."""
+    out = T.copy()
+    out[:3, 3] += by
+    return out
+
+
+def _ways(scene: Scene, step: Step, grasps: dict[str, Grasps]) -> np.ndarray:
+    """Tool poses T_object_tool (K, 4, 4) by which the step's object is moved.
+
+    At most ``WAYS_TRIED`` grasps, the best and some of all others; for a push, behind it, the tool down or leaning.
     """
     item = scene.object(step.object)
-    shifts = [(0.0, 0.0)] + [(sx * NEIGHBOURHOOD_M, sy * NEIGHBOURHOOD_M) for sx in (-1, 1) for sy in (-1, 1)]
-    lifts = [0.0] if step.skill == "push" else [0.0, LIFT_M]
-    places = [(item.T_world_object, lift) for lift in lifts]
-    if step.target and step.skill != "push":
-        above = item.T_world_object.copy()
-        target = scene.object(step.target)
-        above[:2, 3] = target.T_world_object[:2, 3]
-        top = float(target.size_m[2])
-        places += [(above, top), (above, top + 0.05)]
-    ways = _pushes(item.size_m) if step.skill == "push" else _some(grasps[step.object].T_object_tool)
-    poses, musts = [], []
-    for shift in shifts:
-        for T_world_object, height in places:
-            moved = T_world_object.copy()
-            moved[:3, 3] += [*shift, height]
-            poses.append(moved @ ways)
-            musts.append(shift == (0.0, 0.0))
-    return np.stack(poses), np.array(musts)
+    if step.skill != "push":
+        T = grasps[step.object].T_object_tool
+        best = np.arange(min(len(T), WAYS_TRIED // 2))
+        others = np.linspace(len(best), len(T) - 1, WAYS_TRIED - len(best)).astype(int)
+        return T[np.unique(np.concatenate([best, others]).clip(0, len(T) - 1))]
+    way = _push_way(scene, step)
+    behind = -way * (0.5 * float(np.hypot(*item.size_m[:2])) + PUSH_GAP_M)
+    poses = []
+    for lean in PUSH_LEANS_RAD:
+        approach = np.sin(lean) * way - np.cos(lean) * np.array([0.0, 0.0, 1.0])
+        for side in (-1.0, 1.0):
+            y = side * np.cross([0.0, 0.0, 1.0], way)
+            poses.append(make_T(np.stack([np.cross(y, approach), y, approach], 1), behind))
+    T_world_here = make_T(np.eye(3), item.T_world_object[:3, 3])
+    return invert(item.T_world_object) @ T_world_here @ np.stack(poses)
 
 
-def _some(T_object_tool: np.ndarray) -> np.ndarray:
-    """At most ``GRASPS_TRIED`` of grasps (G, 4, 4): the best, and some of all others."""
-    best = np.arange(min(len(T_object_tool), GRASPS_TRIED // 2))
-    others = np.linspace(len(best), len(T_object_tool) - 1, GRASPS_TRIED - len(best)).astype(int)
-    return T_object_tool[np.unique(np.concatenate([best, others]).clip(0, len(T_object_tool) - 1))]
+def _push_way(scene: Scene, step: Step) -> np.ndarray:
+    """The asked way along the support, (3,), unit."""
+    from phototwin.plan.push import push_way  # which knows workcells, and these know this module
 
-
-def _pushes(size_m: np.ndarray) -> np.ndarray:
-    """Tool poses (SIDES, 4, 4) around an object, in its frame: the tool down, its closing direction along the object's side."""
-    out = []
-    for azimuth in np.linspace(0.0, 2.0 * np.pi, SIDES, endpoint=False):
-        away = 0.5 * float(np.hypot(*size_m[:2])) + PUSH_GAP_M
-        R = rotation_z(azimuth) @ np.diag([1.0, -1.0, -1.0])
-        out.append(make_T(R, np.array([away * np.cos(azimuth), away * np.sin(azimuth), 0.0])))
-    return np.stack(out)
-
-
-def _reach_share(arm: Arm, T_world_base: np.ndarray, T_world_tool: np.ndarray, must: np.ndarray) -> float:
-    """Share of the places (P, K, 4, 4) at which the arm reaches one of the poses; 0 where it misses one that it must reach."""
-    T_base_tool = invert(T_world_base) @ T_world_tool
-    first = _any_reached(arm, T_base_tool[must])
-    if not first.all():
-        return 0.0
-    return float(np.concatenate([first, _any_reached(arm, T_base_tool[~must])]).mean())
-
-
-def _any_reached(arm: Arm, T_base_tool: np.ndarray) -> np.ndarray:
-    """At which of P places (P, K, 4, 4) one of the poses is reached, (P,) bool."""
-    places, ways = T_base_tool.shape[:2]
-    hit = solve_poses(arm, T_base_tool.reshape(-1, 4, 4), arm.home)[1]
-    return np.any(hit.reshape(places, ways), axis=1)
+    way = push_way(step, scene.camera, {item.key: item.T_world_object for item in scene.objects})
+    return np.append(way, 0.0)
