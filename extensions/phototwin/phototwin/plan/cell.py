@@ -44,13 +44,16 @@ class Workcell:
         return make_checker(self.scene, self.arm, self.T_world_base)
 
 
-def make_workcell(scene: Scene, task: Task, robot: Robot, arm: Arm, seed: int, fps: float) -> Workcell:
-    """The workcell of a task: grasps of everything it moves, the base where all steps are in reach.
+def make_workcell(
+    scene: Scene, task: Task, robot: Robot, arm: Arm, seed: int, fps: float, T_world_base: np.ndarray | None = None
+) -> Workcell:
+    """The workcell of a task: grasps of everything it moves, the base as given or where all steps are in reach.
 
     Raises:
         PlanError: Something cannot be grasped or reached.
     """
-    T_world_base = place_base(scene, task, robot, arm, seed)
+    if T_world_base is None:
+        T_world_base = place_base(scene, task, robot, arm, seed)
     grasps = {key: task_grasps(scene, task, key, robot, seed) for key in dict.fromkeys(s.object for s in task.steps)}
     return Workcell(scene, robot, arm, T_world_base, {k: g for k, g in grasps.items() if g is not None}, fps)
 
