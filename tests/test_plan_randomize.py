@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from synthetic import make_can, make_scene
 
 from phototwin.errors import InputError
 from phototwin.frames import invert, make_T, matrix_from_quat_xyzw, project, rotation_z, transform
-from phototwin.plan.randomize import FACTORS, PRESETS, Randomization, load_randomization, sweep
+from phototwin.plan.randomize import FACTORS, PRESETS, Randomization, factor_table, load_randomization, sweep
 from phototwin.plan.randomize_draw import draw_attempt, draw_to_json, placement_pool
 from phototwin.plan.randomize_places import CORNERS, HEADROOM_M, Room, focus_points, footprint
 from phototwin.robots import get_robot
@@ -143,9 +144,30 @@ def test_wide_draws_reach_over_the_free_support_and_stay_on_it_in_view_and_in_re
         check_apart(outlines, WIDE.margin_m)
     for key, drawn in poses.items():
         places = np.array([T[:2, 3] for T in drawn])
-        assert (np.ptp(places, axis=0) > 0.25).all(), key
+        possible = np.array([xy for xy in grid(scene) if can_stand(scene, room, scene.object(key), xy)])
+        assert (np.ptp(places, axis=0) > 0.85 * np.ptp(possible, axis=0)).all(), key
+        assert len(possible) > 200
         headings = np.arctan2(*np.array([T[:2, 0] for T in drawn]).T[::-1])
         assert np.histogram(headings, 4, (-np.pi, np.pi))[0].min() > 20
+
+
+def grid(scene, step_m=0.02):
+    """Places all over the support."""
+    low, high = scene.support.polygon_w.min(0), scene.support.polygon_w.max(0)
+    return np.stack(np.meshgrid(*(np.arange(a, b, step_m) for a, b in zip(low, high, strict=True))), -1).reshape(-1, 2)
+
+
+def can_stand(scene, room, item, xy):
+    """Whether an object alone may stand at a place, turned as in the photo, by the words of the rule."""
+    T = item.T_world_object.copy()
+    T[:2, 3] = xy
+    far = np.linalg.norm(xy - T_WORLD_BASE[:2, 3])
+    reach = room.robot.base_radius_m + 0.08 + np.hypot(*item.size_m[:2]) / 2 <= far <= room.robot.reach_m - 0.03
+    points_w = transform(T, CORNERS * item.size_m)
+    lifted = np.concatenate([points_w, points_w + np.array([0.0, 0.0, HEADROOM_M])])
+    px = project(scene.camera.K_px, transform(invert(scene.camera.T_world_camera), lifted))
+    seen = (px >= 0).all() and (px <= [scene.camera.width, scene.camera.height]).all()
+    return reach and seen and depth_inside(scene.support.polygon_w, footprint(item, T)).min() >= 0
 
 
 def test_what_stands_on_something_goes_with_it(scene):
@@ -249,3 +271,13 @@ def test_a_sweep_changes_one_factor():
         sweep(PRESETS["none"], "wind", [1])
     with pytest.raises(InputError, match="from 1 to"):
         sweep(PRESETS["none"], "mass_factor", [0])
+
+
+def test_the_table_in_the_documentation_is_the_config():
+    page = (Path(__file__).resolve().parents[1] / "docs/randomization.md").read_text()
+    assert factor_table() in page
+    assert all(facts["meaning"] and facts["unit"] for facts in FACTORS.values())
+    for name, facts in FACTORS.items():
+        assert (
+            facts["neutral"] <= getattr(Randomization(), name) <= facts["wide"] <= facts["most"] or name == "margin_m"
+        )

@@ -118,6 +118,16 @@ def sweep(config: Randomization, factor: str, values: Sequence[float]) -> list[R
     return [_checked(replace(config, **{factor: value}), f"The sweep of {factor}") for value in values]
 
 
+def factor_table() -> str:
+    """All factors with unit, meaning and their value in the presets, as a table in Markdown."""
+    own = Randomization()
+    rows = [
+        f"| `{name}` | {getattr(own, name):g} | {facts['wide']:g} | {facts['most']:g} | {facts['unit']} | {facts['meaning']} |"
+        for name, facts in FACTORS.items()
+    ]
+    return "\n".join(["| factor | default | wide | at most | unit | what |", "|---|---|---|---|---|---|", *rows])
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text())
