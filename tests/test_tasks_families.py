@@ -191,13 +191,13 @@ def test_a_bowl_stands_in_a_bowl():
     assert holds(env) == [True] * 3
 
 
-def right_of(camera):
-    """The ground in a photo: where +10 px to the right of the centre is from the centre, without the plan's own formula."""
+def seen_from(camera):
+    """Where the ground lies 10 px to the right of the picture's centre, and 10 px up, seen from there: by rays, not by the plan's formula."""
     from phototwin.frames import pixel_rays
 
     rays = pixel_rays(camera.K_px, camera.width, camera.height) @ camera.T_world_camera[:3, :3].T
     ground = rays[..., :2] * (-camera.T_world_camera[2, 3] / rays[..., 2:])
-    row, column = camera.height // 2, camera.width // 2
+    row, column = camera.height // 2, round(camera.K_px[0, 2])
     right, up = ground[row, column + 10] - ground[row, column], ground[row - 10, column] - ground[row, column]
     return right / np.linalg.norm(right), up / np.linalg.norm(up)
 
@@ -206,14 +206,16 @@ def right_of(camera):
     ("relation", "axis", "sign"), [("right", 0, 1), ("left", 0, -1), ("away", 1, 1), ("closer", 1, -1)]
 )
 def test_directions_are_those_of_the_photo(relation, axis, sign):
+    from phototwin.plan.push import PUSH_M
+
     camera = make_camera()
     env = FakeEnv(Step("push", "red_can", relation))
-    direction = sign * right_of(camera)[axis]
+    direction = sign * seen_from(camera)[axis]
     x, y, z = env.twin.object("red_can").T_world_object[:3, 3]
-    for length, expected in ((0.05, False), (0.07, True), (0.12, True)):
+    for length, expected in ((0.05, False), (0.07, True), (0.15, True)):
         env.put("red_can", (x + length * direction[0], y + length * direction[1], z))
         assert holds(env) == [expected] * 3, length
-        assert np.allclose(share(env), min(length / 0.10, 1.0), atol=0.02)
+        assert np.allclose(share(env), min(length / PUSH_M, 1.0), atol=0.02)
     env.put("red_can", (x - 0.1 * direction[0], y - 0.1 * direction[1], z))
     assert holds(env) == [False] * 3
     aside = np.array([-direction[1], direction[0]])
@@ -254,10 +256,22 @@ def test_a_push_next_to_something_ends_beside_it():
     env = FakeEnv(Step("push", "red_can", "next to", "white_bowl"))
     x, y, _ = env.twin.object("white_bowl").T_world_object[:3, 3]
     z = env.twin.object("red_can").T_world_object[2, 3]
+    env.memory.starts[0, :, 2, :2] = env.memory.starts.new_tensor([x, y - 0.3])
     env.put("red_can", (x, y - 0.13, z))
     assert holds(env) == [True] * 3
     env.put("red_can", (x, y - 0.30, z))
     assert holds(env) == [False] * 3
+
+
+def test_what_is_beside_its_target_already_was_not_pushed_there():
+    env = FakeEnv(Step("push", "red_can", "next to", "white_bowl"))
+    bowl = env.twin.object("white_bowl").T_world_object[:3, 3]
+    can = np.array([bowl[0], bowl[1] - 0.15, 0.045])
+    env.put("red_can", can)
+    env.memory.starts[0, :, 2] = env.memory.starts.new_tensor([*can, 0, 0, 0, 1])
+    assert holds(env) == [False] * 3
+    env.put("red_can", can + np.array([0.0, 0.03, 0.0]))
+    assert holds(env) == [True] * 3
 
 
 def test_pouring_is_remembered_and_only_while_its_step_is_at_hand():

@@ -35,15 +35,14 @@ def joint_actions(robot_name: str) -> JointActionsCfg:
 
 @configclass
 class ToolActionsCfg:
-    """Moves of the tool along X, Y, Z and about the vertical, then the gripper: positive opens, negative closes."""
+    """Moves of the tool along X, Y, Z and about the vertical, and of the fingers."""
 
-    tool: ToolMoveActionCfg = None  # pyright: ignore[reportAssignmentType]
-    gripper: BinaryJointPositionActionCfg = None  # pyright: ignore[reportAssignmentType]
+    tool: ToolMoveActionCfg = ToolMoveActionCfg()
 
 
 def tool_actions(robot_name: str) -> ToolActionsCfg:
-    """The tool actions of a robot."""
-    return ToolActionsCfg(tool=ToolMoveActionCfg(), gripper=joint_actions(robot_name).gripper)
+    """The tool actions, the same for every robot."""
+    return ToolActionsCfg()
 
 
 CONTROLS = {"tool": tool_actions, "joint": joint_actions}

@@ -36,7 +36,8 @@ class TrainConfig:
         physics: Name of the physics preset.
         device: "cpu" or "cuda:0".
         steps: Environment steps.
-        looks: How many times the policy is judged on the way, the end included.
+        looks: How many times the policy is judged on the way, the end included; a look takes as long as 50 000 steps.
+        enough: Success at a look from which training stops.
         num_envs: Environments side by side; 0 for the family's number.
         seed: Of everything that is drawn.
     """
@@ -49,6 +50,7 @@ class TrainConfig:
     device: str = "cpu"
     steps: int = 1_000_000
     looks: int = 5
+    enough: float = 1.0
     num_envs: int = 0
     seed: int = 0
 
@@ -69,13 +71,13 @@ def train_policy(
 
     Args:
         config: What to learn.
-        folder: Where ``policy.pt`` goes, in rsl_rl's format; nowhere where None.
+        folder: Where ``policy.pt`` goes, in rsl_rl's format, and what it logs for TensorBoard; nowhere where None.
         on_point: Told every point of the curve as it comes.
 
     Raises:
         TwinError: The task does not fit the twin, or the robot reaches nothing.
     """
-    with _open_runner(config) as (env, runner):
+    with _open_runner(config, folder) as (env, runner):
         per_iteration = runner.cfg["num_steps_per_env"] * env.num_envs
         iterations = max(1, round(config.steps / per_iteration))
         curve: list[CurvePoint] = []
@@ -89,6 +91,8 @@ def train_policy(
             point = CurvePoint(done * per_iteration, cpu_s, success_rate(env, runner.get_inference_policy(), EPISODES))
             curve.append(point)
             on_point(point)
+            if point.success >= config.enough:
+                break
             runner.alg.train_mode()
             env.reset()
         if folder is not None:
@@ -121,8 +125,8 @@ def success_rate(env: RslRlVecEnvWrapper, policy: Callable[[Any], torch.Tensor],
 
 
 @contextlib.contextmanager
-def _open_runner(config: TrainConfig) -> Iterator[tuple[RslRlVecEnvWrapper, Any]]:
-    """The environment and rsl_rl's runner over it; a process has one simulation at a time."""
+def _open_runner(config: TrainConfig, log: Path | None = None) -> Iterator[tuple[RslRlVecEnvWrapper, Any]]:
+    """The environment and rsl_rl's runner over it, which logs where there is a folder for it; a process has one simulation at a time."""
     from isaaclab_rl.rsl_rl import RslRlVecEnvWrapper, create_rsl_rl_runner, handle_deprecated_rsl_rl_cfg
     from isaaclab_tasks.utils import resolve_presets
 
@@ -141,7 +145,7 @@ def _open_runner(config: TrainConfig) -> Iterator[tuple[RslRlVecEnvWrapper, Any]
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             env = RslRlVecEnvWrapper(inner, clip_actions=agent.clip_actions)
-            runner = create_rsl_rl_runner(env, agent)
+            runner = create_rsl_rl_runner(env, agent, None if log is None else str(log))
         yield env, runner
     finally:
         inner.close()

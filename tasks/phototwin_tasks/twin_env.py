@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,16 @@ from isaaclab_tasks.utils import resolve_presets
 from phototwin.blend.crop import crop_camera
 from phototwin.build.distractors import is_distractor
 from phototwin.errors import InstructionError
+from phototwin.plan.base import load_base
 from phototwin.plan.cell import make_workcell
 from phototwin.plan.ik import load_arm
 from phototwin.plan.instruction import default_instruction, parse_instruction
+from phototwin.plan.propose import propose_tasks
 from phototwin.plan.randomize import load_randomization
 from phototwin.plan.randomize_draw import Draw
 from phototwin.plan.randomize_places import Room, focus_points
 from phototwin.plan.task import Step, Task
-from phototwin.robots import get_robot
+from phototwin.robots import Robot, get_robot
 from phototwin.scene import Scene, load_scene
 from phototwin_tasks import mdp
 from phototwin_tasks.actions import CONTROLS
@@ -37,6 +40,8 @@ from phototwin_tasks.skills import EPISODE_S, task_done
 from phototwin_tasks.twin_scene_cfg import make_camera_cfg, make_scene_cfg
 from phototwin_tasks.warp_compat import drop_pinned_without_cuda
 
+PROPOSALS = 24
+"""Among so many tasks that make sense on a twin each family that does is found."""
 CONTROL_HZ = 20
 PHYSICS_HZ = 120
 
@@ -105,6 +110,7 @@ class TwinEnvCfg(ManagerBasedRLEnvCfg):
         resolution: Width and height of the camera's images [px].
         renderer: Renderer preset of the camera.
         with_camera: Whether the photo's camera is in the scene; reading it renders.
+        base: Where the robot stands as measured, "x y z yaw" or a JSON file, see ``load_base``; empty to have a place found.
         base_from_seed: Seed of the search for the base.
         randomize: Ranges of what attempts vary: a preset, a JSON file, or a dictionary, see ``load_randomization``.
         randomize_pool: So many attempts are drawn once and used again and again; 0 draws every attempt when it comes.
@@ -119,6 +125,7 @@ class TwinEnvCfg(ManagerBasedRLEnvCfg):
     resolution: tuple[int, int] = (224, 224)
     renderer: Any = RendererPresetCfg()
     with_camera: bool = False
+    base: str = ""
     base_from_seed: int = 0
     randomize: Any = "default"
     randomize_pool: int = 0
@@ -174,9 +181,10 @@ class TwinEnv(ManagerBasedRLEnv):
         resolve_presets(cfg)
         self.twin = load_scene(twin_folder(cfg.twin))
         self.robot = get_robot(cfg.robot)
-        self.task = planned_task(cfg) if cfg.steps else family_task(self.twin, cfg.family, cfg.instruction)
+        self.task = planned_task(cfg) if cfg.steps else family_task(self.twin, cfg.family, cfg.instruction, self.robot)
         arm = load_arm(self.robot)
-        self.cell = make_workcell(self.twin, self.task, self.robot, arm, cfg.base_from_seed, control_hz(cfg))
+        base = load_base(cfg.base, self.twin.camera) if cfg.base else None
+        self.cell = make_workcell(self.twin, self.task, self.robot, arm, cfg.base_from_seed, control_hz(cfg), base)
         self.T_world_base = self.cell.T_world_base
         self.crop = crop_camera(self.twin.camera, cfg.resolution, focus_points(self.twin))
         self.run_seed = int(cfg.seed or 0)
@@ -213,21 +221,29 @@ def planned_task(cfg: TwinEnvCfg) -> Task:
     return Task(tuple(Step(**step) for step in json.loads(cfg.steps)), cfg.instruction)
 
 
-def family_task(twin: Scene, family: str, instruction: str) -> Task:
-    """The task of an instruction; the twin's own when it is empty.
+def family_task(twin: Scene, family: str, instruction: str, robot: Robot) -> Task:
+    """The task of an instruction; where it is empty, one of the family that makes sense on the twin.
 
     Raises:
-        InstructionError: It does not fit the twin, or is of another family.
+        InstructionError: It does not fit the twin, or is of another family; or nothing of the family makes sense.
     """
     things = tuple(item for item in twin.objects if not is_distractor(item))
     task = parse_instruction(instruction or default_instruction(things), things)
-    if not instruction and task.family != family == "lift":
-        task = parse_instruction(f"pick up the {twin.object(task.keys[0]).name}", things)
-    if task.family != family:
+    if not instruction and family == "lift":
+        return parse_instruction(f"pick up the {twin.object(task.keys[0]).name}", things)
+    if task.family == family:
+        return task
+    if instruction:
         raise InstructionError(
             f"'{task.text}' is a {task.family} task and this environment does {family}: use the other one."
         )
-    return task
+    tasks = [proposal.task for proposal in propose_tasks(replace(twin, objects=things), robot, PROPOSALS)]
+    made = [task for task in tasks if task.family == family]
+    if not made:
+        raise InstructionError(
+            f"Nothing on this twin makes a {family} task. What does: {'; '.join(sorted({t.text for t in tasks}))}."
+        )
+    return made[0]
 
 
 def twin_folder(name: str) -> Path:

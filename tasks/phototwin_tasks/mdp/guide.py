@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from isaaclab.utils.math import axis_angle_from_quat, combine_frame_transforms, quat_conjugate, quat_mul, quat_unique
+from isaaclab.utils.math import (
+    axis_angle_from_quat,
+    combine_frame_transforms,
+    matrix_from_quat,
+    quat_conjugate,
+    quat_mul,
+    quat_unique,
+)
 
 from phototwin.errors import PlanError
 from phototwin.frames import quat_xyzw_from_matrix
@@ -23,6 +30,8 @@ if TYPE_CHECKING:
 HALF_TURN = np.diag([-1.0, -1.0, 1.0, 1.0])
 """About its Z a gripper of two like fingers is the same turned by half a turn."""
 SAME_M = 1e-3
+BACK_M = 0.08
+"""The tool comes to a grasp from this far back along its approach, and from nearer the less it is beside it."""
 
 
 @dataclass(frozen=True)
@@ -109,3 +118,12 @@ def grasp_offset(env: TwinEnv) -> torch.Tensor:
     tool, goal = tool_pose(env), grasp_pose(env)
     turn = quat_unique(quat_mul(goal[:, 3:], quat_conjugate(tool[:, 3:])))
     return torch.cat([goal[:, :3] - tool[:, :3], axis_angle_from_quat(turn)], -1)
+
+
+def way_offset(env: TwinEnv) -> torch.Tensor:
+    """From the tool to where it should head next: to the grasp, but along its approach and not through the object from the side, (N, 3) [m]."""
+    goal = grasp_pose(env)
+    offset = goal[:, :3] - tool_pose(env)[:, :3]
+    approach = matrix_from_quat(goal[:, 3:])[:, :, 2]
+    beside = (offset - (offset * approach).sum(-1, keepdim=True) * approach).norm(dim=-1, keepdim=True)
+    return offset - approach * beside.clamp(max=BACK_M)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from phototwin_tasks.mdp.guide import grasp_offset, step_at_hand
+from phototwin_tasks.mdp.guide import grasp_offset, step_at_hand, way_offset
 from phototwin_tasks.mdp.observations import gripper_opening
 from phototwin_tasks.skills import task_share
 
@@ -22,6 +22,11 @@ CLOSED_SHARE, LOOSE_SHARE = 0.015, 0.1
 def tool_near(env: TwinEnv, std_m: float) -> torch.Tensor:
     """Nearness of the tool to where it takes the object at hand, (N,) in 0..1."""
     return 1 - torch.tanh(grasp_offset(env)[:, :3].norm(dim=-1) / std_m)
+
+
+def tool_on_way(env: TwinEnv, std_m: float) -> torch.Tensor:
+    """Nearness of the tool to the way to there, (N,) in 0..1."""
+    return 1 - torch.tanh(way_offset(env).norm(dim=-1) / std_m)
 
 
 def tool_turned(env: TwinEnv, std_rad: float) -> torch.Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from isaaclab.utils.math import matrix_from_quat
+from isaaclab.utils.math import axis_angle_from_quat, matrix_from_quat, quat_conjugate, quat_mul, quat_unique
 
-from phototwin_tasks.mdp.guide import grasp_offset, step_at_hand
+from phototwin_tasks.mdp.guide import grasp_offset, step_at_hand, way_offset
 from phototwin_tasks.mdp.observations import gripper_opening, object_pose, object_velocity, tool_pose
 from phototwin_tasks.skills import goal_offset
 
@@ -16,22 +16,29 @@ if TYPE_CHECKING:
 
 
 def tool_state(env: TwinEnv) -> torch.Tensor:
-    """Tool position relative to the base [m] and what the command is ahead of it by [m], (N, 6)."""
-    tool = tool_pose(env)[:, :3]
+    """Tool position relative to the base [m], what the command is ahead of it by [m, rad], (N, 9)."""
+    tool = tool_pose(env)
+    command = _command(env)
+    turn = axis_angle_from_quat(quat_unique(quat_mul(command[:, 3:7], quat_conjugate(tool[:, 3:]))))
     base = tool.new_tensor(env.T_world_base[:3, 3])
-    term = env.action_manager.get_term("tool") if hasattr(env, "action_manager") else None
-    ahead = torch.zeros_like(tool) if term is None else term.processed_actions[:, :3] - tool
-    return torch.cat([tool - base, ahead], -1)
+    return torch.cat([tool[:, :3] - base, command[:, :3] - tool[:, :3], turn], -1)
 
 
 def gripper_state(env: TwinEnv) -> torch.Tensor:
-    """Share of the way the fingers are open, (N, 1)."""
-    return gripper_opening(env)[:, None]
+    """Share of the way the fingers are open, and that commanded, (N, 2)."""
+    return torch.stack([gripper_opening(env), _command(env)[:, 7]], -1)
 
 
-def grasp_offset_turned(env: TwinEnv) -> torch.Tensor:
-    """From the tool to where it takes the object at hand: position [m] and turn [rad], (N, 6)."""
-    return grasp_offset(env)
+def _command(env: TwinEnv) -> torch.Tensor:
+    """What the tool is commanded, (N, 8); while the environment is being built, the home pose."""
+    if hasattr(env, "action_manager"):
+        return env.action_manager.get_term("tool").processed_actions
+    return torch.cat([env.guide.home, env.guide.home.new_ones(1)]).expand(env.num_envs, 8)
+
+
+def way_and_grasp(env: TwinEnv) -> torch.Tensor:
+    """From the tool to where it should head next, and to where it takes the object at hand: positions [m], then the turn [rad], (N, 9)."""
+    return torch.cat([way_offset(env), grasp_offset(env)], -1)
 
 
 def object_state(env: TwinEnv) -> torch.Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
+from phototwin.plan.push import PUSH_M, push_way
 from phototwin_tasks.mdp.observations import object_pose
 from phototwin_tasks.mdp.states import at_rest, axis_height, bottom
 from phototwin_tasks.memory import pose_at_start
@@ -17,34 +17,31 @@ if TYPE_CHECKING:
     from phototwin.plan.task import Step
     from phototwin_tasks.twin_env import TwinEnv
 
-PUSH_M = 0.10
-"""How far a push in a direction is asked to go."""
-ENOUGH = 0.6
-"""Share of it that counts."""
+PUSHED_M = 0.06
+"""What has gone this far has been pushed: half of the way that plans take, three quarters of their short one."""
+NEARER_M = 0.01
+"""What is pushed next to something comes closer by this much at least."""
 STANDING_COS = math.cos(math.radians(20.0))
-QUARTER_TURNS = {"right": 0, "away": 1, "left": 2, "closer": 3}
-"""Directions as quarter turns to the left of what is to the right in the photo."""
-
-
-def direction_w(T_world_camera: np.ndarray, relation: str) -> np.ndarray:
-    """Unit direction (2,) on the support of a relation as seen from a camera: what is right in the photo points along its +X."""
-    right = T_world_camera[:2, 0] / np.linalg.norm(T_world_camera[:2, 0])
-    angle = QUARTER_TURNS[relation] * np.pi / 2
-    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ right
 
 
 def pushed(env: TwinEnv, step: Step) -> torch.Tensor:
     """True where the object stands, at rest, where it was to be pushed: (N,) bool.
 
-    Into a direction it has gone 60 % of the way asked for and less to the side than ahead; next to a target the gap is small.
+    Into a direction, as seen in the photo, it has gone 6 cm and less to the side than ahead; next to a target it has come nearer and the gap is small.
     """
     start = pose_at_start(env, step)
     standing = axis_height(env, step.object) > STANDING_COS * start_height(start)
     level = (bottom(env, step.object) < CONTACT_M) & standing & at_rest(env, step.object)
     if step.target is not None:
-        return level & (gap(env, step.object, step.target) < NEXT_TO_M)
+        before, now = (_distance(env, step, pose) for pose in (start, object_pose(env, step.object)))
+        return level & (before - now > NEARER_M) & (gap(env, step.object, step.target) < NEXT_TO_M)
     ahead, aside = _way(env, step, start)
-    return level & (ahead > ENOUGH * PUSH_M) & (aside < ahead)
+    return level & (ahead > PUSHED_M) & (aside < ahead)
+
+
+def _distance(env: TwinEnv, step: Step, pose: torch.Tensor) -> torch.Tensor:
+    """Horizontal distance from poses (N, 7) to the step's target, (N,) [m]."""
+    return (pose[:, :2] - object_pose(env, str(step.target))[:, :2]).norm(dim=-1)
 
 
 def start_height(start: torch.Tensor) -> torch.Tensor:
@@ -55,7 +52,7 @@ def start_height(start: torch.Tensor) -> torch.Tensor:
 
 def _way(env: TwinEnv, step: Step, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """How far the object has gone into the direction, and to the side of it, (N,) and (N,) [m]."""
-    direction = start.new_tensor(direction_w(env.twin.camera.T_world_camera, str(step.relation)))
+    direction = start.new_tensor(push_way(step, env.twin.camera, {}))
     moved = object_pose(env, step.object)[:, :2] - start[:, :2]
     ahead = moved @ direction
     return ahead, (moved - ahead[:, None] * direction).norm(dim=-1)
@@ -67,9 +64,7 @@ def push_share(env: TwinEnv, step: Step) -> torch.Tensor:
     if step.target is None:
         ahead, aside = _way(env, step, start)
         return ((ahead - 0.5 * aside) / PUSH_M).clamp(0, 1)
-    target = object_pose(env, step.target)[:, :2]
-    before = (start[:, :2] - target).norm(dim=-1)
-    now = (object_pose(env, step.object)[:, :2] - target).norm(dim=-1)
+    before, now = (_distance(env, step, pose) for pose in (start, object_pose(env, step.object)))
     return ((before - now) / before.clamp(min=1e-3)).clamp(0, 1)
 
 
@@ -78,5 +73,4 @@ def push_goal(env: TwinEnv, step: Step) -> torch.Tensor:
     start = pose_at_start(env, step)[:, :3]
     if step.target is not None:
         return torch.cat([object_pose(env, step.target)[:, :2], start[:, 2:]], -1)
-    direction = direction_w(env.twin.camera.T_world_camera, str(step.relation))
-    return start + PUSH_M * start.new_tensor([*direction, 0.0])
+    return start + PUSH_M * start.new_tensor([*push_way(step, env.twin.camera, {}), 0.0])

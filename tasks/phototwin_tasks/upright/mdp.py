@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from phototwin.plan.upright import standing_axes
 from phototwin_tasks.mdp.observations import gripper_opening
 from phototwin_tasks.mdp.states import at_rest, axis_height, bottom, released
 from phototwin_tasks.memory import pose_at_start
@@ -19,26 +21,18 @@ if TYPE_CHECKING:
     from phototwin_tasks.twin_env import TwinEnv
 
 UPRIGHT_COS = math.cos(math.radians(10.0))
-LYING = 1.5
-"""A solid thing this much longer than high lies in the photo: upright it stands on an end."""
 
 
-def upright_axis(item: SceneObject) -> tuple[tuple[float, float, float], bool]:
-    """The axis of an object, in its frame, that points up where it stands upright, and whether the other way round will do too.
-
-    Vessels stand on their foot; a solid that lies in the photo on either of its ends.
-    """
-    x, y, z = item.size_m
-    if item.hollow or max(x, y) < LYING * z:
-        return (0.0, 0.0, 1.0), False
-    return ((1.0, 0.0, 0.0) if x >= y else (0.0, 1.0, 0.0)), True
+@lru_cache(maxsize=64)
+def upright_axes(item: SceneObject) -> np.ndarray:
+    """Unit axes of an object, (A, 3), of which one points up when it stands."""
+    return standing_axes(item)
 
 
 def uprightness(env: TwinEnv, key: str) -> torch.Tensor:
-    """Cosine of the angle between an object's upright axis and the vertical, (N,)."""
-    axis, either = upright_axis(env.twin.object(key))
-    up = axis_height(env, key, axis)
-    return up.abs() if either else up
+    """Cosine of the angle between the vertical and the nearest of an object's upright axes, (N,)."""
+    axes = upright_axes(env.twin.object(key))
+    return torch.stack([axis_height(env, key, tuple(axis)) for axis in axes.tolist()]).amax(0)
 
 
 def is_upright(env: TwinEnv, step: Step) -> torch.Tensor:
@@ -59,5 +53,5 @@ def upright_goal(env: TwinEnv, step: Step) -> torch.Tensor:
     """Where the object's centre will be once it stands, (N, 3) [m]: above where it lay."""
     start = pose_at_start(env, step)[:, :3]
     item = env.twin.object(step.object)
-    length = float(abs(item.size_m @ np.array(upright_axis(item)[0])))
+    length = float(np.abs(upright_axes(item)[0]) @ item.size_m)
     return torch.cat([start[:, :2], torch.full_like(start[:, 2:], length / 2)], -1)
