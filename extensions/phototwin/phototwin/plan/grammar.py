@@ -66,7 +66,10 @@ def read_steps(text: str, objects: tuple[SceneObject, ...], T_world_camera: np.n
     steps: list[Step] = []
     notes: list[str] = []
     verb = ""
-    for clause in split_clauses(sentence):
+    clauses = split_clauses(sentence)
+    if not clauses:
+        raise InstructionError(f"'{text}' is empty but for how its parts are joined. {CAN_DO} {inventory(objects)}")
+    for clause in clauses:
         elided = bool(steps) and read_verb(clause) is None and bool(re.match(r"(?:the|a|an|it|that)\b", clause))
         if elided:  # "push the can to the left, then the mug to the right"
             found, note = _read_elided(text, verb, clause, steps[-1], context)
@@ -107,7 +110,7 @@ def _read_elided(text: str, verb: str, clause: str, last: Step, context: Context
         if last.skill not in ("place", "push", "pour") or list(_relation_splits(phrase, RELATIONS)):
             raise
         items, note = find_objects(phrase, context, last.target)
-        return tuple(replace(last, object=item.key, part="") for item in items), note
+        return tuple(replace(last, object=item.key, part="", keypoint="") for item in items), note
 
 
 def _read_shared(text: str, verb: str, skill: str, rest: str, context: Context) -> Steps | None:
@@ -139,10 +142,11 @@ def _join_lifts(steps: list[Step]) -> tuple[Step, ...]:
     """Steps without the lifts that the next step begins with anyway: "pick up X and put it on Y" is one; X is grasped as was said."""
     kept: list[Step] = []
     for step in steps:
-        part = step.part
         if kept and kept[-1].skill == "lift" and kept[-1].object == step.object:
-            part = part or kept.pop().part
-        kept.append(replace(step, part=part))
+            lift = kept.pop()
+            if step.skill != "push" and not step.part + step.keypoint:
+                step = replace(step, part=lift.part, keypoint=lift.keypoint)
+        kept.append(step)
     return tuple(kept)
 
 
@@ -150,19 +154,22 @@ def _read_lift(text: str, verb: str, rest: str, context: Context) -> Steps:
     _refuse_amount(text, rest)
     if verb in ("get", "take") and list(_relation_splits(rest, MOVING_RELATIONS)):
         return _read_place(text, "put", rest, context)
-    phrase, part = read_part(rest)
+    phrase, *where = read_part(rest)
     phrase = re.sub(r"\s+up$", "", re.sub(OFF_THE_SUPPORT, "", phrase))
     if not phrase:
         raise InstructionError(f"'{text}' does not say what to pick up. {inventory(context.objects)}")
     moved, note = _find_from(phrase, context)
-    return (Step("lift", moved.key, part=part),), note
+    return (Step("lift", moved.key, None, None, *where),), note
 
 
 def _find_from(phrase: str, context: Context) -> tuple[SceneObject, str]:
     """The object of "the cube", or of "the cube out of the bowl": the one that is in it, where several are called so."""
     match = re.search(OUT_OF, phrase)
-    if match is None:
+    try:
         return find_object(phrase, context)
+    except InstructionError:
+        if match is None:
+            raise
     head = phrase[: match.start()]
     anchor, note = find_object(match["where"], context)
     try:
@@ -173,20 +180,25 @@ def _find_from(phrase: str, context: Context) -> tuple[SceneObject, str]:
 
 
 def _read_place(text: str, verb: str, rest: str, context: Context) -> Steps:
-    if direction := read_direction(rest):
-        return _push_ways(*direction, context)
     if match := re.search(UPRIGHT_END, rest) or re.search(r"\s+(?:back )?up$", rest):
         return _upright_and(text, verb, rest, match, context)
     splits = list(_relation_splits(rest, RELATIONS))
-    if not splits:
-        _refuse_place(text, rest)
-        raise InstructionError(f"'{text}' does not say where to put it. {CAN_DO}")
-    return _first_good(splits, lambda what, word, where: _place(text, "place", what, word, where, context))
+    direction = read_direction(rest)
+    try:
+        if splits:
+            return _first_good(splits, lambda what, word, where: _place(text, "place", what, word, where, context))
+    except InstructionError:
+        if direction is None:
+            raise
+    if direction is not None:  # "move the can to the left"
+        return _push_ways(text, *direction, context)
+    _refuse_place(text, rest)
+    raise InstructionError(f"'{text}' does not say where to put it. {CAN_DO}")
 
 
 def _place(text: str, skill: str, phrase: str, word: str, target_phrase: str, context: Context) -> Steps:
     """Steps that bring one thing, or one after another, into relation to a target."""
-    phrase, part = read_part(re.sub(r"\s+(?:down|up)$", "", re.sub(OFF_THE_SUPPORT, "", phrase)))
+    phrase, *where = read_part(re.sub(r"\s+(?:down|up)$", "", re.sub(OFF_THE_SUPPORT, "", phrase)))
     if not phrase:
         raise InstructionError(f"'{text}' does not say what to put there. {inventory(context.objects)}")
     many = asks_for_many(phrase, context.objects)
@@ -201,7 +213,7 @@ def _place(text: str, skill: str, phrase: str, word: str, target_phrase: str, co
         moved, note = find_objects(phrase, context, target.key)
     if target.key in [item.key for item in moved]:
         raise InstructionError(f"'{text}' would put the {target.name} {relation} itself: name two different things.")
-    return tuple(Step(skill, item.key, relation, target.key, part) for item in moved), join_notes((note, target_note))
+    return tuple(Step(skill, item.key, relation, target.key, *where) for item in moved), join_notes((note, target_note))
 
 
 def _one(found: tuple[SceneObject, str]) -> tuple[list[SceneObject], str]:
@@ -295,20 +307,30 @@ def _read_push(text: str, verb: str, rest: str, context: Context) -> Steps:
     _refuse_amount(text, rest)
     if re.search(rf"\s(?:off|off of|from)\s+(?:the edge of\s+)?{SURFACE}$", rest):
         raise InstructionError(f"'{text}' would throw things down: what is pushed stays on the surface. {CAN_DO}")
-    if direction := read_direction(rest):
-        return _push_ways(*direction, context)
     splits = list(_relation_splits(rest, PUSH_RELATIONS))
-    if not splits:
-        _refuse_place(text, rest)
-        if match := re.search(rf"(?:^|\s)({UNCLEAR.pattern})$", rest):
-            raise InstructionError(
-                f"'{match[1]}' in '{text}' can mean several ways: say 'away', 'closer', 'to the left' or 'to the right', as seen in the photo."
-            )
-        raise InstructionError(f"'{text}' does not say where to push it. {CAN_DO}")
-    return _first_good(splits, lambda what, word, where: _push_to(text, what, word, where, context))
+    direction = read_direction(rest)
+    if direction is not None:
+        try:
+            return _push_ways(text, *direction, context)
+        except InstructionError:
+            if not list(
+                _relation_splits(direction[0], PUSH_RELATIONS)
+            ):  # "push the can to the mug on the left" has its way elsewhere
+                raise
+    if splits:
+        return _first_good(splits, lambda what, word, where: _push_to(text, what, word, where, context))
+    _refuse_place(text, rest)
+    if match := re.search(rf"(?:^|\s)({UNCLEAR.pattern})$", rest):
+        raise InstructionError(
+            f"'{match[1]}' in '{text}' can mean several ways: say 'away', 'closer', 'to the left' or 'to the right', as seen "
+            "in the photo."
+        )
+    raise InstructionError(f"'{text}' does not say where to push it. {CAN_DO}")
 
 
-def _push_ways(phrase: str, relation: str, context: Context) -> Steps:
+def _push_ways(text: str, phrase: str, relation: str, context: Context) -> Steps:
+    if not phrase:
+        raise InstructionError(f"'{text}' does not say what to push. {inventory(context.objects)}")
     items, note = find_objects(phrase, context)
     return tuple(Step("push", item.key, relation) for item in items), note
 
@@ -323,7 +345,7 @@ def _push_to(text: str, phrase: str, word: str, target_phrase: str, context: Con
             f"'{word} {side[0]}' in '{text}' is no way to push: say left, right, away, closer or towards a thing."
         )
     steps, note = _place(text, "push", phrase, "next to", target_phrase, context)
-    return tuple(replace(step, part="") for step in steps), note
+    return tuple(replace(step, part="", keypoint="") for step in steps), note
 
 
 def _read_pour(text: str, verb: str, rest: str, context: Context) -> Steps:
@@ -348,14 +370,14 @@ def _read_pour(text: str, verb: str, rest: str, context: Context) -> Steps:
 
 
 def _pour(text: str, phrase: str, word: str, target_phrase: str, context: Context) -> Steps:
-    phrase, part = read_part(re.sub(r"\s+(?:out|over|up)$", "", phrase))
+    phrase, *where = read_part(re.sub(r"\s+(?:out|over|up)$", "", phrase))
     if not phrase or not target_phrase:
         raise InstructionError(f"'{text}' does not say what to pour, and {word} what. {inventory(context.objects)}")
     moved, note = find_object(phrase, context)
     target, target_note = find_object(target_phrase, context, moved.key)
     if moved.key == target.key:
         raise InstructionError(f"'{text}' would pour the {moved.name} into itself: name two different things.")
-    return (Step("pour", moved.key, POUR_RELATIONS[word], target.key, part),), join_notes((note, target_note))
+    return (Step("pour", moved.key, POUR_RELATIONS[word], target.key, *where),), join_notes((note, target_note))
 
 
 def _read_upright(text: str, verb: str, rest: str, context: Context) -> Steps:
@@ -374,11 +396,11 @@ def _read_upright(text: str, verb: str, rest: str, context: Context) -> Steps:
             return _read_place(text, "put", phrase, context)  # "stand the can next to the mug"
         except InstructionError:
             pass  # "stand the can on the left"
-    phrase, part = read_part(phrase)
+    phrase, *where = read_part(phrase)
     if match is None and verb in ("turn", "flip", "rotate"):
         raise InstructionError(f"'{text}' does not say how to turn it: only 'turn the X upright' can be done. {CAN_DO}")
     items, note = find_objects(phrase, context)
-    return tuple(Step("upright", item.key, part=part) for item in items), note
+    return tuple(Step("upright", item.key, None, None, *where) for item in items), note
 
 
 def _refuse_amount(text: str, rest: str) -> None:

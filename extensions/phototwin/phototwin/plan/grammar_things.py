@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +39,14 @@ LEAST_SHARE = 1.05
 """Things this much longer are the long ones: measured sizes are not better."""
 BESIDE_RATIO = 1.3
 """The thing next to another is nearer to it than any other by this factor."""
-_PLACED = (
+_CLAUSES = (
+    (r"^(?:the|a|an) ", ""),
     (r"^(.+?) (?:that|which) (?:is|are|s) (\w+)$", r"\2 \1"),
-    (r"(?:(?:that|which|who) (?:is|are|s|stands?|lies?|sits?) )", " "),
+    (r" (?:that|which|who) (?:is|are|s|stands?|lies?|sits?) ", " "),
     (r" (?:standing|lying|sitting|located|placed)\b", ""),
+)
+"""Relative clauses, and what is left of them."""
+_PLACED = (
     (r"^(.+?) (?:on|to|at|from) (?:the|your|my) (left|right)(?: hand)?(?: side)?$", r"\2 \1"),
     (r"^(.+?) (?:in|at) the (front|back|middle|center|centre|rear)$", r"\2 \1"),
     (r"^(.+?) (?:in front|up front)$", r"front \1"),
@@ -57,8 +62,12 @@ _REFERENCES = (
     ("beside", r"(?:right )?next to|(?:nearest|closest|near|close|nearer|closer)(?: to)?|beside|by|alongside|touching"),
     ("within", r"(?:on top of|on|inside|in)"),
 )
+_BARE = r"(?:(?:the |your |my )?(?:left|right|front|back|rear|middle|center|centre)(?: hand)?(?: side)?|(?:to )?(?:me|you|us|the camera|the viewer))"
+"""What tells where in the photo something is, and is no thing."""
 _REFERENCE = re.compile(
-    "^(?P<head>.+?) (?:" + "|".join(rf"(?P<{name}>{words})" for name, words in _REFERENCES) + ") (?P<tail>.+)$"
+    "^(?P<head>.+?) (?:"
+    + "|".join(rf"(?P<{name}>{words})" for name, words in _REFERENCES)
+    + rf") (?P<tail>(?!{_BARE}$).+)$"
 )
 _ORDER = re.compile(r"\b(?:(?:the |most )*)(?:" + "|".join(rf"(?P<{n}>{'|'.join(w)})" for n, w in ORDERS.items()) + r")\b")  # fmt: skip
 
@@ -222,17 +231,25 @@ def _resolve(phrase: str, context: Context) -> tuple[tuple[int, ...], str]:
     found = find_thing(phrase, context.things)
     if len(found.indices) == 1:
         return found.indices, found.note
-    phrase = re.sub(r"^(?:the|a|an) ", "", phrase)
+    for pattern, instead in _CLAUSES:
+        phrase = re.sub(pattern, instead, phrase)
+    if match := _REFERENCE.match(phrase):
+        with suppress(InstructionError):
+            by_neighbour = _by_neighbour(match, context)
+            if by_neighbour[0]:
+                return by_neighbour
     for pattern, instead in _PLACED:
         phrase = re.sub(pattern, instead, phrase)
-    if len(again := find_thing(phrase, context.things).indices) == 1:
-        return again, find_thing(phrase, context.things).note
+    if len((again := find_thing(phrase, context.things)).indices) == 1:
+        return again.indices, again.note
     if match := _REFERENCE.match(phrase):
         return _by_neighbour(match, context)
     match = _ORDER.search(phrase)
     if match is None or not match.lastgroup:
         return found.indices, found.note
     rest = re.sub(r"\s+", " ", phrase[: match.start()] + phrase[match.end() :]).strip()
+    if not rest and not match[0].endswith(("est", "most")):
+        return (), ""  # "the smallest" is a thing, "the left" is not
     if rest in ("one", "") and context.said:  # "put the green cube on the other one": the other cube
         rest = words_of(context.item(context.said[-1]).name)[-1]
     indices, note = _resolve(rest or "thing", context)

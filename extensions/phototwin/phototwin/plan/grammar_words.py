@@ -65,6 +65,8 @@ PARTS = {
     "rim": "rim|edge|lip|brim", "handle": "handle|ear|grip", "side": "sides?|body|wall|middle", "top": "top|lid|cap|neck|above",
 }  # fmt: skip
 """Part to grasp something at -> words for it."""
+KEYPOINTS = {"tip": "tip|thin end|narrow end|pointed end", "end": "end|thick end|wide end|broad end", "spout": "spout"}
+"""Keypoint to grasp something near -> words for it."""
 UPRIGHT_END = r"\s+(?:back )?(?:upright|right side up|the right way up|vertical(?:ly)?|on (?:its|their) (?:base|bottom|foot|feet|end)s?|straight)"
 SURFACE = r"(?:the\s+)?(?:table|counter|desk|surface|ground|floor|worktop|table top|tabletop|countertop)"
 OFF_THE_SUPPORT = rf"\s+(?:up\s+)?(?:off|off of|from)\s+{SURFACE}$"
@@ -129,9 +131,11 @@ def read_verb(clause: str) -> tuple[str, str, str] | None:
 
 
 def read_direction(rest: str) -> tuple[str, str] | None:
-    """What is pushed and where, from "the can a bit to the left"; None where no direction ends it."""
+    """What is pushed and where, from "the can a bit to the left"; nothing where only the way is said, None where no way is."""
     rest = re.sub(r"\s+", " ", A_BIT.sub(" ", rest)).strip()
     for relation, pattern in DIRECTIONS:
+        if re.fullmatch(pattern, rest):
+            return "", relation
         if match := re.fullmatch(rf"(?P<what>.+?) (?:{pattern})", rest):
             return match["what"], relation
         if match := re.fullmatch(rf"(?:{pattern}) (?P<what>(?:the|a|it|that|this)\b.*)", rest):
@@ -139,9 +143,9 @@ def read_direction(rest: str) -> tuple[str, str] | None:
     return None
 
 
-def read_part(phrase: str) -> tuple[str, str]:
-    """Noun phrase and part from "the mug by its handle", "the handle of the mug" or "the mug s handle"; no part where none is named."""
-    words = "|".join(PARTS.values())
+def read_part(phrase: str) -> tuple[str, str, str]:
+    """Noun phrase, part and keypoint from "the mug by its handle", "the handle of the mug" or "the spoon s tip"; "" where none is named."""
+    words = "|".join([*PARTS.values(), *KEYPOINTS.values()])
     patterns = (
         rf"(?P<what>.+?) (?:by|at|on|from|with|using|around) (?:(?:the|its|his|her|their) )?(?P<part>{words})",
         rf"(?:(?:the|its) )?(?P<part>{words}) of (?P<what>.+)",
@@ -149,6 +153,9 @@ def read_part(phrase: str) -> tuple[str, str]:
     )
     for pattern in patterns:
         if match := re.fullmatch(pattern, phrase):
-            part = next(name for name, spelt in PARTS.items() if re.fullmatch(spelt, match["part"]))
-            return match["what"], part
-    return phrase, ""
+            part, keypoint = (
+                next((name for name, spelt in table.items() if re.fullmatch(spelt, match["part"])), "")
+                for table in (PARTS, KEYPOINTS)
+            )
+            return match["what"], part, keypoint
+    return phrase, "", ""

@@ -40,6 +40,7 @@ class Step:
         relation: One of the skill's ``RELATIONS``; None where the skill has none.
         target: Key of the object it is moved in relation to, or None.
         part: Part of the object at which it is grasped, one of ``PARTS``.
+        keypoint: Name of the keypoint of the object near which it is grasped (``keypoints.find_keypoints``); "" for none.
     """
 
     skill: str
@@ -47,6 +48,7 @@ class Step:
     relation: str | None = None
     target: str | None = None
     part: str = ""
+    keypoint: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,8 @@ def _problem(step: Step, by_key: dict[str, SceneObject]) -> str:
     item = by_key[step.object]
     if step.part == "rim" and not item.hollow:
         return f"The {item.name} is not hollow and has no rim. Choose another part of {', '.join(PARTS[1:])}, or none."
+    if step.keypoint and step.keypoint not in (names := keypoint_names(item)):
+        return f"The {item.name} has no keypoint '{step.keypoint}'. Choose one of {', '.join(names)}, or none."
     if step.skill == "pour" and not holds_something(item):
         return f"Nothing can be poured out of the {item.name}: it is no vessel. {_hollow(by_key)}"
     if step.target is None:
@@ -159,6 +163,13 @@ def _relation_problem(step: Step) -> str:
     if not wants and step.target is not None:
         return f"{step.skill} '{step.relation}' is a direction and takes no target ('{step.target}')."
     return ""
+
+
+def keypoint_names(item: SceneObject) -> tuple[str, ...]:
+    """Keypoints at which a plan can ask for an object to be grasped."""
+    from phototwin.plan.keypoints import find_keypoints  # brings Warp
+
+    return find_keypoints(item).names
 
 
 def holds_something(item: SceneObject) -> bool:
