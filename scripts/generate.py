@@ -28,6 +28,7 @@ class Args:
         source: The photo and what comes with it.
         twin: Start from this twin instead of a photo.
         instruction: What the robot shall do, one sentence or several; empty for tasks that make sense on the twin.
+        planner: What reads instructions: grammar; vlm or vlm=FOLDER; endpoint or endpoint=MODEL.
         robot: Robot.
         num_demos: Successful episodes to store, shared among the tasks.
         num_tasks: At most so many tasks are proposed for a twin where no instruction is given.
@@ -50,9 +51,10 @@ class Args:
     source: tyro.conf.OmitArgPrefixes[Source] = NO_SOURCE
     twin: Path | None = None
     instruction: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    planner: str = "grammar"
     robot: str = "panda"
     num_demos: int = 10
-    num_tasks: int = 1
+    num_tasks: int = 3
     num_envs: int = 0
     seed: int = 0
     fps: int = 20
@@ -78,6 +80,7 @@ def main(args: Args) -> int:
 
     config = GenerateConfig(
         instructions=tuple(text for text in args.instruction if text.strip()),
+        planner=args.planner,
         robot=args.robot,
         num_demos=args.num_demos,
         num_tasks=args.num_tasks,

@@ -89,7 +89,10 @@ class FakeDataset:
 def fake_run(folder, num_demos=10, texts=("pick up the cube",), seed=0):
     for name in ("demos", "twin"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    jobs = tuple(Job(i, "twin", "abc", Task((Step("lift", f"cube_{i}"),), text)) for i, text in enumerate(texts))
+    jobs = tuple(
+        Job(i, "twin", "abc", Task((Step("lift", f"cube_{i}"),), text), (text, f"please {text}"))
+        for i, text in enumerate(texts)
+    )
     config = GenerateConfig(num_demos=num_demos, num_envs=SIZE, seed=seed)
     run = Run(folder / "demos", config, jobs, ("abc",))
     save_run(run)

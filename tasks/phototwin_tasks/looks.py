@@ -31,6 +31,8 @@ from phototwin_tasks.twin_env import TwinEnv
 
 TRACED_PATHS = 36
 """Paths a pixel of the path-traced renderer."""
+SEAM_EVERY = 5
+"""Every so manieth frame of an attempt has its seams scored: that takes a fifth of the time of a frame, and they change slowly."""
 NOISE_STREAM = 1
 """The camera's noise is drawn from seed, attempt and frame with this in between."""
 
@@ -182,7 +184,7 @@ def render_attempt(
 
 def _blend(env: TwinEnv, looks: Looks, blender: Blender, poses: dict[str, np.ndarray], seeds: np.ndarray) -> Frames:
     buffers = _buffers(env, looks, blender, poses, seeds)
-    return blend_frames(blender, poses, buffers, seeds, looks.keep_raw, judge=True, workers=looks.threads)
+    return blend_frames(blender, poses, buffers, seeds, looks.keep_raw, judge=SEAM_EVERY, workers=looks.threads)
 
 
 def _buffers(

@@ -32,6 +32,7 @@ class GenerateConfig:
 
     Attributes:
         instructions: What to do on each twin; empty for tasks that make sense on it.
+        planner: What reads instructions: "grammar", "vlm", "endpoint" ..., see ``phototwin.plan.planner``.
         robot: Short name of the robot.
         num_demos: How many successful episodes to store, shared among the tasks.
         num_tasks: At most so many tasks are proposed for a twin where no instruction is given.
@@ -48,9 +49,10 @@ class GenerateConfig:
     """
 
     instructions: tuple[str, ...] = ()
+    planner: str = "grammar"
     robot: str = "panda"
     num_demos: int = 10
-    num_tasks: int = 1
+    num_tasks: int = 3
     num_envs: int = 0
     seed: int = 0
     fps: int = 20

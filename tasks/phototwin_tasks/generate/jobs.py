@@ -9,13 +9,18 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from phototwin.data.store import write_bytes
 from phototwin.errors import InputError, InstructionError, OutputError, TwinError
 from phototwin.plan.task import Step, Task
-from phototwin.scene import load_scene
+from phototwin.robots import get_robot
+from phototwin.scene import Scene, load_scene
 from phototwin_tasks.generate.config import GenerateConfig, complete_config
 
 RUN_FILE = "run.json"
+WORDINGS, WORDS_STREAM = 6, 11
+"""Draws of other words for a proposed task, and what they are drawn with beside the seed."""
 FREE_FIELDS = ("num_demos",)
 """What a later run in the same folder may ask for anew."""
 
@@ -29,12 +34,14 @@ class Job:
         twin: Folder of the twin: relative to the run's folder where it lies inside, else absolute.
         twin_sha256: Digest of the twin's files.
         task: What to do.
+        wordings: How it is said, in turn from attempt to attempt; the task's text is the first.
     """
 
     index: int
     twin: str
     twin_sha256: str
     task: Task
+    wordings: tuple[str, ...]
 
     @property
     def label(self) -> str:
@@ -114,15 +121,14 @@ def plan_run(
     hashes = [twin_hash(twin) for twin in twins]
     if begun and (demos / RUN_FILE).is_file():
         return _go_on(load_run(folder), config, hashes)
-    tasks: list[tuple[Path, str, Task]] = []
+    jobs: list[Job] = []
     left_out = list(set_aside)
     for twin, digest in zip(twins, hashes, strict=True):
-        found, refused = tasks_of(twin, config)
-        tasks += [(twin, digest, task) for task in found]
+        found, refused = tasks_of(load_scene(twin), config)
+        jobs += [Job(len(jobs) + i, _named(twin, folder), digest, *each) for i, each in enumerate(found)]
         left_out += refused
-    if not tasks:
+    if not jobs:
         raise InstructionError(f"There is nothing to do: {left_out[0].reason if left_out else 'no twin was given.'}")
-    jobs = [Job(i, _named(twin, folder), digest, task) for i, (twin, digest, task) in enumerate(tasks)]
     run = Run(demos, complete_config(config, len(jobs)), tuple(jobs), tuple(hashes), tuple(left_out))
     save_run(run)
     return run
@@ -133,35 +139,51 @@ def has_begun(demos: Path) -> bool:
     return (demos / "episodes.hdf5").exists() or any((demos / "episodes").glob("*.hdf5"))
 
 
-def tasks_of(twin: Path, config: GenerateConfig) -> tuple[list[Task], list[SetAside]]:
-    """The tasks of a twin, and the instructions that do not fit it.
+Said = tuple[Task, tuple[str, ...]]
+"""A task and its wordings."""
 
-    Raises:
-        InstructionError: The only instruction of the run does not fit its only twin.
-    """
-    from phototwin.plan.instruction import parse_instruction
 
-    scene = load_scene(twin)
+def tasks_of(scene: Scene, config: GenerateConfig) -> tuple[list[Said], list[SetAside]]:
+    """The tasks of a twin, and what of the instructions does not fit it."""
+    from phototwin.plan.planner import choose_planner, make_plan
+
     if not config.instructions:
         try:
-            return propose(twin, config), []
+            return propose(scene, config), []
         except TwinError as error:
             return [], [SetAside(scene.name, "plan", str(error))]
-    found, refused = [], []
+    planner = choose_planner(config.planner)
+    found: list[Said] = []
+    refused: list[SetAside] = []
     for text in config.instructions:
         try:
-            found.append(parse_instruction(text, scene.objects))
+            found.append((make_plan(text, scene, planner=planner), (text,)))
         except InstructionError as error:
             refused.append(SetAside(f"{scene.name}: {text}", "plan", str(error)))
     return found, refused
 
 
-def propose(twin: Path, config: GenerateConfig) -> list[Task]:
-    """Tasks that make sense on a twin, at most ``config.num_tasks``."""
-    from phototwin.plan.instruction import default_instruction, parse_instruction
+def propose(scene: Scene, config: GenerateConfig) -> list[Said]:
+    """Tasks that make sense on a twin, at most ``config.num_tasks``, each in several wordings.
 
-    objects = load_scene(twin).objects
-    return [parse_instruction(default_instruction(objects), objects)]
+    Raises:
+        InstructionError: Nothing can be done with what there is.
+    """
+    from phototwin.plan.propose import propose_tasks
+
+    proposals = propose_tasks(scene, get_robot(config.robot), config.num_tasks, config.seed)
+    tasks = {proposal.task.steps: proposal.task for proposal in reversed(proposals)}
+    return [(task, _wordings(task, scene, config.seed)) for task in reversed(tasks.values())]
+
+
+def _wordings(task: Task, scene: Scene, seed: int) -> tuple[str, ...]:
+    """The task's text and other ways to say the same."""
+    from phototwin.plan.propose_words import phrases, word_task
+
+    rng = np.random.default_rng([seed, WORDS_STREAM])
+    names = {item.key: phrases(item, scene) for item in scene.objects}
+    others = [word_task(task.steps, scene, names, rng) for _ in range(WORDINGS)]
+    return tuple(dict.fromkeys([task.text, *(other.text for other in others if other is not None)]))
 
 
 def twin_hash(twin: Path) -> str:
@@ -205,7 +227,8 @@ def load_run(folder: Path) -> Run:
 def _job(value: dict[str, Any]) -> Job:
     task = value["task"]
     steps = tuple(Step(**step) for step in task["steps"])
-    return Job(value["index"], value["twin"], value["twin_sha256"], Task(**task | {"steps": steps}))
+    said = tuple(value["wordings"])
+    return Job(value["index"], value["twin"], value["twin_sha256"], Task(**task | {"steps": steps}), said)
 
 
 def _go_on(run: Run, config: GenerateConfig, hashes: list[str]) -> Run:

@@ -100,7 +100,7 @@ def perform(worker: Worker, order: Order, on_step: Callable[[float], None] = lam
         return Trouble("refused", str(error))
     except Exception:  # whatever a simulator raises ends this shard and no other
         traceback.print_exc()
-        return Trouble("error", " | ".join(traceback.format_exc().strip().splitlines()[-3:]))
+        return Trouble("error", f"{traceback.format_exc().strip().splitlines()[-1]} (the log has the whole of it)")
 
 
 class SerialPool:

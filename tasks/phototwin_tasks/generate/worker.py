@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import socket
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from phototwin.data.store import Attempt, EpisodeStore
 from phototwin.episode import Episode
+from phototwin.errors import PlanError
 from phototwin.resolve import resolve
 from phototwin_tasks.generate.config import OWN_RENDERER, TRACER, GenerateConfig, randomization, versions
 from phototwin_tasks.generate.jobs import Job
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from phototwin_tasks.looks import Looks
     from phototwin_tasks.twin_env import TwinEnv
 
+VARIANTS = "variants"
+"""Folder of a run with the twins that are derived from its own, see ``phototwin_tasks.variants``."""
 SIMULATOR = "phototwin_tasks.generate.worker:Simulator"
 """What makes episodes in a real run; tests name something quicker."""
 
@@ -90,7 +94,8 @@ class Worker:
         episodes = self._maker.make(order, on_step)
         store, attempts, files = EpisodeStore(order.folder), [], []
         for episode in episodes:
-            file = store.write(replace(episode, task_index=order.job.index))
+            said = order.job.wordings[episode.attempt % len(order.job.wordings)]
+            file = store.write(replace(episode, task_index=order.job.index, instruction=said))
             attempts.append(_attempt(order, episode))
             files.append(file_sha256(file))
         cpu, wall = time.process_time() - began_cpu, time.perf_counter() - begun
@@ -126,15 +131,30 @@ class Simulator:
 
     def __init__(self, config: GenerateConfig, threads: int) -> None:
         self._config, self._threads = config, threads
-        self._opened: tuple[int, TwinEnv, Looks] | None = None
+        self._opened: tuple[tuple[int, int], TwinEnv, Looks] | None = None
+        self._variant = 0
         self._notes: dict[str, str] = {}
 
     def open(self, order: Order) -> None:
         """The environment of the order's job, where it is not open already."""
-        if self._opened is None or self._opened[0] != order.job.index:
+        from phototwin_tasks.variants import shard_variant
+
+        ranges, variants = randomization(self._config), order.folder.parent / VARIANTS
+        sha256, seed, shard = order.job.twin_sha256, self._config.seed, order.shard.index
+        number, twin = shard_variant(order.twin, sha256, ranges, seed, shard, variants)
+        if self._opened is None or self._opened[0] != (order.job.index, number):
             self.close()
-            env, looks = make_env(order.twin, order.job, self._config, self._threads)
-            self._opened = (order.job.index, env, looks)
+            self._variant = number
+            try:
+                env, looks = make_env(twin, order.job, self._config, self._threads)
+            except PlanError as error:
+                if number == 0:
+                    raise
+                # A relative too wide for the gripper, or things in the way: the shard is made in the twin itself.
+                self._notes[f"variant {number}, {order.job.task.text}"] = f"not used: {error}"
+                self._variant = 0
+                env, looks = make_env(order.twin, order.job, self._config, self._threads)
+            self._opened = ((order.job.index, number), env, looks)
             self._notes |= job_notes(env, self._config, order.job)
 
     def make(self, order: Order, on_step: Callable[[float], None]) -> list[Episode]:
@@ -145,7 +165,7 @@ class Simulator:
         assert self._opened is not None
         _, env, looks = self._opened
         provenance: dict[str, Any] = {"twin": order.job.twin_sha256, "versions": versions()} | asdict(self._config)
-        provenance["num_envs"] = order.shard.size
+        provenance |= {"num_envs": order.shard.size, "variant": self._variant}
         return rollout(env, list(order.shard.attempts), looks, on_step, provenance)
 
     def notes(self) -> dict[str, str]:
@@ -175,6 +195,7 @@ def make_env(twin: Path, job: Job, config: GenerateConfig, threads: int | None =
     # An episode ends when its plan does: nothing may reset an environment in between.
     cfg.terminations.success = cfg.terminations.object_fell = cfg.terminations.time_out = None
     cfg.twin, cfg.instruction, cfg.seed = str(twin), job.task.text, config.seed
+    cfg.steps = json.dumps([asdict(step) for step in job.task.steps])
     cfg.randomize = asdict(randomization(config))
     cfg.resolution, cfg.with_camera = config.resolution, config.renderer not in (OWN_RENDERER, TRACER)
     cfg.scene.num_envs, cfg.sim.device = config.num_envs, config.device

@@ -16,7 +16,7 @@ from phototwin.buffers import Buffers
 from phototwin.kernels.composite import composite
 from phototwin.kernels.draw import Canvas, make_canvas
 from phototwin.kernels.foreground import light_foreground
-from phototwin.kernels.parallel import split_frames
+from phototwin.kernels.parallel import AT_ONCE, split_frames
 from phototwin.kernels.plate_arrays import PlateArrays, make_plate_arrays
 from phototwin.kernels.shade import SPECULAR, shade_frames
 from phototwin.kernels.shadow import cast_shadows
@@ -24,6 +24,8 @@ from phototwin.light import Light, ambient_irradiance, source_irradiance
 
 STILL_M, MOVED_M = 0.001, 0.004
 """A thing whose furthest point moved less than the first is still the photo's own; from the second on it is drawn; between, both are mixed."""
+AT_ONCE_PX = AT_ONCE * 640 * 480
+"""So many pixels are made at once where frames are small: every run of frames costs some Python as well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +118,7 @@ def blend_frames(
     buffers: Buffers | None = None,
     seeds: np.ndarray | None = None,
     keep_raw: bool = False,
-    judge: bool = False,
+    judge: int = 0,
     workers: int | None = None,
 ) -> Frames:
     """Frames as if robot and objects had stood there when the photo was taken.
@@ -127,7 +129,7 @@ def blend_frames(
         buffers: What a renderer saw; None draws what moves with our own rasteriser.
         seeds: Of the camera's noise, one a frame; None leaves what is drawn without the camera's signature.
         keep_raw: Keep what was rendered beside what became of it.
-        judge: Score the seams.
+        judge: Score the seams of every so manieth frame, those between get the score before theirs; 0 scores none.
         workers: Threads that share the frames; None for one a core. The bytes do not depend on it.
 
     Raises:
@@ -139,10 +141,16 @@ def blend_frames(
         poses = {owner: T[some] for owner, T in T_world_owner.items()}
         given = None if seeds is None else seeds[some]
         drawn = _draw(blender, poses, worker) if buffers is None else _part(buffers, some)
-        return _blend(blender, poses, drawn, given, keep_raw, judge, buffers is None)
+        judged = [i for i in range(some.stop - some.start) if judge and (some.start + i) % judge == 0]
+        return _blend(blender, poses, drawn, given, keep_raw, judged if judge else None, buffers is None)
 
-    parts = split_frames(blend_some, count, workers, blender.moving.casters.device)
-    return parts[0] if len(parts) == 1 else _join(parts)
+    view = blender.plate.camera
+    at_once = max(AT_ONCE, AT_ONCE_PX // (view.width * view.height))
+    parts = split_frames(blend_some, count, workers, blender.moving.casters.device, at_once)
+    frames = parts[0] if len(parts) == 1 else _join(parts)
+    if frames.seam is None:
+        return frames
+    return replace(frames, seam=frames.seam[np.arange(count) // judge * judge])
 
 
 def _draw(blender: Blender, poses: dict[str, np.ndarray], worker: int) -> Buffers:
@@ -161,7 +169,7 @@ def _blend(
     drawn: Buffers,
     seeds: np.ndarray | None,
     keep_raw: bool,
-    judge: bool,
+    judged: list[int] | None,
     comparable: bool,
 ) -> Frames:
     """The frames of one worker."""
@@ -190,9 +198,10 @@ def _blend(
     if keep_raw:
         seen = np.where(_numpy(drawn.ids) > 0, 255, 0).astype(np.uint8)
         raw = np.concatenate([_numpy(drawn.color)[..., :3], seen[..., None]], -1)
-    if judge:
-        scores = [seam_score(f, m > 0, blender.real).score for f, m in zip(rgb, mask, strict=True)]
-        seam = np.array(scores, np.float32)
+    if judged is not None:
+        seam = np.full(len(rgb), np.nan, np.float32)
+        for i in judged:
+            seam[i] = seam_score(rgb[i], mask[i] > 0, blender.real).score
     return Frames(rgb, mask, seam, raw)
 
 
