@@ -53,7 +53,7 @@ class LearningRewardsCfg:
     turn = RewardTermCfg(func=rewards.tool_turned, weight=0.5, params={"std_rad": 0.3})
     take = RewardTermCfg(func=rewards.object_taken, weight=2.0)
     share = RewardTermCfg(func=rewards.share_done, weight=10.0)
-    done = RewardTermCfg(func=rewards.step_done, weight=50.0)
+    done = RewardTermCfg(func=rewards.step_done, weight=20.0)
     action_rate = RewardTermCfg(func=action_rate_l2, weight=-5e-3)
 
 

@@ -117,12 +117,12 @@ class ToolMoveAction(ActionTerm):
         self._position[:, 2].clamp_(min=self._floor)
         self._yaw += self.cfg.turn_rad * moves[:, 3]
         self._turn[:] = self._next_turn()
-        self._opening = (self._opening + self.cfg.open_share * moves[:, 4:]).clamp(0, 1)
+        self._opening[:] = (self._opening + self.cfg.open_share * moves[:, 4:]).clamp(0, 1)
         fingers = self._closed + self._opening * (self._opened - self._closed)
         self._asset.set_joint_position_target_index(target=fingers, joint_ids=self._fingers)
         wanted = self._follow() - self._posture
         # Shortened as a whole: joints cut one by one would lead elsewhere.
-        self._step = wanted * (MOST_STEP_RAD / wanted.abs().amax(-1, keepdim=True).clamp(min=MOST_STEP_RAD))
+        self._step[:] = wanted * (MOST_STEP_RAD / wanted.abs().amax(-1, keepdim=True).clamp(min=MOST_STEP_RAD))
         self._substep = 0
 
     def _next_turn(self) -> torch.Tensor:

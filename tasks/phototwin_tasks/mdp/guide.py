@@ -17,7 +17,7 @@ from isaaclab.utils.math import (
 )
 
 from phototwin.errors import PlanError
-from phototwin.frames import quat_xyzw_from_matrix
+from phototwin.frames import invert, make_T, quat_xyzw_from_matrix
 from phototwin.plan.ik import tool_pose as forward_kinematics
 from phototwin.plan.waypoints import plan_step
 from phototwin_tasks.mdp.observations import object_pose, tool_pose
@@ -85,6 +85,8 @@ def _best_grasp(cell: Workcell, step: Step, R_world_home: np.ndarray) -> np.ndar
     try:
         T = plan_step(cell, step, T_world_objects, cell.arm.home, 0).T_object_tool
     except PlanError:
+        if step.object not in cell.grasps:  # it is pushed, from above if need be
+            return invert(T_world_objects[step.object]) @ make_T(R_world_home, T_world_objects[step.object][:3, 3])
         T = cell.grasps[step.object].T_object_tool[0]
     R = R_world_home.T @ T_world_objects[step.object][:3, :3]
     return max((T, T @ HALF_TURN), key=lambda candidate: float(np.trace(R @ candidate[:3, :3])))
