@@ -1,18 +1,22 @@
-"""Where the robot stands: reach, sight, room; and refusals."""
+"""Where the robot stands: reach, sight, room; as measured; and refusals."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from synthetic import make_scene
 
-from phototwin.errors import PlanError
-from phototwin.frames import invert, make_T, project, transform
-from phototwin.plan.base import CAMERA_DISTANCE_M, place_base
+from phototwin.errors import InputError, PlanError
+from phototwin.frames import invert, make_T, project, rotation_z, transform
+from phototwin.plan.base import CAMERA_DISTANCE_M, load_base, place_base
 from phototwin.plan.grasp import obstacle_points, propose_grasps
-from phototwin.plan.ik import link_points, load_arm, reached, solve_pose
+from phototwin.plan.ik import link_points, load_arm, reached, solve_pose, solve_poses, tool_pose
 from phototwin.plan.instruction import parse_instruction
-from phototwin.robots import PANDA
+from phototwin.plan.places import lift_poses
+from phototwin.plan.push import push_way
+from phototwin.plan.task import Step, Task
+from phototwin.robots import G1, PANDA, SO101, UR10
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +86,68 @@ def test_what_is_too_high_is_out_of_reach(scene, arm):
     task = parse_instruction("pick up the can", objects)
     with pytest.raises(PlanError, match="out of reach"):
         place_base(replace(scene, objects=objects), task, PANDA, arm, 0)
+
+
+@pytest.mark.parametrize("robot", [UR10, SO101, G1], ids=lambda r: r.name)
+def test_every_robot_finds_a_place_from_which_one_grasp_reaches_the_cube_and_lifts_it(scene, robot):
+    arm = load_arm(robot)
+    task = parse_instruction("pick up the green cube", scene.objects)
+    item = scene.object("green_cube")
+    T = place_base(scene, task, robot, arm, 0)
+    assert T[2, 3] == robot.base_height_m
+    tool = (T @ tool_pose(arm, arm.home))[:2, 3] - T[:2, 3]
+    towards = item.T_world_object[:2, 3] - T[:2, 3]
+    assert np.dot(tool, towards) / np.linalg.norm(tool) / np.linalg.norm(towards) > 0.999
+    rest = transform(T, np.concatenate([link_points(arm, arm.home), arm.base_points]))
+    for other in scene.objects:
+        local = transform(invert(other.T_world_object), rest)
+        assert not (np.abs(local) < 0.5 * other.size_m).all(1).any()
+    grasps = propose_grasps(item, robot, (), item.T_world_object, 0)
+    lifted = lift_poses(item.T_world_object, robot, T)
+    ways = grasps.T_object_tool[:24]
+    stops = [item.T_world_object, *lifted]
+    hit = [solve_poses(arm, invert(T) @ stop @ ways, arm.home)[1] for stop in stops]
+    assert (hit[0] & np.any(hit[1:], axis=0)).any()
+
+
+def test_a_push_needs_no_grasp(scene, arm):
+    """The bowl is wider than the gripper, but its way left is within reach."""
+    task = Task((Step("push", "white_bowl", "left"),), "push the bowl to the left")
+    T = place_base(scene, task, PANDA, arm, 0)
+    way = push_way(task.steps[0], scene.camera, {o.key: o.T_world_object for o in scene.objects})
+    behind = scene.object("white_bowl").T_world_object[:2, 3] - 0.10 * way
+    for shift in (0.0, 0.10):
+        down = make_T(np.diag([1.0, -1.0, -1.0]), np.array([*(behind + shift * way), 0.03]))
+        poses = [invert(T) @ down @ make_T(rotation_z(a), np.zeros(3)) for a in np.arange(0, 2 * np.pi, np.pi / 4)]
+        assert any(reached(*solve_pose(arm, pose, arm.home)[1:]) for pose in poses)
+
+
+def test_a_base_is_taken_as_measured_in_world_or_camera(scene, tmp_path):
+    T = make_T(rotation_z(0.4), np.array([0.3, -0.5, 0.02]))
+    np.testing.assert_allclose(load_base(f"0.3 -0.5 0.02 {np.degrees(0.4)}", scene.camera), T, atol=1e-12)
+    np.testing.assert_allclose(load_base(f"0.3, -0.5, 0.02, {np.degrees(0.4)}", scene.camera), T, atol=1e-12)
+    file = tmp_path / "base.json"
+    file.write_text(json.dumps({"T_world_base": T.round(5).tolist()}))
+    np.testing.assert_allclose(load_base(str(file), scene.camera), T, atol=2e-5)
+    file.write_text(json.dumps({"T_camera_base": (invert(scene.camera.T_world_camera) @ T).tolist()}))
+    np.testing.assert_allclose(load_base(str(file), scene.camera), T, atol=1e-9)
+    R = load_base(str(file), scene.camera)[:3, :3]
+    np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-12)
+
+
+@pytest.mark.parametrize("value", [
+    {"T_world_base": [[2.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]},
+    {"T_world_base": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]]},
+    {"T_world_base": [1, 2, 3]}, {"T_world_base": "here"}, {"T_base_camera": np.eye(4).tolist()}, [1.0],
+])  # fmt: skip
+def test_no_rigid_matrix_is_refused(scene, tmp_path, value):
+    file = tmp_path / "base.json"
+    file.write_text(json.dumps(value))
+    with pytest.raises(InputError, match="rigid 4x4 matrix"):
+        load_base(str(file), scene.camera)
+
+
+def test_neither_numbers_nor_file_is_refused(scene, tmp_path):
+    for text in ("1 2 3", str(tmp_path / "missing.json"), "over there"):
+        with pytest.raises(InputError, match="x y z yaw"):
+            load_base(text, scene.camera)

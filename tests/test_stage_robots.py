@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from phototwin.errors import InputError, OutputError, TwinError
-from phototwin.robots import PANDA
+from phototwin.robots import G1, PANDA, ROBOTS, SO101, UR10, get_robot, match_joint, rest_positions, tool_in_link
 from phototwin.stage import robots
 from phototwin.stage.robots import robot_urdf, robot_usd
 
@@ -84,6 +84,52 @@ def test_only_the_fingers_have_rubber(panda):
             assert UsdPhysics.MaterialAPI(material.GetPrim()).GetStaticFrictionAttr().Get() == pytest.approx(1.2)
             rubber.add(prim.GetParent().GetName())
     assert rubber == {"panda_leftfinger", "panda_rightfinger"}
+
+
+@pytest.mark.parametrize(("robot", "rubber"), [
+    (UR10, {"panda_leftfinger", "panda_rightfinger"}),
+    (SO101, {"gripper_link", "moving_jaw_so101_v1_link"}),
+    (G1, {f"right_hand_{finger}_link" for finger in ("palm", "thumb_0", "thumb_1", "thumb_2", "index_0", "index_1", "middle_0", "middle_1")}),
+], ids=lambda value: getattr(value, "name", ""))  # fmt: skip
+def test_every_robot_is_driven_in_all_its_joints_and_has_rubber_where_it_grasps(robot, rubber, tmp_path):
+    from pxr import UsdPhysics, UsdShade
+
+    stage = open_stage(robot_usd(robot, tmp_path))
+    driven, soft = set(), set()
+    for prim in stage.TraverseAll():
+        if any(prim.HasAPI(UsdPhysics.DriveAPI, kind) for kind in ("angular", "linear")):
+            driven.add(prim.GetName())
+        material = UsdShade.MaterialBindingAPI(prim).ComputeBoundMaterial("physics")[0]
+        if prim.HasAPI(UsdPhysics.CollisionAPI) and material and material.GetPrim().HasAPI(UsdPhysics.MaterialAPI):
+            soft.add(prim.GetParent().GetName())
+    assert driven == {*robot.arm_joints, *robot.finger_joints}
+    assert soft == rubber
+    assert not [p for p in stage.TraverseAll() if p.IsA(UsdPhysics.Scene) or p.IsInstanceable()]
+
+
+@pytest.mark.parametrize("name", sorted(ROBOTS))
+def test_every_robot_is_whole(name):
+    """What is stated of a robot fits its URDF: home and fingers within limits, the tool point between the open pads."""
+    import pinocchio
+
+    robot = get_robot(name)
+    urdf, _ = robot_urdf(robot)
+    model = pinocchio.buildModelFromUrdf(str(urdf))
+    for joint, value in rest_positions(robot).items():
+        index = model.joints[model.getJointId(joint)].idx_q
+        assert model.lowerPositionLimit[index] <= value <= model.upperPositionLimit[index]
+    for joint, value in zip(robot.finger_joints, robot.fingers_closed, strict=True):
+        index = model.joints[model.getJointId(joint)].idx_q
+        assert model.lowerPositionLimit[index] - 1e-9 <= value <= model.upperPositionLimit[index]
+    for values in (robot.stiffness, robot.damping, robot.effort, robot.armature):
+        assert all(match_joint(values, joint) is not None for joint in rest_positions(robot))
+    for joint in robot.arm_joints:
+        index = model.joints[model.getJointId(joint)].idx_v
+        assert match_joint(robot.effort, joint) <= model.effortLimit[index]
+    T = tool_in_link(robot)
+    np.testing.assert_allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-6)
+    assert robot.max_width_m < 2 * robot.finger_open_m
+    assert robot.free_axis == ("y" if len(robot.arm_joints) < 6 else "")
 
 
 def test_newton_loads_nine_driven_joints(panda):
