@@ -75,6 +75,7 @@ CHAINS = [
     ("Pick up the can. Put it in the bowl. Then stack the cubes.", "place can in white_bowl; stack yellow_cube on green_cube"),
     ("push the can to the left; pour the mug into the bowl; stand the bottle up", "push can left; pour blue_mug in white_bowl; upright brown_bottle"),
     ("put the can in the bowl and lift the mug", "place can in white_bowl; lift blue_mug"),
+    ("pick up the can, then lift the mug", "lift can; lift blue_mug"),
     ("first push the can away, then pull it closer, and finally pick it up", "push can away; push can closer; lift can"),
     ("pick up the mug, pour it into the bowl, and put it next to the can", "pour blue_mug in white_bowl; place blue_mug next to can"),
     ("stand the bottle up and then pick it up by its side", "upright brown_bottle; lift brown_bottle side"),

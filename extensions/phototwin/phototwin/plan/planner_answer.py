@@ -35,7 +35,7 @@ or, where it cannot be done with these objects and skills, {{"refuse": "why, in 
 "object" and "target" are keys from the list of objects. "part" is where the object is grasped, one of {", ".join(PARTS[1:])}, or null for \
 anywhere; only a hollow object has a rim. "keypoint" is one of the object's own keypoints, near which it shall be grasped, or null \
 where that does not matter. "relation" and "target" depend on the skill:
-- lift: picks the object up and holds it. relation null, target null. Only useful as the last step.
+- lift: picks the object up and holds it. relation null, target null. What is held is put back before another object is moved.
 - place: grasps the object and puts it down. relation {" | ".join(f'"{r}"' for r in RELATIONS["place"])}, with a target. Only into a hollow target.
 - stack: like place, for towers; relation "on", with a target. The lower objects come first.
 - push: slides the object over the table without lifting it. relation {" | ".join(f'"{r}"' for r in RELATIONS["push"][:4])} as seen in the picture \

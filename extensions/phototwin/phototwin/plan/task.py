@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 
 from phototwin.errors import InstructionError
 from phototwin.nouns import noun_of
@@ -110,13 +109,6 @@ def check_task(task: Task, objects: tuple[SceneObject, ...]) -> Task:
         if problem := _problem(step, by_key):
             where = f"Step {number} of '{task.text}': " if count > 1 else ""
             raise InstructionError(where + problem)
-    for step, after in pairwise(task.steps):
-        if step.skill == "lift" and after.object != step.object:
-            held, other = by_key[step.object].name, by_key[after.object].name
-            raise InstructionError(
-                f"After '{task.text}' has lifted the {held}, the hand is full and cannot go on with the {other}: "
-                f"say where to put the {held} first."
-            )
     return task
 
 
