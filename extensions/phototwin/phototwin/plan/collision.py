@@ -56,7 +56,8 @@ class Checker:
         model: pinocchio's geometry model: links first, then things.
         data: Its scratch memory.
         bodies: The links.
-        things: Index of every thing in the model by key, support and background included.
+        things: Index in the model of every thing by key, support and background included.
+        hulls: Index of every object's convex hull by key: what stands for it while it is held.
         first, second: Index in the model of both sides of every pair, (P,).
         active: Which pairs are looked at, (P,) bool.
         margin: Clearance that every pair must keep, (P,) [m].
@@ -70,6 +71,7 @@ class Checker:
     data: Any
     bodies: tuple[_Body, ...]
     things: dict[str, int]
+    hulls: dict[str, int]
     first: np.ndarray
     second: np.ndarray
     active: np.ndarray
@@ -88,16 +90,21 @@ def make_checker(scene: Scene, arm: Arm, T_world_base: np.ndarray) -> Checker:
     for i, body in enumerate(bodies):
         geometry = _convex(body.points)
         model.addGeometryObject(pin.GeometryObject(f"{body.name}_{i}", body.joint, pin.SE3.Identity(), geometry))
-    things = {}
+    things, hulls = {}, {}
     for key, geometry, T_world_thing in _things(scene, arm, T_world_base):
         placement = pin.SE3(T_base_world @ T_world_thing)
         things[key] = model.addGeometryObject(pin.GeometryObject(key, 0, placement, geometry))
-    pairs = _pairs(arm, bodies, things)
+    for item in scene.objects:
+        geometry = _convex(np.concatenate([piece.points for piece in item.pieces]))
+        hulls[item.key] = model.addGeometryObject(
+            pin.GeometryObject(f"{item.key}_held", 0, pin.SE3.Identity(), geometry)
+        )
+    pairs = _pairs(arm, bodies, things, hulls)
     for a, b in pairs:
         model.addCollisionPair(pin.CollisionPair(a, b))
     first, second = np.array(pairs).T
     checker = Checker(
-        arm, T_base_world, model, pin.GeometryData(model), bodies, things, first, second,
+        arm, T_base_world, model, pin.GeometryData(model), bodies, things, hulls, first, second,
         np.ones(len(pairs), dtype=bool), np.zeros(len(pairs)),
     )  # fmt: skip
     _leave_out_what_always_touches(checker)
@@ -112,6 +119,7 @@ def arrange(
     touches: Iterable[str] = (),
     handles: str | None = None,
     clearance_m: float = TOUCH_M,
+    hand_only: bool = False,
 ) -> None:
     """Put things where they are, and say who may touch whom.
 
@@ -123,31 +131,40 @@ def arrange(
         touches: Keys of what the held object may touch; ``SUPPORT`` is one of them.
         handles: Key of the object that the gripper may touch; what is held it may anyway.
         clearance_m: Kept by all that may not touch.
+        hand_only: Look at the gripper and what it holds alone: where these are does not depend on how the arm is bent.
     """
     import pinocchio as pin  # pyright: ignore[reportMissingImports]
 
-    arm, count = checker.arm, len(checker.bodies)
     for key, T in T_world_objects.items():
-        item = checker.model.geometryObjects[checker.things[key]]
-        if held and key == held[0]:
-            tool = arm.model.frames[arm.tool]
-            item.parentJoint, item.placement = tool.parentJoint, tool.placement * pin.SE3(held[1])
-        else:
-            item.parentJoint, item.placement = 0, pin.SE3(checker.T_base_world @ T)
+        checker.model.geometryObjects[checker.things[key]].placement = pin.SE3(checker.T_base_world @ T)
+    if held:
+        tool, item = checker.arm.model.frames[checker.arm.tool], checker.model.geometryObjects[checker.hulls[held[0]]]
+        item.parentJoint, item.placement = tool.parentJoint, tool.placement * pin.SE3(held[1])
     if opened != checker.opened:
         for body, item in zip(checker.bodies, checker.model.geometryObjects, strict=False):
             item.placement = pin.SE3.Identity() if opened else pin.SE3(body.placement)
         checker.opened = opened
     checker.held = held[0] if held else None
-    gripper = np.array([body.gripper for body in checker.bodies] + [False] * len(checker.things))
-    in_hand = checker.things[held[0]] if held else -1
-    handled = {checker.things[key] for key in (handles, checker.held) if key}
-    touched = {checker.things[key] for key in touches}
-    linked = checker.first < count
-    active = np.where(linked, True, (checker.first == in_hand) | (checker.second == in_hand))
-    active &= ~(gripper[checker.first] & np.isin(checker.second, list(handled)))
-    active &= ~(~linked & (np.isin(checker.first, list(touched)) | np.isin(checker.second, list(touched))))
-    _activate(checker, active, np.where(checker.second < count, 0.0, clearance_m))
+    active = _who_counts(checker, {*touches}, handles, hand_only)
+    _activate(checker, active, np.where(checker.second < len(checker.bodies), 0.0, clearance_m))
+
+
+def _who_counts(checker: Checker, touches: set[str], handles: str | None, hand_only: bool) -> np.ndarray:
+    """Which pairs are looked at, (P,) bool."""
+    a, b = checker.first, checker.second
+    links, surfaces = len(checker.bodies), len(checker.bodies) + len(checker.things)
+    gripper = np.array([body.gripper for body in checker.bodies] + [False] * (len(checker.things) + len(checker.hulls)))
+    in_hand = checker.hulls[checker.held] if checker.held else -1
+    handled = [checker.things[key] for key in (handles, checker.held) if key]
+    with_surface = (a < links) & (b >= links) & (b < surfaces)
+    free_surface = with_surface & ~(gripper[a] & np.isin(b, handled))
+    if checker.held:
+        free_surface &= b != checker.things[checker.held]
+    held_by_link = (a < links) & (b == in_hand) & ~gripper[a]
+    held_by_thing = (a == in_hand) & ~np.isin(b, [checker.things[key] for key in touches])
+    if hand_only:
+        return (free_surface & gripper[a]) | held_by_thing
+    return (b < links) | free_surface | held_by_link | held_by_thing
 
 
 def _activate(checker: Checker, active: np.ndarray, margin: np.ndarray) -> None:
@@ -177,14 +194,13 @@ def _who(checker: Checker) -> str:
     """In words what touches what, where things are now."""
     import pinocchio as pin  # pyright: ignore[reportMissingImports]
 
-    names = {index: key for key, index in checker.things.items()}
+    names = {index: key for key, index in (*checker.things.items(), *checker.hulls.items())}
     for k in np.flatnonzero(checker.active):
         if pin.computeCollision(checker.model, checker.data, int(k)):
             a, b = int(checker.first[k]), int(checker.second[k])
             if b < len(checker.bodies):
                 return f"{checker.bodies[a].name} would hit {checker.bodies[b].name}"
             hitter = "the arm" if a not in names else f"the held {checker.held}"
-            b = a if names.get(b) == checker.held else b
             return f"{hitter} would hit {_words(names[b])}".replace("_", " ")
     return "something would be hit"
 
@@ -290,8 +306,8 @@ def _things(scene: Scene, arm: Arm, T_world_base: np.ndarray) -> Iterable[tuple[
         yield BACKGROUND, _surface(points[used], index.reshape(-1, 3)), np.eye(4)
 
 
-def _pairs(arm: Arm, bodies: tuple[_Body, ...], things: dict[str, int]) -> list[tuple[int, int]]:
-    """Links that are not neighbours; moving links and things; objects and things, for when one is held."""
+def _pairs(arm: Arm, bodies: tuple[_Body, ...], things: dict[str, int], hulls: dict[str, int]) -> list[tuple[int, int]]:
+    """Links that are not neighbours; moving links and things; held objects with links and with other things."""
     parents = arm.model.parents
     pairs = []
     for a, one in enumerate(bodies):
@@ -299,11 +315,10 @@ def _pairs(arm: Arm, bodies: tuple[_Body, ...], things: dict[str, int]) -> list[
             near = one.joint == other.joint or one.joint == parents[other.joint] or other.joint == parents[one.joint]
             if not near:
                 pairs.append((b, a))
-        if one.joint:
-            pairs += [(a, index) for index in things.values()]
-    objects = [index for key, index in things.items() if key not in (SUPPORT, BACKGROUND)]
-    for a in objects:
-        pairs += [(a, b) for b in things.values() if b > a]
+        pairs += [(a, index) for index in things.values() if one.joint]
+        pairs += [(a, index) for index in hulls.values()]
+    for key, hull in hulls.items():
+        pairs += [(hull, index) for other, index in things.items() if other != key]
     return pairs
 
 

@@ -41,6 +41,7 @@ class Deed:
         legs: Legs after the gripper has closed, for a grasp T_object_tool (4, 4).
         opens: Whether the gripper opens at the goal.
         hard: Name of the leg that leads there.
+        onto: What the object may touch there.
         T_world_hard: Where the object is when the arm's reach is put to the test, (K, 4, 4) [m].
     """
 
@@ -48,6 +49,7 @@ class Deed:
     legs: Callable[[np.ndarray], Sequence[Leg]]
     T_world_hard: np.ndarray
     hard: str
+    onto: tuple[str, ...] = ()
     opens: bool = True
 
 
@@ -73,8 +75,8 @@ def approach_legs(grasp: np.ndarray) -> tuple[Leg, ...]:
     return (
         Leg("before the object", way_to(drawn_back(grasp, APPROACH_M)), FREE, AIR_SPEED_M_S, True),
         Leg("reach", way_to(grasp), LINE, CONTACT_SPEED_M_S, True, handles=True),
-        Leg("settle", way_to(grasp), STAY, SETTLE_S, True),
-        Leg("close", way_to(grasp), STAY, CLOSE_S, False),
+        Leg("settle", way_to(grasp), STAY, SETTLE_S, True, handles=True),
+        Leg("close", way_to(grasp), STAY, CLOSE_S, False, handles=True),
     )
 
 
@@ -128,12 +130,13 @@ def carry_height(item: SceneObject, T_start: np.ndarray, T_end: np.ndarray, othe
     points = item.mesh.points.astype(np.float64)
     below = max(float(-(points @ T[2, :3]).min()) for T in (T_start, T_end))
     radius = max(float(np.hypot(*(points @ T[:2, :3].T).T).max()) for T in (T_start, T_end))
-    top = 0.0
-    way = np.linspace(T_start[:2, 3], T_end[:2, 3], 20)
+    top, start, end = 0.0, T_start[:2, 3], T_end[:2, 3]
     for other, T in others:
         around = transform(T, other.mesh.points.astype(np.float64))
-        distance = np.linalg.norm(around[:, None, :2] - way, axis=2).min()
-        if distance < radius + CARRY_CLEARANCE_M:
+        share = np.clip((T[:2, 3] - start) @ (end - start) / max(float((end - start) @ (end - start)), 1e-12), 0.0, 1.0)
+        size = float(np.hypot(*(around[:, :2] - T[:2, 3]).T).max())
+        apart = float(np.linalg.norm(start + share * (end - start) - T[:2, 3])) - size
+        if apart < radius + CARRY_CLEARANCE_M:
             top = max(top, float(around[:, 2].max()))
     return max(top + CARRY_CLEARANCE_M, LOWEST_CARRY_M) + below
 

@@ -110,18 +110,29 @@ class Motion:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Which leg cannot be done, and why."""
+    """Which leg cannot be done, and why; ``blocked`` where something was in a free way, so that a search may help."""
 
     leg: str
     why: str
+    blocked: bool = False
 
 
-def follow_legs(cell: Workcell, legs: Sequence[Leg], q0: np.ndarray, load: Load, seed: int | None) -> Motion | Trouble:
-    """The motion along ``legs`` from posture ``q0`` (J,), or what stops it; without a seed no way around obstacles is searched.
+@dataclass
+class Searches:
+    """How many searches for ways around obstacles are left, and the seed of the next one."""
+
+    seed: int
+    left: int
+
+
+def follow_legs(
+    cell: Workcell, legs: Sequence[Leg], q0: np.ndarray, load: Load, searches: Searches
+) -> Motion | Trouble:
+    """The motion along ``legs`` from posture ``q0`` (J,), or what stops it.
 
     Where a leg fails, the free leg before it is tried again in another way: with the arm bent differently.
     """
-    found = _follow(cell, legs, 0, np.asarray(q0, dtype=np.float64), load, seed)
+    found = _follow(cell, legs, 0, np.asarray(q0, dtype=np.float64), load, searches)
     if isinstance(found, Trouble):
         return found
     parts, load_then = [], load
@@ -137,29 +148,30 @@ def follow_legs(cell: Workcell, legs: Sequence[Leg], q0: np.ndarray, load: Load,
 
 
 def _follow(
-    cell: Workcell, legs: Sequence[Leg], k: int, q: np.ndarray, load: Load, seed: int | None
+    cell: Workcell, legs: Sequence[Leg], k: int, q: np.ndarray, load: Load, searches: Searches
 ) -> list[np.ndarray] | Trouble:
     """Ways (K, J) of the legs from the k-th on, those through the air not timed yet; or the trouble of the leg that got furthest."""
     if k == len(legs):
         return []
-    leg = legs[k]
-    worst: Trouble | None = None
-    for part in _options(cell, leg, q, load, seed if seed is None else seed + k):
-        if isinstance(part, Trouble):
-            rest = part
-        else:
-            rest = _follow(cell, legs, k + 1, part[-1], _moved(cell, leg, part[-1], load), seed)
+    leg, worst, blocked = legs[k], Trouble(legs[k].name, "out of reach"), False
+    for part in _options(cell, leg, q, load, searches):
+        rest = part
+        if not isinstance(part, Trouble):
+            rest = _follow(cell, legs, k + 1, part[-1], _moved(cell, leg, part[-1], load), searches)
             if not isinstance(rest, Trouble):
                 return [part, *rest]
-        worst = rest if worst is None or worst.leg == leg.name else worst
-    return worst or Trouble(leg.name, "out of reach")
+        assert isinstance(rest, Trouble)
+        blocked |= rest.blocked
+        worst = rest if worst.leg == leg.name else worst
+    return replace(worst, blocked=blocked)
 
 
-def _options(cell: Workcell, leg: Leg, q: np.ndarray, load: Load, seed: int | None) -> Iterable[np.ndarray | Trouble]:
+def _options(cell: Workcell, leg: Leg, q: np.ndarray, load: Load, searches: Searches) -> Iterable[np.ndarray | Trouble]:
     """Ways (K, J) to do a leg from a posture (J,), in the order in which they are tried."""
     if leg.way == STAY:
-        return (np.repeat(q[None], max(1, round(leg.pace * cell.fps)), axis=0),)
-    return (_line(cell, leg, q, load),) if leg.way == LINE else free_ways(cell, leg, q, load, seed)
+        _, why = first_hit(look_out(cell, leg, load, TOUCH_M), q[None])
+        return (Trouble(leg.name, why) if why else np.repeat(q[None], max(1, round(leg.pace * cell.fps)), axis=0),)
+    return (_line(cell, leg, q, load),) if leg.way == LINE else free_ways(cell, leg, q, load, searches)
 
 
 def _moved(cell: Workcell, leg: Leg, q: np.ndarray, load: Load) -> Load:
@@ -210,7 +222,7 @@ def _ways(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def free_ways(
-    cell: Workcell, leg: Leg, q: np.ndarray, load: Load, seed: int | None, q_end: np.ndarray | None = None
+    cell: Workcell, leg: Leg, q: np.ndarray, load: Load, searches: Searches, q_end: np.ndarray | None = None
 ) -> Iterable[np.ndarray | Trouble]:
     """Ways (K, J) through the air to the leg's pose, or to the posture ``q_end`` that reaches it, and why others are none."""
     pose = invert(cell.T_world_base) @ leg.T_world_tool[-1]
@@ -225,12 +237,12 @@ def free_ways(
         path = joint_line(q, end)
         trouble = _blocked(cell, leg, load, path)
         yield trouble or path
-    if seed is None:
-        return
     for end in ends[:SEARCHED]:
-        path = _search(cell, leg, load, q, end, seed)
-        why = trouble.why if trouble else "the legs after it fail"
-        yield Trouble(leg.name, f"no way around was found: {why}") if path is None else path
+        if trouble is None or not searches.left:
+            return
+        searches.seed, searches.left = searches.seed + 1, searches.left - 1
+        path = _search(cell, leg, load, q, end, searches.seed)
+        yield Trouble(leg.name, f"no way around was found: {trouble.why}") if path is None else path
 
 
 def timed_way(cell: Workcell, leg: Leg, path: np.ndarray, load: Load) -> np.ndarray | Trouble:
@@ -265,7 +277,7 @@ def _blocked(cell: Workcell, leg: Leg, load: Load, path: np.ndarray) -> Trouble 
     _, why = first_hit(checker, path)
     if not why and leg.held and leg.level and _tilts(cell, leg, load, path):
         why = f"the held {load.key.replace('_', ' ')} would tilt"
-    return Trouble(leg.name, why) if why else None
+    return Trouble(leg.name, why, blocked=True) if why else None
 
 
 def _air(cell: Workcell, leg: Leg, load: Load, path: np.ndarray) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -26,7 +27,7 @@ ABOVE_M = 0.03
 RIM_M = 0.004
 """What is this close to the top belongs to the rim."""
 WAYS = 12
-TURNS_RAD = (0.0, np.pi / 2, -np.pi / 2, np.pi)
+TURNS_RAD = (0.0, np.pi)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,15 @@ def opening(item: SceneObject) -> tuple[np.ndarray, float]:
     return 0.5 * (low + high), 0.5 * float((high - low)[:2].min())
 
 
+@lru_cache(maxsize=64)
+def outline(item: SceneObject) -> np.ndarray:
+    """Corners (P, 3) of the object's convex hull, object frame: among them is its lowest point, however it is tilted."""
+    from scipy.spatial import ConvexHull
+
+    points = item.mesh.points.astype(np.float64)
+    return points[ConvexHull(points).vertices]
+
+
 def make_tilt(
     item: SceneObject, R_upright: np.ndarray, way_w: np.ndarray, target: SceneObject, T_target: np.ndarray
 ) -> Tilt:
@@ -68,7 +78,7 @@ def make_tilt(
     rim_o = rim[int(np.argmax((rim @ R_upright.T) @ way_w))]
     middle = transform(T_target, opening(target)[0])
     floor = float(transform(T_target, target.mesh.points.astype(np.float64))[:, 2].max()) + ABOVE_M
-    points = (item.mesh.points.astype(np.float64) - rim_o) @ R_upright.T
+    points = (outline(item) - rim_o) @ R_upright.T
     axis = np.cross([0.0, 0.0, 1.0], way_w)
     poses = []
     for angle in np.linspace(0.0, TILT_RAD, round(TILT_RAD / TILT_STEP_RAD) + 1):

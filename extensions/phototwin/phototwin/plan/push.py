@@ -16,7 +16,7 @@ from phototwin.frames import invert, make_T, transform
 from phototwin.plan.cell import Workcell
 from phototwin.plan.grasp import sample_surface
 from phototwin.plan.grasp_score import centre_of_mass
-from phototwin.plan.legs import AIR_SPEED_M_S, CONTACT_SPEED_M_S, LIFT_SPEED_M_S, REST_S, Others, way_to
+from phototwin.plan.legs import AIR_SPEED_M_S, CONTACT_SPEED_M_S, LIFT_SPEED_M_S, REST_S, Others, standing_on, way_to
 from phototwin.plan.paths import FREE, LINE, STAY, Leg
 from phototwin.plan.task import Step
 from phototwin.robots import Robot
@@ -108,6 +108,7 @@ def pushes(
     friction = 0.5 * (item.friction + scene.support.friction)
     body = _Body(transform(T_now, points_o), normals_o @ R.T, centre, friction)
     asked = push_way(step, scene.camera, T_world_objects)
+    onto = standing_on(item, T_now, others)
     turns = TURNS_RAD[:1] if step.relation == "next to" else TURNS_RAD
     options, blocked = [], ""
     for turn in turns:
@@ -118,7 +119,7 @@ def pushes(
             why = _no_room(body, way, distance, scene, others)
             if not why:
                 contacts = _contacts(body, way, cell.robot, abs(float(turn)) + late, rng)
-                options += [_as_push(contact, T_now, distance) for contact in contacts]
+                options += [_as_push(contact, T_now, distance, onto) for contact in contacts]
                 break
         blocked = blocked or why
     if not options:
@@ -268,8 +269,12 @@ def _touch(
     return first, height, beside / 0.01 + 2.0 * facing
 
 
-def _as_push(contact: _Contact, T_now: np.ndarray, distance: float) -> Push:
-    """The whole push from a contact on."""
+PUSH_STARTS, PUSH_ENDS = 1, 3
+"""Legs of a push that end where it begins and where it ends."""
+
+
+def _as_push(contact: _Contact, T_now: np.ndarray, distance: float, onto: tuple[str, ...]) -> Push:
+    """The whole push from a contact on; ``onto`` is what the object stands on or leans against."""
     touch, ahead = contact.T_world_tool, np.array([*contact.way, 0.0])
 
     def moved(T: np.ndarray, along: float, up: float = 0.0) -> np.ndarray:
@@ -280,8 +285,9 @@ def _as_push(contact: _Contact, T_now: np.ndarray, distance: float) -> Push:
     legs = (
         Leg("behind the object", way_to(moved(start, 0.0, RISE_M)), FREE, AIR_SPEED_M_S, False),
         Leg("come down", way_to(start), LINE, LIFT_SPEED_M_S, False),
-        Leg("push", way_to(end), LINE, PUSH_SPEED_M_S, False, handles=True),
-        Leg("hold", way_to(end), STAY, STILL_S, False, handles=True),
+        Leg("touch", way_to(touch), LINE, CONTACT_SPEED_M_S, False, handles=True),
+        Leg("push", way_to(end), LINE, PUSH_SPEED_M_S, False, True, onto),
+        Leg("hold", way_to(end), STAY, STILL_S, False, True, onto),
         Leg("draw back", way_to(back), LINE, CONTACT_SPEED_M_S, False, handles=True),
         Leg("rise", way_to(moved(back, 0.0, RISE_M)), LINE, LIFT_SPEED_M_S, False, handles=True),
         Leg("rest", way_to(moved(back, 0.0, RISE_M)), STAY, REST_S, False, handles=True),

@@ -9,14 +9,16 @@ determines where the tool must.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from phototwin.errors import PlanError
 from phototwin.frames import invert
 from phototwin.plan.cell import Workcell
+from phototwin.plan.collision import arrange, collides, first_hit
 from phototwin.plan.grasp import NEIGHBOUR_MARGIN_M, Grasps
 from phototwin.plan.grasp_score import suit
 from phototwin.plan.gripper import gripper_clears
@@ -32,10 +34,10 @@ from phototwin.plan.legs import (
     raised,
     standing_on,
 )
-from phototwin.plan.paths import Leg, Load, Motion, Trouble, follow_legs, free_ways, timed_way
+from phototwin.plan.paths import Leg, Load, Motion, Searches, Trouble, follow_legs, free_ways, timed_way
 from phototwin.plan.places import Others, free_spots, goal_poses, levelled
 from phototwin.plan.pour import pour_deeds
-from phototwin.plan.push import Push, pushes
+from phototwin.plan.push import PUSH_ENDS, PUSH_STARTS, Push, pushes
 from phototwin.plan.task import Step
 from phototwin.plan.upright import grasps_as_it_lies, upright_poses
 from phototwin.scene import SceneObject
@@ -44,10 +46,11 @@ STACK_SPEED_M_S = 0.08
 """Peak speed down onto a stack: what stands there must stay."""
 MAX_GRASPS = 24
 MAX_DEEDS = 6
-MAX_TRIES = 60
+MAX_TRIES = 40
 """Whole motions that are tried along straight ways."""
-MAX_SEARCHED = 8
-"""Whole motions that are tried with searches for ways around obstacles, when none of the straight ones is free."""
+MAX_SEARCHES = 6
+"""Searches for ways around obstacles, when none of the straight ones is free: each looks at thousands of postures."""
+MAX_PUSHES = 80
 SCORE_NOISE = 0.05
 """Spread of the draw among grasps: demonstrations shall differ, but a much better grasp stays first."""
 
@@ -163,7 +166,7 @@ def put_deed(
         return lift, *down
 
     hard = np.stack([T_world_goal, raised(T_world_goal, height)])
-    return Deed(T_world_goal, legs, hard, "lower")
+    return Deed(T_world_goal, legs, hard, "lower", (*onto, *under[:1]))
 
 
 def _with_held(
@@ -179,14 +182,50 @@ def _with_held(
     T_object_tool = invert(poses[item.key]) @ cell.T_world_base @ tool_pose(cell.arm, q0)
     load = Load(item.key, T_object_tool, poses)
     failures: Counter[str] = Counter()
-    for seed, most in ((None, MAX_TRIES), (int(rng.integers(2**31)), MAX_SEARCHED)):
-        for deed in deeds[:most]:
-            legs = deed.legs(T_object_tool)
-            motion = follow_legs(cell, legs, q0, load, seed)
-            if isinstance(motion, Motion):
-                return _plan(cell, motion, legs, deed, T_object_tool, item.key)
-            failures[f"{motion.leg}: {motion.why}"] += 1
-    raise _no_motion(f"{step.skill} the {item.name}, which is held", failures, "")
+
+    def attempt(deed: Deed, searches: Searches) -> JointPlan | Trouble:
+        legs = deed.legs(T_object_tool)
+        motion = follow_legs(cell, legs, q0, load, searches)
+        if isinstance(motion, Trouble):
+            return _counted(motion, failures)
+        return _plan(cell, motion, legs, deed, T_object_tool, item.key)
+
+    plan = _first_of(deeds, attempt, failures, rng)
+    if plan is None:
+        raise _no_motion(f"{step.skill} the {item.name}, which is held", failures, "")
+    return plan
+
+
+def _first_of(
+    options: Sequence[Any],
+    attempt: Callable[[Any, Searches], JointPlan | Trouble],
+    failures: Counter[str],
+    rng: np.random.Generator,
+) -> JointPlan | None:
+    """The plan of the first option that can be done along straight ways; else of the first that searches for ways around open up."""
+    searches = Searches(int(rng.integers(2**31)), 0)
+    blocked, most = [], failures.total() + MAX_TRIES
+    for option in options:
+        found = attempt(option, searches)
+        if isinstance(found, JointPlan):
+            return found
+        if found.blocked:
+            blocked.append(option)
+        if failures.total() >= most:
+            break
+    searches.left = MAX_SEARCHES
+    for option in blocked:
+        found = attempt(option, searches)
+        if isinstance(found, JointPlan):
+            return found
+        if not searches.left:
+            break
+    return None
+
+
+def _counted(trouble: Trouble, failures: Counter[str]) -> Trouble:
+    failures[f"{trouble.leg}: {trouble.why}"] += 1
+    return trouble
 
 
 def _with_grasp(
@@ -203,43 +242,59 @@ def _with_grasp(
     grasps = grasps_as_it_lies(cell, item, poses[item.key])
     order = _grasp_order(grasps, cell, step, poses[item.key], deeds, others, rng)[:MAX_GRASPS]
     failures: Counter[str] = Counter()
-    for seed, most in ((None, MAX_TRIES), (int(rng.integers(2**31)), MAX_SEARCHED)):
-        failures_before = failures.total()
-        for g in order:
-            T_object_tool = grasps.T_object_tool[g]
-            able = _able(cell, deeds, poses[item.key], T_object_tool, others, failures)
-            plan = _try_grasp(cell, item.key, T_object_tool, able, poses, q0, seed, failures) if able else None
-            if plan is not None:
-                return plan
-            if failures.total() - failures_before >= most:
-                break
-    raise _no_motion(f"{step.skill} the {item.name}", failures, f"{len(order)} grasps were tried; ")
+
+    def attempt(g: int, searches: Searches) -> JointPlan | Trouble:
+        T_object_tool = grasps.T_object_tool[g]
+        able = _able(cell, item.key, deeds, poses, T_object_tool, failures)
+        if not able:
+            return Trouble("", "")
+        return _try_grasp(cell, item.key, T_object_tool, able, poses, q0, searches, failures)
+
+    plan = _first_of(order.tolist(), attempt, failures, rng)
+    if plan is None:
+        raise _no_motion(f"{step.skill} the {item.name}", failures, f"{len(order)} grasps were tried; ")
+    return plan
+
+
+def _no_motion(what: str, failures: Counter[str], tried: str) -> PlanError:
+    reason, times = failures.most_common(1)[0]
+    return PlanError(
+        f"No motion was found to {what}: {tried}{times} of {failures.total()} tries fail at the step '{reason}'."
+    )
 
 
 def _able(
     cell: Workcell,
+    key: str,
     deeds: Sequence[Deed],
-    T_world_object: np.ndarray,
+    poses: dict[str, np.ndarray],
     T_object_tool: np.ndarray,
-    others: Others,
     failures: Counter[str],
 ) -> list[Deed]:
     """The deeds for which the arm reaches the hardest poses with a grasp, and the gripper has room to open at the goal."""
     arm, T_base_world = cell.arm, invert(cell.T_world_base)
-    for leg in approach_legs(T_world_object @ T_object_tool)[:2]:
+    for leg in approach_legs(poses[key] @ T_object_tool)[:2]:
         pose = T_base_world @ leg.T_world_tool[-1]
         q, position, angle = solve_pose(arm, pose, arm.home)
         if not reached(position, angle):
             failures[f"{leg.name}: {why_unreached(arm, pose, q)}"] += 1
             return []
     hit = np.ones(len(deeds), dtype=bool)
+    arrange(cell.checker, poses, False, (key, invert(T_object_tool)), deeds[0].onto, hand_only=True)
     for hard in np.stack([deed.T_world_hard for deed in deeds], 1):
         tools = T_base_world @ hard[hit] @ T_object_tool
-        q, hit[hit] = solve_poses(arm, tools, arm.home)
-        if not hit.any():
+        q, there = solve_poses(arm, tools, arm.home)
+        if not there.any():
             failures[f"{deeds[0].hard}: {why_unreached(arm, tools[0], q[0])}"] += 1
             return []
-    able = []
+        _, why = first_hit(cell.checker, q[there])
+        clear = np.array([collides(cell.checker, row) for row in q[there]]) == 0
+        there[there] = clear
+        hit[hit] = there
+        if not hit.any():
+            failures[f"{deeds[0].hard}: {why}"] += 1
+            return []
+    able, others = [], _others(cell, key, poses)
     for k in np.flatnonzero(hit):
         if not deeds[k].opens or _gripper_fits(T_object_tool, deeds[k].T_world_goal, others, cell):
             able.append(deeds[k])
@@ -250,13 +305,6 @@ def _able(
     return able
 
 
-def _no_motion(what: str, failures: Counter[str], tried: str) -> PlanError:
-    reason, times = failures.most_common(1)[0]
-    return PlanError(
-        f"No motion was found to {what}: {tried}{times} of {failures.total()} tries fail at the step '{reason}'."
-    )
-
-
 def _try_grasp(
     cell: Workcell,
     key: str,
@@ -264,33 +312,34 @@ def _try_grasp(
     deeds: Sequence[Deed],
     poses: dict[str, np.ndarray],
     q0: np.ndarray,
-    seed: int | None,
+    searches: Searches,
     failures: Counter[str],
-) -> JointPlan | None:
+) -> JointPlan | Trouble:
     """One grasp with the first of the deeds that can be done; what cannot is counted in ``failures``."""
     arm, T_base_world = cell.arm, invert(cell.T_world_base)
     load = Load(key, T_object_tool, poses)
     first, *approach = approach_legs(poses[key] @ T_object_tool)
+    blocked = False
     for q_before in solve_postures(arm, T_base_world @ first.T_world_tool[-1], q0):
-        taken = follow_legs(cell, approach, q_before, load, seed)
+        taken = follow_legs(cell, approach, q_before, load, searches)
         if isinstance(taken, Trouble):
-            failures[f"{taken.leg}: {taken.why}"] += 1
+            _counted(taken, failures)
             continue
         # An arm of few joints takes the object a little differently than asked.
         T_taken = invert(poses[key]) @ cell.T_world_base @ tool_pose(arm, taken.q[-1])
         for deed in deeds:
             legs = deed.legs(T_taken)
-            done = follow_legs(cell, legs, taken.q[-1], replace(taken.load, T_object_tool=T_taken), seed)
+            done = follow_legs(cell, legs, taken.q[-1], replace(taken.load, T_object_tool=T_taken), searches)
             if isinstance(done, Trouble):
-                failures[f"{done.leg}: {done.why}"] += 1
+                blocked |= _counted(done, failures).blocked
                 continue
-            free = _first_way(cell, first, q0, load, seed, q_before)
+            free = _first_way(cell, first, q0, load, searches, q_before)
             if isinstance(free, Trouble):
-                failures[f"{free.leg}: {free.why}"] += 1
+                blocked |= _counted(free, failures).blocked
                 break
-            motion = _chained(_first_motion(free, first, load), taken, done)
-            return _plan(cell, motion, (first, *approach, *legs), deed, T_taken, key)
-    return None
+            start = Motion(free, np.full(len(free), first.opened), np.zeros(len(free), dtype=int), load)
+            return _plan(cell, _chained(start, taken, done), (first, *approach, *legs), deed, T_taken, key)
+    return Trouble(first.name, "no deed can be done", blocked)
 
 
 def _chained(*motions: Motion) -> Motion:
@@ -330,29 +379,51 @@ def _push(
     item, failures = cell.scene.object(step.object), Counter()
     load = Load(item.key, np.eye(4), poses)
     options = pushes(step, cell, poses, _others(cell, item.key, poses), rng)
-    for seed, most in ((None, MAX_TRIES), (int(rng.integers(2**31)), MAX_SEARCHED)):
-        for push in options[:most]:
-            motion = follow_legs(cell, push.legs, q0, load, seed)
-            if isinstance(motion, Motion):
-                return _plan(cell, motion, push.legs, push, push.T_object_tool, item.key)
-            failures[f"{motion.leg}: {motion.why}"] += 1
-    raise _no_motion(f"push the {item.name}", failures, "")
+
+    def attempt(push: Push, searches: Searches) -> JointPlan | Trouble:
+        motion = follow_legs(cell, push.legs, q0, replace(load, T_object_tool=push.T_object_tool), searches)
+        if isinstance(motion, Trouble):
+            return _counted(motion, failures)
+        return _plan(cell, motion, push.legs, push, push.T_object_tool, item.key)
+
+    plan = _first_of(_within_reach(cell, options, load, failures), attempt, failures, rng)
+    if plan is None:
+        raise _no_motion(f"push the {item.name}", failures, "")
+    return plan
+
+
+def _within_reach(cell: Workcell, options: Sequence[Push], load: Load, failures: Counter[str]) -> list[Push]:
+    """The pushes whose beginning and end the arm reaches with a gripper that hits nothing there."""
+    able = list(options[:MAX_PUSHES])
+    for index in (PUSH_STARTS, PUSH_ENDS):
+        tools = np.array([push.legs[index].T_world_tool[-1] for push in able])
+        q, hit = solve_poses(cell.arm, invert(cell.T_world_base) @ tools, cell.arm.home)
+        leg = able[0].legs[index]
+        arrange(cell.checker, load.T_world_objects, leg.opened, handles=load.key if leg.held else None, hand_only=True)
+        kept = []
+        for push, pose, row, there in zip(able, tools, q, hit, strict=True):
+            why = first_hit(cell.checker, row[None])[1]
+            if there and not why:
+                kept.append(push)
+            else:
+                pose_b = invert(cell.T_world_base) @ pose
+                failures[f"{leg.name}: {why if there else why_unreached(cell.arm, pose_b, row)}"] += 1
+        able = kept
+        if not able:
+            break
+    return able
 
 
 def _first_way(
-    cell: Workcell, leg: Leg, q0: np.ndarray, load: Load, seed: int | None, q_end: np.ndarray
+    cell: Workcell, leg: Leg, q0: np.ndarray, load: Load, searches: Searches, q_end: np.ndarray
 ) -> np.ndarray | Trouble:
     """Joint positions (T, J) of the first leg, to a posture from which the others have been followed."""
     found: np.ndarray | Trouble = Trouble(leg.name, "out of reach")
-    for path in free_ways(cell, leg, q0, load, seed, q_end):
+    for path in free_ways(cell, leg, q0, load, searches, q_end):
         found = path if isinstance(path, Trouble) else timed_way(cell, leg, path, load)
         if not isinstance(found, Trouble):
             return found
     return found
-
-
-def _first_motion(free: np.ndarray, leg: Leg, load: Load) -> Motion:
-    return Motion(free, np.full(len(free), leg.opened), np.zeros(len(free), dtype=int), load)
 
 
 def _gripper_fits(T_object_tool: np.ndarray, T_world_goal: np.ndarray, others: Others, cell: Workcell) -> bool:
