@@ -86,24 +86,28 @@ def _scale_newton(env: TwinEnv, ids: torch.Tensor, factor: torch.Tensor) -> None
 
 
 def _scale_physx(env: TwinEnv, name: str, ids: torch.Tensor, factor: torch.Tensor) -> None:
-    """Static and dynamic friction of every shape of one asset; the buffer (environments, shapes, 3) is written whole."""
+    """Static and dynamic friction of every shape of one asset; the buffer (environments, shapes, 3) is written whole, so it is kept."""
     view: Any = env.scene[name].root_view
-    if hasattr(view, "get_material_properties"):  # PhysX inside Isaac Sim
-        now = wp.to_torch(view.get_material_properties())
-        kind = None
-    else:
-        from isaaclab_ov import tensor_types
-
-        whole, single = "SHAPE_FRICTION_AND_RESTITUTION", "RIGID_BODY_SHAPE_FRICTION_AND_RESTITUTION"
-        kind = getattr(tensor_types, whole if name == "robot" else single)
-        now = wp.to_torch(view.get_attribute(kind))
-    own = _as_built(env, f"{name} friction", now)
+    kind = _ovphysx_material(name) if not hasattr(view, "get_material_properties") else None  # None inside Isaac Sim
+    if f"{name} friction now" not in env.as_built:
+        given = view.get_material_properties() if kind is None else view.get_attribute(kind)
+        env.as_built[f"{name} friction"] = wp.to_torch(given).clone()
+        env.as_built[f"{name} friction now"] = wp.to_torch(given).clone()
+    own, now = env.as_built[f"{name} friction"], env.as_built[f"{name} friction now"]
     now[ids, :, :2] = own[ids, :, :2] * factor[:, None, None]
-    buffer, index = wp.from_torch(now.contiguous(), dtype=wp.float32), wp.from_torch(ids.to(torch.int32))
+    buffer, index = wp.from_torch(now, dtype=wp.float32), wp.from_torch(ids.to(torch.int32))
     if kind is None:
         view.set_material_properties(buffer, index)
     else:
         view.set_attribute(kind, buffer, indices=index)
+
+
+def _ovphysx_material(name: str) -> Any:
+    from isaaclab_ov import tensor_types
+
+    if name == "robot":
+        return tensor_types.SHAPE_FRICTION_AND_RESTITUTION
+    return tensor_types.RIGID_BODY_SHAPE_FRICTION_AND_RESTITUTION
 
 
 def _as_built(env: TwinEnv, name: str, now: torch.Tensor) -> torch.Tensor:
