@@ -245,6 +245,18 @@ def test_things_by_where_they_are_and_how_large(phrase, key):
     assert read(f"push {phrase} to the right", PLACED)[0] == f"push {key} right"
 
 
+def test_what_only_its_place_tells_is_noted():
+    notes = [
+        parse_instruction(f"pick up the {phrase}", PLACED).note for phrase in ("left mug", "mug behind the red mug")
+    ]
+    assert notes == [
+        "'left mug' was taken for the blue mug by where it stands in the photo.",
+        "'mug behind the red mug' was taken for the white mug by where it stands in the photo.",
+    ]
+    for phrase in ("blue mug", "bigger bowl", "left blue mug"):
+        assert parse_instruction(f"pick up the {phrase}", PLACED).note == ""
+
+
 def test_left_and_right_are_the_cameras():
     behind = look_at(np.array([1.2, 0.0, 0.5]), np.array([0.5, 0.0, 0.0]))
     aside = look_at(np.array([0.5, 1.0, 0.5]), np.array([0.5, 0.0, 0.0]))

@@ -220,6 +220,16 @@ def test_towers_are_said_as_a_whole_too():
     assert any(text.count(" on ") == 2 and text.count("stack") == 1 for text in texts)
 
 
+def test_no_wording_says_where_a_thing_stands():
+    """Attempts move things about, and the words are recorded with each of them."""
+    scene = scene_of(thing("red", "cube", (0.04,) * 3, 0.4, -0.2), thing("blue", "cube", (0.05,) * 3, 0.5, 0.2))
+    said = {phrase for item in scene.objects for phrase in phrases(item, scene)}
+    assert {"the red cube", "the red one", "the small cube", "the bigger cube"} <= said
+    assert not any(
+        word in phrase.split() for phrase in said for word in ("left", "right", "nearest", "farthest", "near")
+    )
+
+
 def test_names_that_the_grammar_cannot_read_are_left_out():
     odd = replace(thing("red", "cube", (0.04,) * 3, 0.4, 0.0), name="¿?", key="object_1")
     with pytest.raises(InstructionError, match="Nothing can be done"):

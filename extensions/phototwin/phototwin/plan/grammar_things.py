@@ -252,8 +252,17 @@ def _resolve(phrase: str, context: Context) -> tuple[tuple[int, ...], str]:
         return (), ""  # "the smallest" is a thing, "the left" is not
     if rest in ("one", "") and context.said:  # "put the green cube on the other one": the other cube
         rest = words_of(context.item(context.said[-1]).name)[-1]
+    order = match.lastgroup
     indices, note = _resolve(rest or "thing", context)
-    return _outstanding(list(indices), match.lastgroup, context), note
+    meant = _outstanding(list(indices), order, context)
+    if len(meant) == 1 < len(indices) and order in ("left", "right", "near", "far", "middle"):
+        note = join_notes((note, _by_place(phrase, meant[0], context)))
+    return meant, note
+
+
+def _by_place(phrase: str, index: int, context: Context) -> str:
+    """A note for the report: once attempts move things about, the words no longer say which one is meant."""
+    return f"'{phrase}' was taken for the {context.objects[index].name} by where it stands in the photo."
 
 
 def _outstanding(indices: list[int], order: str, context: Context) -> tuple[int, ...]:
@@ -311,4 +320,6 @@ def _by_neighbour(match: re.Match[str], context: Context) -> tuple[tuple[int, ..
     if len(others) > 1:
         nearest = min(away[i] for i in others)
         others = [i for i in others if away[i] < BESIDE_RATIO * nearest]
+    if len(others) == 1 < len(indices):
+        note = join_notes((note, _by_place(match[0], others[0], context)))
     return tuple(others), join_notes((note, anchor_note))

@@ -130,7 +130,10 @@ def _kind(step: Step) -> str:
 
 
 def phrases(item: SceneObject, scene: Scene) -> tuple[str, ...]:
-    """Ways to name a thing, its own name first: other nouns and spellings for it, no colour, where it stands, how large it is."""
+    """Ways to name a thing, its own name first: other nouns and spellings for it, no colour, how large it is.
+
+    None says where it stands: attempts move things about, and the words are recorded with each of them.
+    """
     *others, last = item.name.lower().split()
     nouns = [last, *_synonyms(last, item)]
     fronts = [others, *([spelling, *others[1:]] for color, spelling in SPELLINGS.items() if others[:1] == [color])]
@@ -139,8 +142,7 @@ def phrases(item: SceneObject, scene: Scene) -> tuple[str, ...]:
     options += [f"the {' '.join([*bare, noun])}" for noun in nouns]
     options += [f"the {others[0]} one"] if others and others[0] in COLORS else []
     if sum(noun_of(other.name) is noun_of(item.name) for other in scene.objects) > 1:
-        options += [f"the {which} {last}" for which in ("left", "right", "nearest", "farthest", "small", "large")]
-        options += [f"the {last} on the {side}" for side in ("left", "right")]
+        options += [f"the {which} {last}" for which in ("small", "large", "bigger", "smaller")]
     lift = (Step("lift", item.key),)
     good = [option for option in dict.fromkeys(options) if read_back(f"pick up {option}", lift, scene)]
     return tuple(good) or (f"the {item.name}",)
