@@ -104,8 +104,8 @@ def propose_grasps(
     """
     refusal = None
     for lean in LEANS:
-        pairs = _pairs(item, T_world_object[2, :3], seed, part, lean)
         try:
+            pairs = _pairs(item, T_world_object[2, :3], seed, part, lean)
             return _free_grasps(item, robot, obstacles, T_world_object, seed, count, candidates, part, pairs)
         except PlanError as error:
             refusal = refusal or error
@@ -114,10 +114,16 @@ def propose_grasps(
 
 
 def _pairs(item: SceneObject, up: np.ndarray, seed: int, part: str, lean: float) -> Pairs:
-    """Antipodal pairs from points all over the surface, or from those on the handle where that is asked for."""
+    """Antipodal pairs from points all over the surface, or from those on the handle where that is asked for.
+
+    Raises:
+        PlanError: There is no handle.
+    """
     points, normals = sample_surface(item.mesh, SURFACE_POINTS, seed)
     if part == "handle":
         there = on_handle(item, points)
+        if not there.any():
+            raise PlanError(f"The {item.name} has no handle: nothing sticks out of its body. Name another part.")
         points, normals = points[there], normals[there]
     return antipodal_pairs(item, points[:SAMPLES], normals[:SAMPLES], up, lean)
 

@@ -14,9 +14,8 @@ BODY_SHARE = 0.6
 HANDLE_SHARE = 0.6
 """A handle reaches this many radii of that disc beyond the body: corners of a square reach 0.41 only."""
 LEAST_HANDLE_M = 0.01
-RIM_SHARE = 0.3
-LEAST_RIM_M = 0.02
-"""The rim is the upper part of a vessel's wall: this share of its height, at least so much."""
+RIM_SHARE = 0.6
+"""Who holds the wall of a vessel in this upper share of its height reaches over the rim."""
 WALL_SHARE = 0.35
 """A grasp of the wall is narrower than this share of the vessel."""
 SIDE_TILT_RAD = np.deg2rad(40.0)
@@ -38,9 +37,8 @@ def tag_parts(
     part = np.where(approach @ up > -np.cos(SIDE_TILT_RAD), "side", "top").astype("<U6")
     if item.hollow:
         z = item.mesh.points[:, 2]
-        deep = max(RIM_SHARE * float(np.ptp(z)), LEAST_RIM_M)
         wall = width_m < WALL_SHARE * float(item.size_m[:2].min())
-        part[wall & (middle[:, 2] > float(z.max()) - deep)] = "rim"
+        part[wall & (middle[:, 2] > float(z.max()) - RIM_SHARE * float(np.ptp(z)))] = "rim"
     part[on_handle(item, middle)] = "handle"
     return part
 

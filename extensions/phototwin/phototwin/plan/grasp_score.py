@@ -19,10 +19,16 @@ LEVER_M = 0.04
 """Distance of the centre of mass from the grasp at which holding gets hard: friction torque of pads about 2 cm wide."""
 TOUCH_M = 0.0015
 """A pad touches what is this close to its plane."""
+ENOUGH_CONTACT = 0.4
+"""Share of a pad that must touch: on less, as on two opposite edges, a thing turns away."""
 PAD_GRID = (4, 5)
 """Points across and along a pad at which contact is looked for."""
 NEAR_COPY_M = 0.008
 NEAR_COPY_COSINE = 0.978
+ALIKE_M, ALIKE_RAD = 0.03, np.deg2rad(30.0)
+"""Grasps closer than this resemble each other."""
+ALIKE_COST = 0.3
+"""What a grasp that is like one already taken must be better by."""
 
 
 def score_grasps(
@@ -51,7 +57,8 @@ def score_grasps(
     steepest = np.cos(MAX_TILT_RAD)
     upright = (-T[:, :3, 2] @ up - steepest) / (1.0 - steepest)
     score = 0.25 * upright + 0.25 * np.exp(-((lever / LEVER_M) ** 2)) + 0.15 * quality + 0.2 * contact + 0.15 * room
-    return np.clip(score - 0.15 * height - 0.1 * far_above, 0.0, 1.0)
+    score = np.clip(score - 0.15 * height - 0.1 * far_above, 0.0, 1.0)
+    return score * (0.5 + 0.5 * np.minimum(contact / ENOUGH_CONTACT, 1.0))
 
 
 def pad_contact(mesh: Mesh, robot: Robot, T: np.ndarray, width: np.ndarray) -> np.ndarray:
@@ -81,24 +88,26 @@ def centre_of_mass(mesh: Mesh) -> np.ndarray:
 
 
 def spread(T: np.ndarray, score: np.ndarray, count: int, halves_differ: bool) -> np.ndarray:
-    """Indices of up to ``count`` grasps, best first, leaving out near copies (8 mm and 12 degrees) of better ones.
+    """Indices of up to ``count`` grasps, best first: good ones, and of them those that differ from each other.
 
-    Turned by half a turn about its Z a gripper is the same, unless ``halves_differ``.
+    One after another the best is taken, less what it resembles those taken before; near copies (8 mm and 12 degrees) are left out. So there
+    are grasps from several sides where an arm cannot reach the best. Turned by half a turn about its Z a gripper is the same,
+    unless ``halves_differ``.
+    Source: Carbonell and Goldstein (1998), maximal marginal relevance.
     """
-    order = np.argsort(-score, kind="stable")
     kept: list[int] = []
-    alive = np.ones(len(T), dtype=bool)
-    for i in order:
-        if not alive[i]:
-            continue
-        kept.append(int(i))
-        if len(kept) == count:
-            break
-        near = np.linalg.norm(T[:, :3, 3] - T[i, :3, 3], axis=1) < NEAR_COPY_M
+    alive, likeness = np.ones(len(T), dtype=bool), np.zeros(len(T))
+    while len(kept) < count and alive.any():
+        i = int(np.argmax(np.where(alive, score - ALIKE_COST * likeness, -np.inf)))
+        kept.append(i)
+        apart = np.linalg.norm(T[:, :3, 3] - T[i, :3, 3], axis=1)
         along = T[:, :3, 1] @ T[i, :3, 1]
-        same = (along if halves_differ else np.abs(along)) > NEAR_COPY_COSINE
-        alive &= ~(near & same & (T[:, :3, 2] @ T[i, :3, 2] > NEAR_COPY_COSINE))
-    return np.array(kept, dtype=int)
+        turned = np.minimum(along if halves_differ else np.abs(along), T[:, :3, 2] @ T[i, :3, 2])
+        alive &= ~((apart < NEAR_COPY_M) & (turned > NEAR_COPY_COSINE))
+        alive[i] = False
+        turn = np.arccos(np.clip(turned, -1.0, 1.0))
+        likeness = np.maximum(likeness, np.exp(-((apart / ALIKE_M) ** 2) - (turn / ALIKE_RAD) ** 2))
+    return np.array(sorted(kept, key=lambda i: -score[i]), dtype=int)
 
 
 def suit(

@@ -22,8 +22,8 @@ PALM_CLEARANCE_M = 0.01
 CONTACT_SLACK_M = 0.003
 """How far the object may bulge out between the pads' contact plane and the opening fingers."""
 NEIGHBOUR_MARGIN_M = 0.004
-APPROACH_M = 0.10
-"""The gripper comes from this far back along its Z, and all that way must be free."""
+APPROACH_M = 0.07
+"""The gripper comes from this far back along its Z, and all that way must be free; small arms do not reach much further back."""
 LEAST_SLOPE = 0.2
 """A tool that comes down less steeply than this (its sine) is not drawn back to clear the support: it would go too far."""
 

@@ -174,16 +174,16 @@ def link_points(arm: Arm, q: np.ndarray) -> np.ndarray:
 def solve_poses(arm: Arm, T_base_tool: np.ndarray, q0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Joint positions (B, J) for many tool poses (B, 4, 4), and which of them are reached, (B,) bool.
 
-    Each starts at ``q0``, (J,) or (B, J); those that end away from the pose start again from the postures of ``seed_postures``.
+    Each starts at ``q0``, (J,) or (B, J); those that end away from the pose start again from every other posture of ``seed_postures``.
     """
     T = np.asarray(T_base_tool, np.float64)
     q, error = _solve(arm, T, np.broadcast_to(np.asarray(q0, np.float64), (len(T), len(arm.home))))
     hit = _reached(arm, error)
     left = np.flatnonzero(~hit & (np.linalg.norm(T[:, :3, 3], axis=1) < _span(arm)))
     if len(left):
-        seeds = _seeds(arm, T[left])
-        again, error_again = _solve(arm, np.repeat(T[left], SEEDS, 0), seeds.reshape(-1, seeds.shape[2]))
-        hits = _reached(arm, error_again).reshape(len(left), SEEDS)
+        seeds = _seeds(arm, T[left])[:, ::2]
+        again, error_again = _solve(arm, np.repeat(T[left], seeds.shape[1], 0), seeds.reshape(-1, seeds.shape[2]))
+        hits = _reached(arm, error_again).reshape(seeds.shape[:2])
         first = hits.argmax(1)
         some = hits.any(1)
         q[left[some]] = again.reshape(seeds.shape)[some, first[some]]
