@@ -214,9 +214,9 @@ def _only_part(
     return T[there], width[there], quality[there], held[there]
 
 
-def reachable_grasps(arm: Arm, T_base_object: np.ndarray, grasps: Grasps) -> np.ndarray:
-    """Which grasps the arm reaches, and before them the place ``APPROACH_M`` back from which it comes, (G,) bool."""
-    T = T_base_object @ grasps.T_object_tool
+def reachable_grasps(arm: Arm, T_base_object: np.ndarray, T_object_tool: np.ndarray) -> np.ndarray:
+    """Which grasps (G, 4, 4) the arm reaches, and before them the place ``APPROACH_M`` back from which it comes, (G,) bool."""
+    T = T_base_object @ T_object_tool
     q, hit = solve_poses(arm, T, arm.home)
     before = T.copy()
     before[:, :3, 3] -= APPROACH_M * T[:, :3, 2]

@@ -19,7 +19,7 @@ from phototwin.errors import PlanError
 from phototwin.frames import invert
 from phototwin.plan.cell import Workcell
 from phototwin.plan.collision import arrange, collides, first_hit
-from phototwin.plan.grasp import NEIGHBOUR_MARGIN_M, Grasps
+from phototwin.plan.grasp import NEIGHBOUR_MARGIN_M, Grasps, reachable_grasps
 from phototwin.plan.grasp_score import suit
 from phototwin.plan.gripper import gripper_clears
 from phototwin.plan.ik import reached, solve_pose, solve_poses, solve_postures, tool_pose, why_unreached
@@ -240,7 +240,10 @@ def _with_grasp(
     item = cell.scene.object(step.object)
     others = _others(cell, item.key, poses)
     grasps = grasps_as_it_lies(cell, item, poses[item.key])
-    order = _grasp_order(grasps, cell, step, poses[item.key], deeds, others, rng)[:MAX_GRASPS]
+    order = _grasp_order(grasps, cell, step, poses[item.key], deeds, others, rng)
+    T_base_object = invert(cell.T_world_base) @ poses[item.key]
+    hit = reachable_grasps(cell.arm, T_base_object, grasps.T_object_tool[order])
+    order = (order[hit] if hit.any() else order)[:MAX_GRASPS]  # where none is, the tries say why
     failures: Counter[str] = Counter()
 
     def attempt(g: int, searches: Searches) -> JointPlan | Trouble:
