@@ -228,21 +228,28 @@ def _reach_share(scene: Scene, step: Step, arm: Arm, T_world_base: np.ndarray, g
     0 where there is none at the place at which it is.
     """
     ways, stops = _ways(scene, step, grasps), _stops(scene, step, arm.robot, T_world_base)
-    most = max(len(stop) for stop in stops)
-    filled = np.stack([stop[np.arange(most) % len(stop)] for stop in stops])
-    T_base_tool = invert(T_world_base) @ filled[:, :, None] @ ways
     shifts = np.array([(0, 0), *((sx, sy) for sx in (-1, 1) for sy in (-1, 1))]) * NEIGHBOURHOOD_M
-    moved = np.repeat(T_base_tool[None], len(shifts), 0)
-    moved[..., :2, 3] += (shifts @ T_world_base[:2, :2])[:, None, None, None]
-    if not _held_throughout(arm, moved[:1])[0]:
+    moves_b = np.append(shifts, np.zeros((len(shifts), 1)), 1) @ T_world_base[:3, :3]
+    T_base_tool = [invert(T_world_base) @ stop[:, None] @ ways for stop in stops]
+    if not _held_throughout(arm, T_base_tool, moves_b[:1])[0]:
         return 0.0
-    return float(_held_throughout(arm, moved).mean())
+    return float(np.append(True, _held_throughout(arm, T_base_tool, moves_b[1:])).mean())
 
 
-def _held_throughout(arm: Arm, T_base_tool: np.ndarray) -> np.ndarray:
-    """At which of P places one of K ways reaches all S stops, each in one of A poses; (P, S, A, K, 4, 4) -> (P,) bool."""
-    hit = solve_poses(arm, T_base_tool.reshape(-1, 4, 4), arm.home)[1].reshape(T_base_tool.shape[:4])
-    return np.any(np.all(np.any(hit, axis=2), axis=1), axis=1)
+def _held_throughout(arm: Arm, T_base_tool: list[np.ndarray], moves_b: np.ndarray) -> np.ndarray:
+    """For which of P moves (P, 3) one of K ways reaches every stop, each in one of its poses (A, K, 4, 4); (P,) bool."""
+    held = np.ones((len(moves_b), T_base_tool[0].shape[1]), dtype=bool)
+    for poses in T_base_tool:
+        hit = np.zeros_like(held)
+        for alternative in poses:
+            asked = held & ~hit
+            place, way = np.nonzero(asked)
+            T = alternative[way]
+            T[:, :3, 3] += moves_b[place]
+            if len(T):
+                hit[asked] = solve_poses(arm, T, arm.home)[1]
+        held = hit
+    return np.any(held, axis=1)
 
 
 def _stops(scene: Scene, step: Step, robot: Robot, T_world_base: np.ndarray) -> list[np.ndarray]:
