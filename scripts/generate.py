@@ -3,6 +3,7 @@
 ./isaaclab.sh -p scripts/generate.py
 ./isaaclab.sh -p scripts/generate.py --photo desk.jpg --instruction "put the green cube on the yellow cube" --num-demos 50
 ./isaaclab.sh -p scripts/generate.py --twin out/desk/twin --physics newton_mjwarp --out out/desk_newton
+./isaaclab.sh -p scripts/generate.py --photo "captures/*.jpg" --num-demos 1000 --workers 8 --out out/all
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Args:
 
     Attributes:
         source: The photo and what comes with it.
-        twin: Start from this twin instead of a photo.
+        photos: More photos, folders or patterns; files beside them (desk_depth.png, desk_camera.json ...) are taken along.
+        twin: Start from this twin, or from several, instead of photos.
         instruction: What the robot shall do, one sentence or several; empty for tasks that make sense on the twin.
         planner: What reads instructions: grammar; vlm or vlm=FOLDER; endpoint or endpoint=MODEL.
         robot: Robot.
@@ -49,7 +51,8 @@ class Args:
     """
 
     source: tyro.conf.OmitArgPrefixes[Source] = NO_SOURCE
-    twin: Path | None = None
+    photos: tuple[Path, ...] = ()
+    twin: tuple[Path, ...] = ()
     instruction: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     planner: str = "grammar"
     robot: str = "panda"
@@ -96,7 +99,7 @@ def main(args: Args) -> int:
         keep_raw=args.keep_raw,
     )
     crew = Crew(args.workers, args.ray, args.part)
-    sys.stdout.write(run_main_job(args.source, args.twin, config, args.out, args.resume, crew))
+    sys.stdout.write(run_main_job(args.source, args.twin, config, args.out, args.resume, crew, args.photos))
     return 0
 
 

@@ -71,7 +71,7 @@ class FakeMaker:
 class FakeDataset:
     """What stands for LeRobot's process, which takes seconds to import."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, slots=0):
         self.folder, self.files = Path(folder), []
 
     def add(self, file):

@@ -115,6 +115,27 @@ def test_a_failing_disk_keeps_the_old_dataset(tmp_path):
     assert [p.name for p in tmp_path.rglob("*")] == ["set", "old"]
 
 
+def test_scenes_with_other_objects_share_a_dataset(tmp_path):
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    two = smooth_episode(0, 6)
+    three = replace(
+        smooth_episode(1, 5),
+        object_keys=("a", "b", "c"),
+        object_poses_w=np.arange(5 * 21, dtype=np.float32).reshape(5, 3, 7),
+        instruction="pick up c",
+    )
+    with pytest.raises(InputError, match="3 objects, expected at most 2"):
+        write_lerobot([two, three], tmp_path / "set", slots=2)
+    write_lerobot([two, three], tmp_path / "set", slots=3)
+    dataset = LeRobotDataset("phototwin", root=tmp_path / "set", video_backend="pyav")
+    first, last = dataset[0]["object_poses"].numpy(), dataset[10]["object_poses"].numpy()
+    assert (first[:14] == two.object_poses_w[0].ravel()).all() and not first[14:].any()
+    assert (last == three.object_poses_w[4].ravel()).all() and dataset[10]["task"] == "pick up c"
+    facts = json.loads((tmp_path / "set" / FACTS_FILE).read_text())
+    assert [f["object_keys"] for f in facts] == [list(two.object_keys), ["a", "b", "c"]]
+
+
 def test_the_command_says_how_it_is_used():
     command = [sys.executable, "-m", "phototwin.data.lerobot"]
     done = subprocess.run(command, capture_output=True, text=True)

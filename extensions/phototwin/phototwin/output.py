@@ -25,8 +25,8 @@ REFUSALS = (
 
 
 @contextlib.contextmanager
-def claim_folder(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process: made if missing, locked until the block ends.
+def claim_folder(folder: Path, shared: bool = False) -> Iterator[None]:
+    """Hold ``folder`` for this process, or ``shared`` with others that hold it so: made if missing, locked until the block ends.
 
     A folder that was made for a run which was refused before it wrote anything but its log goes again.
 
@@ -45,7 +45,7 @@ def claim_folder(folder: Path) -> Iterator[None]:
         handle = os.open(folder, os.O_RDONLY)
         try:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise OutputError(
                     f"'{folder}' is in use by another run: wait for it to end or give another --out."

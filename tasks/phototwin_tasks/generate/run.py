@@ -14,6 +14,7 @@ from phototwin.data.store import Attempt, EpisodeStore
 from phototwin.errors import OutputError, PlanError
 from phototwin.output import disk_errors
 from phototwin.progress import StageTimer
+from phototwin.scene import load_scene
 from phototwin_tasks.generate.config import Crew
 from phototwin_tasks.generate.jobs import Run, SetAside
 from phototwin_tasks.generate.ledger import Claims, Ledger
@@ -81,7 +82,7 @@ def generate_demos(run: Run, crew: Crew, timer: StageTimer, maker: str = SIMULAT
     with disk_errors(run.folder), contextlib.ExitStack() as stack:
         desk = Desk(run, crew, timer)
         # LeRobot takes long to import and to encode: it works beside the simulator, fed with files as they come.
-        dataset = LerobotProcess(run.folder / "lerobot") if crew.part != "work" else None
+        dataset = LerobotProcess(run.folder / "lerobot", object_slots(run)) if crew.part != "work" else None
         if dataset is not None:
             stack.callback(dataset.discard)
         if crew.part != "merge":
@@ -89,6 +90,13 @@ def generate_demos(run: Run, crew: Crew, timer: StageTimer, maker: str = SIMULAT
         if dataset is not None:
             _merge(desk, dataset, timer)
         return desk.generated()
+
+
+def object_slots(run: Run) -> int:
+    """How many objects the scenes of a run have at most; 0 where there is one scene only."""
+    if len(run.twins) < 2:
+        return 0
+    return max(len(load_scene(run.twin(job)).objects) for job in run.jobs)
 
 
 class Desk:

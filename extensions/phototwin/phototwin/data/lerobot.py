@@ -43,7 +43,7 @@ FILE_SIZE_MB = 50
 """A video file is copied whole for every episode added to it, so it must not grow large."""
 
 
-def write_lerobot(episodes: Iterable[Episode], folder: Path, name: str = "phototwin") -> Path:
+def write_lerobot(episodes: Iterable[Episode], folder: Path, name: str = "phototwin", slots: int = 0) -> Path:
     """``folder``, now a LeRobot v3 dataset of ``episodes``, written aside and renamed; one that was there is replaced.
 
     Features: ``observation.images.photo`` (video), ``observation.state`` (joint positions), ``observation.tcp_pose``,
@@ -51,12 +51,14 @@ def write_lerobot(episodes: Iterable[Episode], folder: Path, name: str = "photot
     ``meta/phototwin.json`` has camera, base, seed, success and provenance of every episode.
 
     Args:
-        episodes: Episodes with frames, all of one robot, scene and frame size; read one at a time.
+        episodes: Episodes with frames, all of one robot and frame size; read one at a time.
         folder: The dataset's folder.
         name: The dataset's name (``repo_id``).
+        slots: Where scenes differ, ``object_poses`` has room for so many objects: those of the episode's own scene in their order
+            (``meta/phototwin.json`` names them), then zeros; a pose without a rotation is none. 0 for one scene, whose objects name the columns.
 
     Raises:
-        InputError: There are no episodes, or one has no frames.
+        InputError: There are no episodes, or one has no frames or more objects than there are slots.
         OutputError: The folder cannot be written or the disk is full.
     """
     folder = Path(folder)
@@ -64,7 +66,7 @@ def write_lerobot(episodes: Iterable[Episode], folder: Path, name: str = "photot
     shutil.rmtree(partial, ignore_errors=True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _write(iter(episodes), partial, name)
+        _write(iter(episodes), partial, name, slots)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except (OSError, RuntimeError) as error:
@@ -81,12 +83,13 @@ class LerobotProcess:
 
     Args:
         folder: The dataset's folder.
+        slots: See ``write_lerobot``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, slots: int = 0) -> None:
         self.folder = Path(folder)
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
-        command = [sys.executable, "-m", "phototwin.data.lerobot", "-", str(self.folder)]
+        command = [sys.executable, "-m", "phototwin.data.lerobot", "-", str(self.folder), str(slots)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=self._log, stderr=self._log, text=True, env=environment
@@ -130,7 +133,7 @@ def _partial(folder: Path) -> Path:
     return folder.with_name(folder.name + ".partial")
 
 
-def _write(episodes: Iterator[Episode], folder: Path, name: str) -> None:
+def _write(episodes: Iterator[Episode], folder: Path, name: str, slots: int) -> None:
     first = next(episodes, None)
     if first is None:
         raise InputError("There are no demonstrations to make a LeRobot dataset of.")
@@ -141,8 +144,8 @@ def _write(episodes: Iterator[Episode], folder: Path, name: str) -> None:
             if not steps or frames != steps:
                 raise InputError(f"Attempt {episode.attempt} has {steps} steps and {frames} frames: nothing to show.")
             if dataset is None:
-                dataset = _create(first, folder, name)
-            _add_episode(dataset, episode)
+                dataset = _create(first, folder, name, slots)
+            _add_episode(dataset, episode, slots)
             facts.append(_facts(episode))
     finally:
         if dataset is not None:
@@ -159,6 +162,7 @@ def _facts(episode: Episode) -> dict[str, Any]:
         "instruction": episode.instruction,
         "task": episode.task,
         "robot": episode.robot,
+        "object_keys": episode.object_keys,
         "base_pose_w": episode.base_pose_w.tolist(),
         "K_px": episode.K_px.tolist(),
         "T_world_camera": episode.T_world_camera.tolist(),
@@ -166,7 +170,7 @@ def _facts(episode: Episode) -> dict[str, Any]:
     }
 
 
-def _create(episode: Episode, folder: Path, name: str) -> Any:
+def _create(episode: Episode, folder: Path, name: str, slots: int) -> Any:
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported: nothing may be looked up on the network
     from datasets import disable_progress_bars
     from lerobot.configs.video import RGBEncoderConfig
@@ -179,7 +183,7 @@ def _create(episode: Episode, folder: Path, name: str) -> Any:
     dataset = LeRobotDataset.create(
         repo_id=name,
         fps=round(episode.fps),
-        features=_features(episode),
+        features=_features(episode, slots),
         root=folder,
         robot_type=episode.robot,
         video_backend="pyav",
@@ -192,16 +196,20 @@ def _create(episode: Episode, folder: Path, name: str) -> Any:
     return dataset
 
 
-def _add_episode(dataset: Any, episode: Episode) -> None:
+def _add_episode(dataset: Any, episode: Episode, slots: int) -> None:
     steps = len(episode.action)
     own = [i for i, key in enumerate(episode.object_keys) if not is_distractor_key(key)]
+    if slots and len(own) > slots:
+        raise InputError(f"Attempt {episode.attempt} is of a scene with {len(own)} objects, expected at most {slots}.")
+    poses = np.zeros((steps, 7 * (slots or len(own))), np.float32)
+    poses[:, : 7 * len(own)] = episode.object_poses_w[:, own].reshape(steps, -1)
     for t in range(steps):
         dataset.add_frame(
             {
                 IMAGE_KEY: episode.rgb[t],
                 "observation.state": episode.joint_pos[t],
                 "observation.tcp_pose": episode.tcp_pose_w[t],
-                "object_poses": episode.object_poses_w[t, own].reshape(-1),
+                "object_poses": poses[t],
                 "action": episode.action[t],
                 "task": episode.instruction,
             }
@@ -268,17 +276,18 @@ class _EpisodeVideo:
     close = cancel_episode
 
 
-def _features(episode: Episode) -> dict[str, Any]:
+def _features(episode: Episode, slots: int) -> dict[str, Any]:
     def vector(names: Iterable[str]) -> dict[str, Any]:
         names = list(names)
         return {"dtype": "float32", "shape": (len(names),), "names": names}
 
     own = [key for key in episode.object_keys if not is_distractor_key(key)]
+    keys = [f"object_{i}" for i in range(slots)] or own
     return {
         IMAGE_KEY: {"dtype": "video", "shape": episode.rgb.shape[1:], "names": ["height", "width", "channels"]},
         "observation.state": vector(episode.joint_names),
         "observation.tcp_pose": vector(POSE_NAMES),
-        "object_poses": vector(f"{key}.{name}" for key in own for name in POSE_NAMES),
+        "object_poses": vector(f"{key}.{name}" for key in keys for name in POSE_NAMES),
         "action": vector(episode.action_names),
     }
 
@@ -300,14 +309,14 @@ def _from_lines(lines: Iterable[str]) -> Iterator[Episode]:
 
 
 def main() -> int:
-    """The command ``python -m phototwin.data.lerobot STORE|- OUT``; exit status 0, 1 (error) or 3 (input ended early)."""
-    if len(sys.argv) != 3:
-        sys.stderr.write("usage: python -m phototwin.data.lerobot STORE|- OUT\n")
+    """The command ``python -m phototwin.data.lerobot STORE|- OUT [SLOTS]``; exit status 0, 1 (error) or 3 (input ended early)."""
+    if len(sys.argv) not in (3, 4) or not all(text.isdigit() for text in sys.argv[3:]):
+        sys.stderr.write("usage: python -m phototwin.data.lerobot STORE|- OUT [SLOTS]\n")
         return 2
-    store, folder = sys.argv[1], Path(sys.argv[2])
+    store, folder, slots = sys.argv[1], Path(sys.argv[2]), int((sys.argv[3:] or ["0"])[0])
     try:
         episodes = _from_lines(sys.stdin) if store == "-" else read_demos(Path(store) / "episodes.hdf5")
-        write_lerobot(episodes, folder)
+        write_lerobot(episodes, folder, slots=slots)
     except _EndedEarlyError:
         return 3
     except (InputError, OutputError) as error:

@@ -26,6 +26,7 @@ p { margin: 4px 0; }
 .numbers b { display: block; font-size: 24px; font-variant-numeric: tabular-nums; }
 .pictures { display: grid; grid-template-columns: repeat(3, 1fr); gap: 14px; }
 .frames { display: grid; grid-template-columns: repeat(3, 1fr); gap: 6px; margin-bottom: 14px; max-width: 760px; }
+.failures { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 12px; margin-top: 10px; }
 figure { margin: 0; }
 img { display: block; width: 100%; border-radius: 8px; }
 figcaption { font-size: 13px; margin-top: 4px; }
@@ -147,6 +148,8 @@ td.long { overflow-wrap: anywhere; }
 </table></div>
 {% endif %}
 
+{{ run_section|safe }}
+
 {% if facts.attempts %}
 <h2>Attempts</h2>
 <div class="card">
@@ -188,3 +191,24 @@ td.long { overflow-wrap: anywhere; }
 </main></body>
 </html>
 """
+
+OVERVIEW = (
+    PAGE.partition("<header>")[0].replace("{{ scene.name }} - phototwin report", "{{ title }} - phototwin run")
+    + """<header>
+<p class="soft">phototwin run</p>
+<h1>{{ title }}</h1>
+</header>
+{{ run_section|safe }}
+{% if links %}
+<h2>Twins</h2>
+<div class="card"><table>
+{% for name, address in links %}
+<tr><td class="key">{{ name }}</td><td><a href="{{ address }}">{{ address }}</a></td></tr>
+{% endfor %}
+</table></div>
+{% endif %}
+</main></body>
+</html>
+"""
+)
+"""The page of a run over several twins; the style is that of ``PAGE``."""

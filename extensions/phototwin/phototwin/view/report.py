@@ -20,8 +20,9 @@ from phototwin.episode import Episode
 from phototwin.errors import OutputError
 from phototwin.images import load_rgb
 from phototwin.scene import CameraSigma, Scene, SceneObject, load_scene
-from phototwin.view.page import PAGE
+from phototwin.view.page import OVERVIEW, PAGE
 from phototwin.view.render import PALETTE, color_depth, overlay_masks, render_twin, scaled_camera, side_camera
+from phototwin.view.run_section import RunFacts, render_run
 
 SHOWN_EPISODES = 4
 PICTURE_WIDTH_PX = 640
@@ -42,6 +43,7 @@ class ReportFacts:
         versions: Package -> version.
         attempts: Index, success, failure ("" on success) and steps of every attempt.
         peak_memory_gb: Most memory used [GB], or None.
+        run: The demonstrations' tasks, failures and numbers, or None.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class ReportFacts:
     versions: dict[str, str] = field(default_factory=dict)
     attempts: tuple[tuple[int, bool, str, int], ...] = ()
     peak_memory_gb: float | None = None
+    run: RunFacts | None = None
 
 
 def write_report(folder: Path, twin: Path, episodes: Iterable[Episode] = (), facts: ReportFacts | None = None) -> Path:
@@ -65,10 +68,8 @@ def write_report(folder: Path, twin: Path, episodes: Iterable[Episode] = (), fac
         InputError: ``twin`` holds no scene.
         OutputError: The page cannot be written.
     """
-    from jinja2 import Environment
-
     scene, facts = load_scene(twin), facts or ReportFacts()
-    values = {
+    values: dict[str, Any] = {
         "scene": scene,
         "facts": facts,
         "pictures": _pictures(scene),
@@ -82,8 +83,30 @@ def write_report(folder: Path, twin: Path, episodes: Iterable[Episode] = (), fac
         "machine": f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "preview": "preview.mp4" if (folder / "preview.mp4").is_file() else None,
     }
-    # Names, notes and instructions come from the user: everything is escaped.
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(PAGE).render(values)
+    values["run_section"] = render_run(facts.run, inline) if facts.run else ""
+    return _write_page(folder, PAGE, values)
+
+
+def write_overview(folder: Path, title: str, run: RunFacts, links: Iterable[tuple[str, str]]) -> Path:
+    """``folder/report.html`` of a run over several twins.
+
+    Args:
+        folder: Folder of the run.
+        title: What it is called.
+        run: Its tasks, failures and numbers.
+        links: Name and address of each twin's own report.
+
+    Raises:
+        OutputError: The page cannot be written.
+    """
+    return _write_page(folder, OVERVIEW, {"title": title, "run_section": render_run(run, inline), "links": list(links)})
+
+
+def _write_page(folder: Path, template: str, values: dict[str, Any]) -> Path:
+    from jinja2 import Environment
+
+    # Names, notes and instructions come from the user: everything is escaped; run_section was before.
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template).render(values)
     file, partial = folder / "report.html", folder / "report.html.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
