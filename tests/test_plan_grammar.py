@@ -313,6 +313,74 @@ def test_keypoints_are_named_where_the_thing_has_them():
         parse_instruction("lift the spoon by its spout", (spoon, CAN))
 
 
+KITCHEN = tuple(
+    at(make(name, "revolution" if hollow else "box", hollow), name, x, y, size=size)
+    for name, hollow, size, x, y in (
+        ("carrot", False, (0.17, 0.03, 0.03), 0.3, -0.3),
+        ("plate", True, (0.2, 0.2, 0.02), 0.5, -0.3),
+        ("spoon", False, (0.2, 0.04, 0.02), 0.7, -0.3),
+        ("green block", False, (0.04, 0.04, 0.04), 0.3, -0.1),
+        ("yellow block", False, (0.05, 0.05, 0.05), 0.5, -0.1),
+        ("yellow basket", True, (0.25, 0.2, 0.1), 0.3, 0.1),
+        ("coke can", False, (0.066, 0.066, 0.12), 0.5, 0.1),
+        ("apple", False, (0.08, 0.08, 0.08), 0.7, 0.1),
+        ("black bowl", True, (0.14, 0.14, 0.06), 0.6, -0.2),
+        ("small bowl", True, (0.14, 0.14, 0.06), 0.9, 0.4),
+        ("ramekin", True, (0.08, 0.08, 0.04), 0.7, -0.12),
+        ("alphabet soup", False, (0.066, 0.066, 0.1), 0.5, 0.3),
+        ("white mug", True, (0.1, 0.08, 0.1), 0.7, 0.3),
+        ("yellow and white mug", True, (0.1, 0.08, 0.1), 0.8, 0.3),
+        ("left plate", True, (0.2, 0.2, 0.02), 0.8, 0.5),
+        ("right plate", True, (0.2, 0.2, 0.02), 0.8, -0.5),
+        ("milk", False, (0.07, 0.07, 0.18), 0.9, 0.1),
+    )
+)
+PEOPLE = {
+    "put carrot on plate": "place carrot on plate",
+    "put carrot on the left plate": "place carrot on left_plate",
+    "pick coke can": "lift coke_can",
+    "move coke can near apple": "place coke_can next to apple",
+    "pick up the bowl between the plate and the ramekin and place it on the plate": "place black_bowl on plate",
+    "put both the alphabet soup and the milk in the basket": "place alphabet_soup in yellow_basket; place milk in yellow_basket",
+    "put the white mug on the left plate and put the yellow and white mug on the right plate": "place white_mug on left_plate; place yellow_and_white_mug on right_plate",
+    "put carrot from plate into basket": "place carrot in yellow_basket",
+    "put the apple, the carrot and the spoon in the basket": "place apple in yellow_basket; place carrot in yellow_basket; place spoon in yellow_basket",
+    "put the blocks in the basket and the coke can on the plate": "place green_block in yellow_basket; place yellow_block in yellow_basket; place coke_can on plate",
+    "put the apple back in the basket": "place apple in yellow_basket",
+    "pick up the apple with the gripper": "lift apple",
+    "pick up the apple and hold it": "lift apple",
+    "push the coke can gently to the left": "push coke_can left",
+    "pour the milk into the black bowl then put it next to the ramekin": "pour milk in black_bowl; place milk next to ramekin",
+    "tilt the white mug over the small bowl": "pour white_mug on small_bowl",
+    "stack the blocks": "stack green_block on yellow_block",
+    "put one block on the other": "place green_block on yellow_block",
+    "put the smallest block on the biggest block": "place green_block on yellow_block",
+    "put the small block on the big one": "place green_block on yellow_block",
+    "push the block closest to the apple to the right": "push yellow_block right",
+    "can you please put the apple into the black bowl for me?": "place apple in black_bowl",
+    "You need to put the apple into the black bowl": "place apple in black_bowl",
+    "The robot should put the apple in the basket.": "place apple in yellow_basket",
+    "go to the apple and pick it up": "lift apple",
+    "find the milk, then pour it into the black bowl": "pour milk in black_bowl",
+    "pick up the apple then place on the plate": "place apple on plate",
+    "pick up the apple and place in the black bowl": "place apple in black_bowl",
+    "pick up apple, place it on plate, then push the can left": "place apple on plate; push coke_can left",
+    "Your task is to pick up the coke can.": "lift coke_can",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PEOPLE)
+def test_as_people_and_datasets_say_it(text):
+    assert "; ".join(read(text, KITCHEN)) == PEOPLE[text]
+
+
+def test_any_of_several_is_noted():
+    task = parse_instruction("put one block on the other", KITCHEN)
+    assert task.note == "'one block' can be any: the green block was taken."
+    with pytest.raises(InstructionError, match="does not say what to do"):
+        parse_instruction("find the milk", KITCHEN)
+
+
 WORDS = sorted(
     {w for text, *_ in (*SENTENCES, *CHAINS, *MANY, *REFUSED) for w in text.lower().split() if len(text) < 200}
 )

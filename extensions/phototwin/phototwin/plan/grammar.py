@@ -12,6 +12,7 @@ from phototwin.errors import InstructionError
 from phototwin.plan.grammar_skills import CAN_DO, READERS, Steps, relation_splits
 from phototwin.plan.grammar_things import (
     Context,
+    find_object,
     find_objects,
     inventory,
     join_notes,
@@ -21,6 +22,7 @@ from phototwin.plan.grammar_words import (
     AGAIN,
     NOT,
     RELATIONS,
+    SEEK,
     WHEN,
     plain,
     read_verb,
@@ -48,6 +50,11 @@ def read_steps(text: str, objects: tuple[SceneObject, ...], T_world_camera: np.n
     if not clauses:
         raise InstructionError(f"'{text}' is empty but for how its parts are joined. {CAN_DO} {inventory(objects)}")
     for clause in clauses:
+        if (seek := SEEK.fullmatch(clause)) and read_verb(clause) is None:
+            item, note = find_object(seek["what"], context)
+            context = replace(context, said=(*context.said, item.key), moved=(item.key,), target=None)
+            notes.append(note)
+            continue
         elided = bool(steps) and read_verb(clause) is None and bool(re.match(r"(?:the|a|an|it|that)\b", clause))
         if elided:  # "push the can to the left, then the mug to the right"
             found, note = _read_elided(text, verb, clause, steps[-1], context)
@@ -58,6 +65,8 @@ def read_steps(text: str, objects: tuple[SceneObject, ...], T_world_camera: np.n
         context = _after(context, found)
         if len(steps) > MAX_STEPS:
             raise InstructionError(f"'{text}' takes more than {MAX_STEPS} steps: make several tasks of it.")
+    if not steps:
+        raise InstructionError(f"'{text}' does not say what to do. {CAN_DO}")
     return _join_lifts(steps), join_notes(notes)
 
 

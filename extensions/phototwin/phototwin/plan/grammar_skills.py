@@ -93,7 +93,8 @@ def _read_place(text: str, verb: str, rest: str, context: Context) -> Steps:
 
 def _place(text: str, skill: str, phrase: str, word: str, target_phrase: str, context: Context) -> Steps:
     """Steps that bring one thing, or one after another, into relation to a target."""
-    phrase, *where = read_part(re.sub(r"\s+(?:down|up)$", "", re.sub(OFF_THE_SUPPORT, "", phrase)))
+    phrase, *where = read_part(re.sub(r"(?:^|\s+)(?:down|up)$", "", re.sub(OFF_THE_SUPPORT, "", phrase)))
+    phrase = phrase or _it(context)
     if not phrase:
         raise InstructionError(f"'{text}' does not say what to put there. {inventory(context.objects)}")
     many = asks_for_many(phrase, context.objects)
@@ -109,6 +110,11 @@ def _place(text: str, skill: str, phrase: str, word: str, target_phrase: str, co
     if target.key in [item.key for item in moved]:
         raise InstructionError(f"'{text}' would put the {target.name} {relation} itself: name two different things.")
     return tuple(Step(skill, item.key, relation, target.key, *where) for item in moved), join_notes((note, target_note))
+
+
+def _it(context: Context) -> str:
+    """What is meant where nothing is named: "pick up the can and place in the bowl"."""
+    return "it" if len(context.moved) == 1 else ""
 
 
 def _one(found: tuple[SceneObject, str]) -> tuple[list[SceneObject], str]:
@@ -224,6 +230,7 @@ def _read_push(text: str, verb: str, rest: str, context: Context) -> Steps:
 
 
 def _push_ways(text: str, phrase: str, relation: str, context: Context) -> Steps:
+    phrase = phrase or _it(context)
     if not phrase:
         raise InstructionError(f"'{text}' does not say what to push. {inventory(context.objects)}")
     items, note = find_objects(phrase, context)
@@ -266,6 +273,7 @@ def _read_pour(text: str, verb: str, rest: str, context: Context) -> Steps:
 
 def _pour(text: str, phrase: str, word: str, target_phrase: str, context: Context) -> Steps:
     phrase, *where = read_part(re.sub(r"\s+(?:out|over|up)$", "", phrase))
+    phrase = phrase or _it(context)
     if not phrase or not target_phrase:
         raise InstructionError(f"'{text}' does not say what to pour, and {word} what. {inventory(context.objects)}")
     moved, note = find_object(phrase, context)

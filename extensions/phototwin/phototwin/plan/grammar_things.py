@@ -69,6 +69,9 @@ _REFERENCE = re.compile(
     + "|".join(rf"(?P<{name}>{words})" for name, words in _REFERENCES)
     + rf") (?P<tail>(?!{_BARE}$).+)$"
 )
+_BETWEEN = re.compile(r"(?P<head>.+?) (?:in )?between (?P<one>.+?) and (?P<other>.+)$")
+_ANY = re.compile(r"(?:an?|one|any|some|either)(?: of the)?\b")
+"""Words that leave open which one is meant."""
 _ORDER = re.compile(r"\b(?:(?:the |most )*)(?:" + "|".join(rf"(?P<{n}>{'|'.join(w)})" for n, w in ORDERS.items()) + r")\b")  # fmt: skip
 
 
@@ -118,7 +121,7 @@ def find_object(phrase: str, context: Context, avoid: str | None = None) -> tupl
     objects = context.objects
     if phrase in PRONOUNS and context.moved:
         return _referent(phrase, context, avoid)
-    if asks_for_many(phrase, objects):
+    if not _BETWEEN.match(phrase) and asks_for_many(phrase, objects):
         raise InstructionError(f"'{phrase}' asks for more than one thing: name one at a time. {inventory(objects)}")
     if not words_of(phrase):
         raise InstructionError(f"'{phrase}' names nothing. {inventory(objects)}")
@@ -126,6 +129,9 @@ def find_object(phrase: str, context: Context, avoid: str | None = None) -> tupl
     if not indices:
         raise InstructionError(f"Nothing in the photo is called '{phrase}'. {inventory(objects)}")
     index, *others = indices
+    if others and _ANY.match(phrase):
+        index = next((i for i in indices if objects[i].key not in context.said), index)
+        return objects[index], join_notes((note, f"'{phrase}' can be any: the {objects[index].name} was taken."))
     if others:
         names = " or the ".join(objects[i].name for i in indices)
         raise InstructionError(f"'{phrase}' could be several things: the {names}? Say which.")
@@ -141,14 +147,18 @@ def find_objects(phrase: str, context: Context, avoid: str | None = None) -> tup
     objects = context.objects
     if phrase in THEM and len(context.moved) > 1:
         return [context.item(key) for key in context.moved], ""
-    if not asks_for_many(phrase, objects):
+    if _BETWEEN.match(phrase) or not asks_for_many(phrase, objects):
         item, note = find_object(phrase, context, avoid)
         return [item], note
     if phrase in THEM and not context.moved:
         raise InstructionError(f"'{phrase}' asks for more than one thing: name them. {inventory(objects)}")
     if re.sub(r"^the ", "", phrase) in EVERYTHING:
         return [item for item in objects if item.key != avoid], ""
-    parts = [part for part in re.split(r"\s*(?:,\s*and|,|\band\b|&)\s+", phrase) if part]
+    parts = [
+        re.sub(r"^(?:both|all)(?: of)? ", "", part)
+        for part in re.split(r"\s*(?:,\s*and|,|\band\b|&)\s+", phrase)
+        if part
+    ]
     if len(parts) > 1:
         return _each(parts, phrase, context, avoid)
     return _plural(phrase, context, avoid)
@@ -233,6 +243,8 @@ def _resolve(phrase: str, context: Context) -> tuple[tuple[int, ...], str]:
         return found.indices, found.note
     for pattern, instead in _CLAUSES:
         phrase = re.sub(pattern, instead, phrase)
+    if match := _BETWEEN.match(phrase):
+        return _by_two(match, context)
     if match := _REFERENCE.match(phrase):
         with suppress(InstructionError):
             by_neighbour = _by_neighbour(match, context)
@@ -248,7 +260,7 @@ def _resolve(phrase: str, context: Context) -> tuple[tuple[int, ...], str]:
     if match is None or not match.lastgroup:
         return found.indices, found.note
     rest = re.sub(r"\s+", " ", phrase[: match.start()] + phrase[match.end() :]).strip()
-    if not rest and not match[0].endswith(("est", "most")):
+    if not rest and not match[0].endswith(("est", "most", "other")):
         return (), ""  # "the smallest" is a thing, "the left" is not
     if rest in ("one", "") and context.said:  # "put the green cube on the other one": the other cube
         rest = words_of(context.item(context.said[-1]).name)[-1]
@@ -299,6 +311,19 @@ def seen_at(item: SceneObject, T_world_camera: np.ndarray | None) -> np.ndarray:
         right = T_world_camera[:2, 0] / max(float(np.linalg.norm(T_world_camera[:2, 0])), 1e-9)
         axes = np.array([right, [-right[1], right[0]]])
     return axes @ item.T_world_object[:2, 3]
+
+
+def _by_two(match: re.Match[str], context: Context) -> tuple[tuple[int, ...], str]:
+    """The thing of "the bowl between the plate and the mug": the one nearest to the middle of both."""
+    indices, note = _resolve(match["head"], context)
+    (one, _), (other, _) = (find_object(match[name], context) for name in ("one", "other"))
+    middle = 0.5 * (one.T_world_object[:2, 3] + other.T_world_object[:2, 3])
+    objects = context.objects
+    left = [i for i in indices if objects[i].key not in (one.key, other.key)]
+    nearest = min(left, key=lambda i: float(np.linalg.norm(objects[i].T_world_object[:2, 3] - middle)), default=None)
+    if nearest is None:
+        return (), note
+    return (nearest,), join_notes((note, _by_place(match[0], nearest, context) if len(left) > 1 else ""))
 
 
 def _by_neighbour(match: re.Match[str], context: Context) -> tuple[tuple[int, ...], str]:

@@ -13,7 +13,7 @@ VERBS = {
     "place": "put down|put|place|move|set down|set|drop|bring|lay down|lay|transfer|carry|position|deposit|insert|return",
     "stack": "stack up|stack|pile up|pile|build up|(?:build|make|form) (?:a|one) (?:tower|stack|pile)(?: out)?(?: of| from| with| using)?",
     "push": "push|slide|shove|nudge|drag|pull|scoot|poke|sweep",
-    "pour": "pour out|pour|tip out|tip|empty out|empty|dump out|dump|decant|fill up|fill",
+    "pour": "pour out|pour|tip out|tip|empty out|empty|dump out|dump|tilt|decant|fill up|fill",
     "upright": "stand up|stand|reorient|straighten up|straighten|upright|erect|turn|flip|rotate|right(?= (?:the|a|an|it|that|this|both|all)\\b)",
 }  # fmt: skip
 """Verbs by skill, as patterns; of two that match, the longer one counts."""
@@ -74,9 +74,17 @@ OUT_OF = r"\s+(?:up\s+)?(?:(?P<out>out of|from inside|from within|from in)|(?P<o
 PRONOUNS = frozenset({"it", "that", "this", "that one", "this one", "the same", "the same one", "same one"})
 THEM = frozenset({"them", "these", "those", "both", "both of them", "all of them", "they"})
 COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "2": 2, "3": 3, "4": 4, "5": 5, "6": 6, "both": 2}  # fmt: skip
+SEEK = re.compile(
+    r"(?:go (?:over )?to|walk to|drive to|move to|reach for|reach|approach|find|locate|look for|look at|search for|identify|detect|see)\s+(?P<what>.+)"
+)
+"""Clauses that only say what the next ones are about."""
+ADVERBS = r"\b(?:carefully|gently|slowly|quickly|simply|smoothly|precisely|neatly|softly)\b"
+BY_HAND = r"\s+(?:with|using|in|by)\s+(?:(?:the|your|its|a)\s+)?(?:robot\s+)?(?:left\s+|right\s+)?(?:gripper|hand|hands|arm|fingers)\b"
+"""What it is done with goes without saying."""
 POLITE_START = (
     r"^(?:(?:please|now|ok|okay|hey|hi|hello|robot|kindly|first|firstly|just|go ahead and|(?:can|could|would|will) you|"
-    r"i want you to|i would like you to|i d like you to|i need you to|you should|you must|your task is to|try to|go and|let us|"
+    r"i want you to|i would like you to|i d like you to|i need you to|you should|you must|you need to|you have to|(?:your|the) (?:task|job|goal) is to|"
+    r"(?:i want |i would like |make |let |have )?the robot(?: arm)?(?: to| should| must| shall| will| needs to| has to)?|try to|go and|let us|"
     r"carefully|gently|slowly|quickly|simply)[\s,]+)+"
 )
 POLITE_END = r"(?:[\s,]+(?:please|now|for me|thanks|thank you|carefully|gently|slowly|quickly|again|instead))+$"
@@ -105,6 +113,7 @@ def plain(text: str) -> str:
         raise InstructionError(f"The instruction has {len(text)} characters, at most {MAX_TEXT}: '{text[:40]}...'")
     sentence = re.sub(r"n['’]t\b", " not", text.lower())
     sentence = re.sub(r"[\"'`’‘“”()\[\]{}<>*]+", " ", sentence)
+    sentence = re.sub(BY_HAND, " ", re.sub(ADVERBS, " ", sentence))
     sentence = re.sub(r"[.!?:;]+(?=\s|$)|;", " ; ", sentence)
     sentence = re.sub(r"[\s.!?:\-]+", " ", sentence)
     sentence = re.sub(r"(?:\s*;\s*)+", "; ", sentence).strip(" ;,")

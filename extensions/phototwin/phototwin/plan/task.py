@@ -168,7 +168,7 @@ def holds_something(item: SceneObject) -> bool:
     """True for what something can be poured out of: vessels, and round or carton things that may be full."""
     noun = noun_of(item.name)
     full = noun is not None and (noun.hollow is not False or noun.material in POURED)
-    return item.hollow or full or (noun is None and item.shape in ("cylinder", "revolution"))
+    return item.hollow or full or (noun is None and item.shape in ("box", "cylinder", "revolution"))
 
 
 def _hollow(by_key: dict[str, SceneObject]) -> str:
