@@ -20,7 +20,7 @@ NUM_ENVS = 512
 STEPS_PER_ITERATION = 16
 ITERATIONS = 122
 """A million steps."""
-POOL = 1024
+POOL = 512
 """Starts of attempts that are drawn once: a reset only picks one."""
 
 
@@ -49,8 +49,8 @@ class LearningRewardsCfg:
     """Come to where the object is taken, take it, do the task; do not jerk."""
 
     reach = RewardTermCfg(func=rewards.tool_on_way, weight=1.0, params={"std_m": 0.3})
-    reach_fine = RewardTermCfg(func=rewards.tool_near, weight=1.0, params={"std_m": 0.03})
-    turn = RewardTermCfg(func=rewards.tool_turned, weight=0.5, params={"std_rad": 0.3})
+    reach_fine = RewardTermCfg(func=rewards.tool_near, weight=2.0, params={"std_m": 0.03})
+    turn = RewardTermCfg(func=rewards.tool_turned, weight=1.0, params={"std_rad": 0.5})
     take = RewardTermCfg(func=rewards.object_taken, weight=2.0)
     share = RewardTermCfg(func=rewards.share_done, weight=10.0)
     done = RewardTermCfg(func=rewards.step_done, weight=20.0)
@@ -89,7 +89,7 @@ def make_agent_cfg(family: str) -> RslRlOnPolicyRunnerCfg:
             hidden_dims=[256, 128, 64],
             activation="elu",
             obs_normalization=True,
-            distribution_cfg=RslRlMLPModelCfg.GaussianDistributionCfg(init_std=0.5),
+            distribution_cfg=RslRlMLPModelCfg.GaussianDistributionCfg(init_std=0.4),
         ),
         critic=RslRlMLPModelCfg(hidden_dims=[256, 128, 64], activation="elu", obs_normalization=True),
         algorithm=RslRlPpoAlgorithmCfg(

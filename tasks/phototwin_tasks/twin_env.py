@@ -241,7 +241,7 @@ def family_task(twin: Scene, family: str, instruction: str, robot: Robot) -> Tas
     made = [task for task in tasks if task.family == family]
     if not made:
         raise InstructionError(
-            f"Nothing on this twin makes a {family} task. What does: {'; '.join(sorted({t.text for t in tasks}))}."
+            f"Nothing on this twin makes sense for the family '{family}'; for others, say: {'; '.join(t.text for t in tasks[:4])}."
         )
     return made[0]
 
