@@ -24,6 +24,7 @@ def test_moves_of_the_tool_follow_a_script_to_a_lifted_cube(twin):
 
     from phototwin_tasks.learning import for_learning
     from phototwin_tasks.mdp.guide import grasp_offset, way_offset
+    from phototwin_tasks.mdp.observations import object_pose
     from phototwin_tasks.register import make_env_cfg
     from phototwin_tasks.twin_env import TwinEnv
 
@@ -33,6 +34,7 @@ def test_moves_of_the_tool_follow_a_script_to_a_lifted_cube(twin):
     try:
         obs, _ = env.reset()
         assert torch.isfinite(obs["policy"]).all()
+        assert torch.allclose(env.memory.starts[0, :, 0], object_pose(env, "green_cube"), atol=1e-5)
         reached = torch.zeros(4, dtype=torch.bool)
         ended = torch.zeros(4, dtype=torch.bool)
         returns = torch.zeros(4)
