@@ -12,6 +12,7 @@ from phototwin.blend.plate import scene_plate
 from phototwin.build.cousins import Kinship, draw_kinship, make_cousin, named_after_color, recolor
 from phototwin.build.distractors import is_distractor, make_distractor
 from phototwin.build.shapes import is_closed, mesh_volume
+from phototwin.errors import InputError
 from phototwin.frames import transform
 from phototwin.images import load_depth, load_ids, load_rgb
 from phototwin.kernels.srgb import srgb_to_linear
@@ -20,7 +21,14 @@ from phototwin.plan.randomize_places import focus_points, outline_gap
 from phototwin.scene import depth_inside, load_scene, save_scene
 from phototwin.stage.author import author_stage
 from phototwin.stage.mass import mass_properties
-from phototwin_tasks.variants import add_distractors, draw_cousins, has_variants, make_variant, replace_by_cousin
+from phototwin_tasks.variants import (
+    add_distractors,
+    borrow_thing,
+    draw_cousins,
+    has_variants,
+    make_variant,
+    replace_by_cousin,
+)
 
 WIDE = PRESETS["wide"]
 
@@ -218,3 +226,23 @@ def test_relatives_do_not_reach_into_their_neighbours(twin):
         objects, textures = draw_cousins(tight, config, 0, variant)
         assert set(textures) == {"green_cube", "red_can"}
         assert outline_gap(*objects) >= min(outline_gap(cube, near), 0.001) - 1e-6
+
+
+def test_things_of_other_twins_are_lent_with_their_own_colors(twin, tmp_path):
+    lent = borrow_thing(twin, 2, np.random.default_rng(0))
+    assert lent is not None
+    item, colors = lent
+    source = load_scene(twin).objects
+    own = next(o for o in source if np.array_equal(o.mesh.points, item.mesh.points))
+    assert item.key == "distractor_2" and item.mass_kg == own.mass_kg and len(item.pieces) == len(own.pieces)
+    assert np.isclose(transform(item.T_world_object, item.mesh.points.astype(float))[:, 2].min(), 0.0)
+    lit = srgb_to_linear(load_rgb(twin / str(own.mesh.texture)) / 255.0)
+    mean = [x.reshape(-1, 3).mean(0) for x in (colors, lit)]
+    assert np.abs(mean[0] / mean[0].sum() - mean[1] / mean[1].sum()).max() < 0.05, "the hue is the object's"
+    config = replace(PRESETS["none"], distractors=2, things=str(twin.parent))
+    folders = [make_variant(twin, config, 0, v, tmp_path / str(v)) for v in range(1, 7)]
+    meshes = [o.mesh.points.shape for f in folders for o in load_scene(f).objects if is_distractor(o)]
+    assert set(meshes) & {o.mesh.points.shape for o in source}, "some are lent"
+    assert set(meshes) - {o.mesh.points.shape for o in source}, "some are made"
+    with pytest.raises(InputError, match="holds no twin"):
+        make_variant(twin, replace(config, things=str(tmp_path / "nothing")), 0, 1, tmp_path / "x")

@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from phototwin.blend.delight import texel_places
-from phototwin.blend.derive import derive_twin
+from phototwin.blend.derive import derive_twin, reflectance_of
 from phototwin.blend.moving import texture_of
 from phototwin.build.cousins import Kinship, draw_kinship, make_cousin, named_after_color, recolor
-from phototwin.build.distractors import make_distractor
+from phototwin.build.distractors import KEY, is_distractor, make_distractor
+from phototwin.errors import InputError
+from phototwin.frames import make_T, transform
 from phototwin.output import disk_errors
 from phototwin.pattern import pattern_gain
 from phototwin.plan.randomize import Randomization
@@ -29,6 +31,8 @@ from phototwin.stage.author import TWIN_FILE
 
 GAP_M = 0.04
 """Kept free around a thing that is added: fingers must still get at its neighbours."""
+LARGEST_M = 0.2
+"""Objects of other twins that are larger are not added."""
 MARKS_SHARE = 0.3
 """Distance between the marks of a relative's pattern, as a share of its size."""
 FINE_PX = 512
@@ -87,8 +91,8 @@ def make_variant(twin: Path, config: Randomization, seed: int, variant: int, fol
 
 
 def add_distractors(scene: Scene, seed: int, count: int, folder: Path) -> Scene:
-    """The twin with up to ``count`` things added where there is room, written to ``folder``."""
-    added, colors = _distractors(scene, np.random.default_rng(np.random.SeedSequence([seed, count])), count)
+    """The twin with up to ``count`` simple solids added where there is room, written to ``folder``."""
+    added, colors = _distractors(scene, np.random.default_rng(np.random.SeedSequence([seed, count])), count, [])
     return derive_twin(scene, (*scene.objects, *added), {}, colors, folder, seed)
 
 
@@ -156,16 +160,46 @@ def draw_distractors(
 ) -> tuple[tuple[SceneObject, ...], dict[str, np.ndarray]]:
     """Things to add, and their reflectance (h, w, 3) by key: from none to as many as the config says, each as likely."""
     rng = factor_rng(seed, variant, f"distractors {scene.name}")  # other twins get other things
-    return _distractors(scene, rng, int(rng.integers(config.distractors + 1)))
+    return _distractors(scene, rng, int(rng.integers(config.distractors + 1)), find_things(config.things))
+
+
+def find_things(folder: str) -> list[Path]:
+    """Twins below a folder, in order; none without a folder.
+
+    Raises:
+        InputError: There are none below it.
+    """
+    found = sorted(file.parent for file in Path(folder).rglob("scene.json")) if folder else []
+    if folder and not found:
+        raise InputError(f"The folder '{folder}' of things to add holds no twin: name one with twins in it.")
+    return found
+
+
+def borrow_thing(twin: Path, number: int, rng: np.random.Generator) -> tuple[SceneObject, np.ndarray] | None:
+    """An object of another twin as a thing to add, standing at the world's origin, and its reflectance (h, w, 3); None where none is small enough."""
+    scene = load_scene(twin)
+    small = [item for item in scene.objects if max(item.size_m) <= LARGEST_M and not is_distractor(item)]
+    if not small:
+        return None
+    item = small[int(rng.integers(len(small)))]
+    T = make_T(item.T_world_object[:3, :3], np.zeros(3))
+    T[2, 3] = -transform(T, item.mesh.points.astype(np.float64))[:, 2].min()
+    key = f"{KEY}_{number}"
+    lent = replace(item, name=f"{KEY} {number}", key=key, T_world_object=T)
+    return lent, reflectance_of(scene, item)
 
 
 def _distractors(
-    scene: Scene, rng: np.random.Generator, count: int
+    scene: Scene, rng: np.random.Generator, count: int, things: list[Path]
 ) -> tuple[tuple[SceneObject, ...], dict[str, np.ndarray]]:
+    """Up to ``count`` things with room for them: objects of the twins ``things``, and as many simple solids."""
     added: list[SceneObject] = []
     colors = {}
     for number in range(1, count + 1):
-        item, color = make_distractor(number, rng)
+        made = None
+        if things and rng.uniform() < 0.5:
+            made = borrow_thing(things[int(rng.integers(len(things)))], number, rng)
+        item, color = made or make_distractor(number, rng)
         T = free_place(scene, item, (*scene.objects, *added), rng, GAP_M)
         if T is not None:
             added.append(replace(item, T_world_object=T))

@@ -28,7 +28,7 @@ def _times(default: float, wide: float, most: float, meaning: str) -> Any:
 class Randomization:
     """Ranges of everything that attempts vary; ``FACTORS`` describes each. Where it says x, a factor is drawn log-evenly between 1 / x and x.
 
-    ``pictures`` is a folder of pictures that may replace the background.
+    ``pictures`` is a folder of pictures that may replace the background, ``things`` one with twins whose objects may be added as distractors.
     """
 
     shift_m: float = _factor(
@@ -72,6 +72,7 @@ class Randomization:
     cousin_contrast: float = _times(1.15, 1.4, 3.0, "contrast of a relative's texture")
     cousin_pattern: float = _factor(0.0, 0.2, 0.9, "share", "contrast of a pattern on a relative")
     pictures: str = ""
+    things: str = ""
 
 
 FACTORS = {f.name: dict(f.metadata) for f in fields(Randomization) if f.metadata}
@@ -156,8 +157,9 @@ def _checked(config: Randomization, where: str) -> Randomization:
         if isinstance(facts["wide"], int) and value != int(value):
             raise InputError(f"{where} has {name} = {value!r}: expected a whole number.")
         numbers[name] = type(facts["wide"])(value)
-    if not isinstance(config.pictures, str):
-        raise InputError(f"{where} has pictures = {config.pictures!r}: expected the path of a folder.")
+    for name in ("pictures", "things"):
+        if not isinstance(getattr(config, name), str):
+            raise InputError(f"{where} has {name} = {getattr(config, name)!r}: expected the path of a folder.")
     if config.background_swap > 0 and not config.pictures:
         raise InputError(f"{where} has background_swap = {config.background_swap} but no pictures: name their folder.")
     return replace(config, **numbers)
