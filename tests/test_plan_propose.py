@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import box_mesh, lathe, look_at, make_bowl, make_can, make_cube, make_scene, planar_st
 
-from phototwin.errors import InstructionError
+from phototwin.errors import InstructionError, PlanError
 from phototwin.frames import make_T, rotation_z
 from phototwin.plan.instruction import parse_instruction
 from phototwin.plan.propose import look_at as outlook
@@ -102,7 +102,7 @@ def test_every_wording_is_read_back_as_the_same_checked_task(scene, seed):
 def test_proposals_are_possible_by_their_sizes(scene):
     known = outlook(scene, PANDA)
     try:
-        proposals = propose_tasks(scene, PANDA, 30, 0)
+        proposals = propose_tasks(scene, PANDA, 15, 0)
     except InstructionError:
         return
     for step in (step for p in proposals for step in p.task.steps):
@@ -171,6 +171,17 @@ def test_pushes_stay_on_the_support_and_out_of_the_others():
     ways = {s.relation for p in propose_tasks(scene_of(near_edge, wall), PANDA, 60, 0) for s in p.task.steps if s.object == "red_cube" and s.skill == "push"}  # fmt: skip
     assert "closer" in ways and "right" in ways
     assert "away" not in ways and "left" not in ways
+
+
+def test_what_the_gripper_finds_no_contact_on_is_not_pushed(monkeypatch):
+    cube = thing("red", "cube", (0.05,) * 3, 0.5, 0.0)
+    assert any(p.task.family == "push" for p in propose_tasks(scene_of(cube), PANDA, 10, 0))
+
+    def refuse(*_):
+        raise PlanError("no steady contact")
+
+    monkeypatch.setattr("phototwin.plan.propose.pushes", refuse)
+    assert {p.task.family for p in propose_tasks(scene_of(cube), PANDA, 10, 0)} == {"lift"}
 
 
 @pytest.mark.parametrize(

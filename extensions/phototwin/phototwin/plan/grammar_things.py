@@ -11,68 +11,25 @@ import numpy as np
 
 from phototwin.errors import InstructionError
 from phototwin.nouns import Thing, color_names, find_thing, find_things, vocabulary, words_of
+from phototwin.plan.grammar_where import (
+    BETWEEN,
+    CLAUSES,
+    ORDER,
+    PLACED,
+    PLACES,
+    REFERENCE,
+    REFERENCES,
+    beside,
+    standing_out,
+)
 from phototwin.plan.grammar_words import COUNTS, PRONOUNS, THEM
 from phototwin.scene import SceneObject
 
 THINGS = frozenset({"things", "objects", "items", "ones"})
 MANY = THINGS | {"all", "both", "every", "each", "everything", "them", "these", "those"}  # fmt: skip
 EVERYTHING = frozenset({"everything", "all", "all things", "all objects", "all of it", "every thing", "every object", "things", "objects", "all items"})  # fmt: skip
-ORDERS = {
-    "right": ("rightmost", "right most", "right hand", "right"),
-    "left": ("leftmost", "left most", "left hand", "left"),
-    "near": ("nearest", "closest", "frontmost", "front", "nearer", "closer", "near"),
-    "far": ("farthest", "furthest", "rearmost", "back", "rear", "far", "distant"),
-    "large": ("largest", "biggest", "larger", "bigger", "large", "big", "huge"),
-    "small": ("smallest", "littlest", "smaller", "small", "little", "tiny"),
-    "tall": ("tallest", "highest", "taller", "tall", "high"),
-    "short": ("shortest", "lowest", "shorter", "short", "low", "flat"),
-    "long": ("longest", "longer", "long"),
-    "wide": ("widest", "wider", "wide", "thickest", "thick", "fat"),
-    "narrow": ("narrowest", "narrower", "narrow", "thinnest", "thin", "slim"),
-    "middle": ("middle", "central", "center", "centre"),
-    "other": ("other", "remaining"),
-}
-"""By what the one that is meant stands out -> words for it."""
-LEAST_M = 0.01
-"""Things this much further left are the left ones."""
-LEAST_SHARE = 1.05
-"""Things this much longer are the long ones: measured sizes are not better."""
-BESIDE_RATIO = 1.3
-"""The thing next to another is nearer to it than any other by this factor."""
-_CLAUSES = (
-    (r"^(?:the|a|an) ", ""),
-    (r"^(.+?) (?:that|which) (?:is|are|s) (\w+)$", r"\2 \1"),
-    (r" (?:that|which|who) (?:is|are|s|stands?|lies?|sits?) ", " "),
-    (r" (?:standing|lying|sitting|located|placed)\b", ""),
-)
-"""Relative clauses, and what is left of them."""
-_PLACED = (
-    (r"^(.+?) (?:on|to|at|from) (?:the|your|my) (left|right)(?: hand)?(?: side)?$", r"\2 \1"),
-    (r"^(.+?) (?:in|at) the (front|back|middle|center|centre|rear)$", r"\2 \1"),
-    (r"^(.+?) (?:in front|up front)$", r"front \1"),
-    (r"^(.+?) (nearest|closest|nearer|closer|near) (?:to )?(?:me|you|us|the camera|the viewer)$", r"near \1"),
-    (r"^(.+?) (farthest|furthest|far) (?:away )?(?:from (?:me|you|us|the camera|the viewer))$", r"far \1"),
-    (r"^(.+?) (?:farthest|furthest|far) away$", r"far \1"),
-)  # fmt: skip
-_REFERENCES = (
-    ("left", r"(?:to the )?left of"),
-    ("right", r"(?:to the )?right of"),
-    ("far", r"behind"),
-    ("near", r"in front of"),
-    ("beside", r"(?:right )?next to|(?:nearest|closest|near|close|nearer|closer)(?: to)?|beside|by|alongside|touching"),
-    ("within", r"(?:on top of|on|inside|in)"),
-)
-_BARE = r"(?:(?:the |your |my )?(?:left|right|front|back|rear|middle|center|centre)(?: hand)?(?: side)?|(?:to )?(?:me|you|us|the camera|the viewer))"
-"""What tells where in the photo something is, and is no thing."""
-_REFERENCE = re.compile(
-    "^(?P<head>.+?) (?:"
-    + "|".join(rf"(?P<{name}>{words})" for name, words in _REFERENCES)
-    + rf") (?P<tail>(?!{_BARE}$).+)$"
-)
-_BETWEEN = re.compile(r"(?P<head>.+?) (?:in )?between (?P<one>.+?) and (?P<other>.+)$")
 _ANY = re.compile(r"(?:an?|one|any|some|either)(?: of the)?\b")
 """Words that leave open which one is meant."""
-_ORDER = re.compile(r"\b(?:(?:the |most )*)(?:" + "|".join(rf"(?P<{n}>{'|'.join(w)})" for n, w in ORDERS.items()) + r")\b")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +78,7 @@ def find_object(phrase: str, context: Context, avoid: str | None = None) -> tupl
     objects = context.objects
     if phrase in PRONOUNS and context.moved:
         return _referent(phrase, context, avoid)
-    if not _BETWEEN.match(phrase) and asks_for_many(phrase, objects):
+    if not BETWEEN.match(phrase) and asks_for_many(phrase, objects):
         raise InstructionError(f"'{phrase}' asks for more than one thing: name one at a time. {inventory(objects)}")
     if not words_of(phrase):
         raise InstructionError(f"'{phrase}' names nothing. {inventory(objects)}")
@@ -147,7 +104,7 @@ def find_objects(phrase: str, context: Context, avoid: str | None = None) -> tup
     objects = context.objects
     if phrase in THEM and len(context.moved) > 1:
         return [context.item(key) for key in context.moved], ""
-    if _BETWEEN.match(phrase) or not asks_for_many(phrase, objects):
+    if BETWEEN.match(phrase) or not asks_for_many(phrase, objects):
         item, note = find_object(phrase, context, avoid)
         return [item], note
     if phrase in THEM and not context.moved:
@@ -241,22 +198,22 @@ def _resolve(phrase: str, context: Context) -> tuple[tuple[int, ...], str]:
     found = find_thing(phrase, context.things)
     if len(found.indices) == 1:
         return found.indices, found.note
-    for pattern, instead in _CLAUSES:
+    for pattern, instead in CLAUSES:
         phrase = re.sub(pattern, instead, phrase)
-    if match := _BETWEEN.match(phrase):
+    if match := BETWEEN.match(phrase):
         return _by_two(match, context)
-    if match := _REFERENCE.match(phrase):
+    if match := REFERENCE.match(phrase):
         with suppress(InstructionError):
             by_neighbour = _by_neighbour(match, context)
             if by_neighbour[0]:
                 return by_neighbour
-    for pattern, instead in _PLACED:
+    for pattern, instead in PLACED:
         phrase = re.sub(pattern, instead, phrase)
     if len((again := find_thing(phrase, context.things)).indices) == 1:
         return again.indices, again.note
-    if match := _REFERENCE.match(phrase):
+    if match := REFERENCE.match(phrase):
         return _by_neighbour(match, context)
-    match = _ORDER.search(phrase)
+    match = ORDER.search(phrase)
     if match is None or not match.lastgroup:
         return found.indices, found.note
     rest = re.sub(r"\s+", " ", phrase[: match.start()] + phrase[match.end() :]).strip()
@@ -266,8 +223,8 @@ def _resolve(phrase: str, context: Context) -> tuple[tuple[int, ...], str]:
         rest = words_of(context.item(context.said[-1]).name)[-1]
     order = match.lastgroup
     indices, note = _resolve(rest or "thing", context)
-    meant = _outstanding(list(indices), order, context)
-    if len(meant) == 1 < len(indices) and order in ("left", "right", "near", "far", "middle"):
+    meant = standing_out(list(indices), order, context.objects, context.said, context.T_world_camera)
+    if len(meant) == 1 < len(indices) and order in PLACES:
         note = join_notes((note, _by_place(phrase, meant[0], context)))
     return meant, note
 
@@ -275,42 +232,6 @@ def _resolve(phrase: str, context: Context) -> tuple[tuple[int, ...], str]:
 def _by_place(phrase: str, index: int, context: Context) -> str:
     """A note for the report: once attempts move things about, the words no longer say which one is meant."""
     return f"'{phrase}' was taken for the {context.objects[index].name} by where it stands in the photo."
-
-
-def _outstanding(indices: list[int], order: str, context: Context) -> tuple[int, ...]:
-    """Of several things the one that stands out in an order, or all that do not differ in it."""
-    if order == "other":
-        return tuple(i for i in indices if context.objects[i].key not in context.said)
-    if len(indices) < 2:
-        return tuple(indices)
-    if order == "middle":
-        middle = sorted(indices, key=lambda i: seen_at(context.objects[i], context.T_world_camera)[0])
-        return (middle[len(middle) // 2],) if len(middle) % 2 else tuple(indices)
-    values = {i: _value(context.objects[i], order, context.T_world_camera) for i in indices}
-    most = max(values.values())
-    least = LEAST_M if order in ("left", "right", "near", "far") else float(np.log(LEAST_SHARE))
-    return tuple(i for i in indices if values[i] > most - least)
-
-
-def _value(item: SceneObject, order: str, T_world_camera: np.ndarray | None) -> float:
-    """How far left, large and so on a thing is."""
-    right, away = seen_at(item, T_world_camera)
-    size = np.log(np.maximum(item.size_m, 1e-6))
-    values = {
-        "left": -right, "right": right, "near": -away, "far": away,
-        "large": size.mean(), "small": -size.mean(), "tall": size[2], "short": -size[2],
-        "long": size.max(), "wide": size[:2].min(), "narrow": -size[:2].min(),
-    }  # fmt: skip
-    return float(values[order])
-
-
-def seen_at(item: SceneObject, T_world_camera: np.ndarray | None) -> np.ndarray:
-    """Where a thing is to the right and away as the camera sees it, (2,) [m]."""
-    axes = np.array([[0.0, -1.0], [1.0, 0.0]])
-    if T_world_camera is not None:
-        right = T_world_camera[:2, 0] / max(float(np.linalg.norm(T_world_camera[:2, 0])), 1e-9)
-        axes = np.array([right, [-right[1], right[0]]])
-    return axes @ item.T_world_object[:2, 3]
 
 
 def _by_two(match: re.Match[str], context: Context) -> tuple[tuple[int, ...], str]:
@@ -328,23 +249,10 @@ def _by_two(match: re.Match[str], context: Context) -> tuple[tuple[int, ...], st
 
 def _by_neighbour(match: re.Match[str], context: Context) -> tuple[tuple[int, ...], str]:
     """The thing of a phrase such as "the can behind the mug"."""
-    order = next(name for name, _ in _REFERENCES if match[name])
+    order = next(name for name, _ in REFERENCES if match[name])
     indices, note = _resolve(match["head"], context)
     anchor, anchor_note = find_object(match["tail"], context)
-    objects = context.objects
-    others = [i for i in indices if objects[i].key != anchor.key]
-    offsets = {i: objects[i].T_world_object[:3, 3] - anchor.T_world_object[:3, 3] for i in others}
-    away = {i: float(np.hypot(*offsets[i][:2])) for i in others}
-    if order == "within":
-        reach = 0.5 * float(max(anchor.size_m[:2]))
-        others = [i for i in others if away[i] < reach and offsets[i][2] > -0.25 * float(anchor.size_m[2])]
-    elif order != "beside":
-        there = seen_at(anchor, context.T_world_camera)
-        axis, sign = {"left": (0, -1), "right": (0, 1), "near": (1, -1), "far": (1, 1)}[order]
-        others = [i for i in others if sign * (seen_at(objects[i], context.T_world_camera) - there)[axis] > LEAST_M]
-    if len(others) > 1:
-        nearest = min(away[i] for i in others)
-        others = [i for i in others if away[i] < BESIDE_RATIO * nearest]
-    if len(others) == 1 < len(indices):
-        note = join_notes((note, _by_place(match[0], others[0], context)))
-    return tuple(others), join_notes((note, anchor_note))
+    meant = beside(indices, order, anchor, context.objects, context.T_world_camera)
+    if len(meant) == 1 < len(indices):
+        note = join_notes((note, _by_place(match[0], meant[0], context)))
+    return meant, join_notes((note, anchor_note))

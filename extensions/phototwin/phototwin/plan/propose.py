@@ -6,14 +6,17 @@ Sizes and shapes decide; what a robot reaches from its place is left to whoever 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, pairwise, permutations, repeat, zip_longest
+from typing import cast
 
 import numpy as np
 
 from phototwin.errors import InstructionError, PlanError
 from phototwin.frames import transform
+from phototwin.plan.cell import Workcell
 from phototwin.plan.grasp import Grasps, propose_grasps
+from phototwin.plan.ik import Arm
 from phototwin.plan.propose_fits import (
     HIGHEST_M,
     ROOM_M,
@@ -29,7 +32,7 @@ from phototwin.plan.propose_fits import (
     tower_stands,
 )
 from phototwin.plan.propose_words import phrases, word_task
-from phototwin.plan.push import PUSH_M, push_way
+from phototwin.plan.push import PUSH_M, push_way, pushes
 from phototwin.plan.task import RELATIONS, Step, Task, holds_something
 from phototwin.plan.upright import LEANS_RAD, standing_axes
 from phototwin.robots import Robot
@@ -83,6 +86,8 @@ class Outlook:
         grasps: Ways to grasp it where there are any.
         loaded: Keys of what stands on it or in it.
         points_w: Corners of its mesh in the world, (V, 3) [m].
+        cell: The twin and the gripper; there is no arm in it yet.
+        pushable: Pushes that were looked at closely, and whether the gripper finds a contact for them.
     """
 
     scene: Scene
@@ -90,6 +95,8 @@ class Outlook:
     grasps: dict[str, Grasps]
     loaded: dict[str, tuple[str, ...]]
     points_w: dict[str, np.ndarray]
+    cell: Workcell
+    pushable: dict[Step, bool] = field(default_factory=dict)
 
     def free(self, item: SceneObject) -> bool:
         """It can be grasped, and nothing is on it or in it."""
@@ -121,6 +128,8 @@ def propose_tasks(scene: Scene, robot: Robot, count: int = 10, seed: int = 0) ->
     for steps, why in chain.from_iterable(repeat(plans, ROUNDS)):
         if len(proposals) >= count:
             break
+        if not all(_can_be_pushed(step, known) for step in steps if step.skill == "push"):
+            continue
         task = word_task(steps, scene, names, rng)
         if task is not None and task.text not in said:
             said.add(task.text)
@@ -145,7 +154,8 @@ def look_at(scene: Scene, robot: Robot) -> Outlook:
             grasps[item.key] = propose_grasps(item, robot, others, item.T_world_object, 0, candidates=FEW_CANDIDATES)
         except PlanError as error:
             no_grasp[item.key] = str(error)
-    return Outlook(scene, no_grasp, grasps, loaded, points_w)
+    cell = Workcell(scene, robot, cast(Arm, None), np.eye(4), {}, 1.0)
+    return Outlook(scene, no_grasp, grasps, loaded, points_w, cell)
 
 
 def _too_much(item: SceneObject) -> str:
@@ -163,6 +173,19 @@ def _carried(item: SceneObject, carrier: SceneObject, points_w: dict[str, np.nda
     middle = 0.5 * (points_w[item.key].min(0) + points_w[item.key].max(0))
     inside = (points[:, :2].min(0) < middle[:2]).all() and (points[:, :2].max(0) > middle[:2]).all()
     return bool(inside and points_w[item.key][:, 2].min() > points[:, 2].min() + LIFTED_M)
+
+
+def _can_be_pushed(step: Step, known: Outlook) -> bool:
+    """Whether the gripper finds a contact for a push; looked at only when it is about to be proposed, since it takes time."""
+    if step not in known.pushable:
+        poses = {item.key: item.T_world_object for item in known.scene.objects}
+        others = tuple((item, item.T_world_object) for item in known.scene.objects if item.key != step.object)
+        try:
+            pushes(step, known.cell, poses, others, np.random.default_rng(0))
+            known.pushable[step] = True
+        except PlanError:
+            known.pushable[step] = False
+    return known.pushable[step]
 
 
 def _mixed(known: Outlook, rng: np.random.Generator) -> Plans:
