@@ -15,6 +15,7 @@ from phototwin.plan.ik import link_points, load_arm
 from phototwin.plan.instruction import parse_instruction
 from phototwin.plan.legs import PEAK_SPEED_M_S
 from phototwin.plan.places import goal_poses
+from phototwin.plan.task import Step
 from phototwin.plan.timing import PEAK_OVER_MEAN, interpolate, minimum_jerk
 from phototwin.plan.waypoints import plan_step
 from phototwin.robots import PANDA
@@ -162,3 +163,41 @@ def test_the_tool_keeps_its_speed_limit_along_straight_ways(scene, arm):
     carried = plan.step >= 2
     speed = np.linalg.norm(np.diff(plan.T_world_tool[carried][:, :3, 3], axis=0), axis=1) * FPS
     assert speed.max() < PEAK_SPEED_M_S * 1.05
+
+
+@pytest.mark.parametrize(("text", "low", "high"), [(TEXTS[0], 4.0, 7.0), (TEXTS[2], 6.5, 11.0), (TEXTS[4], 6.5, 11.0)])
+def test_demonstrations_take_a_natural_time(scene, arm, text, low, high):
+    _, plan, _ = attempt(scene, arm, text)
+    assert low < len(plan.q) / FPS < high
+
+
+def test_a_step_goes_on_with_what_is_held_or_puts_it_down_first(scene, arm):
+    task, lifted, T_world_base = attempt(scene, arm, TEXTS[0])
+    can, cube = task.steps[0].object, "green_cube"
+    assert lifted.held == can
+    grasps = {**PREPARED[TEXTS[0]][0], **PREPARED[TEXTS[2]][0]} if TEXTS[2] in PREPARED else PREPARED[TEXTS[0]][0]
+    item = scene.object(cube)
+    grasps = grasps | {cube: propose_grasps(item, PANDA, (), item.T_world_object, 0)}
+    cell = Workcell(scene, PANDA, arm, T_world_base, grasps, FPS)
+    q, poses = lifted.q[-1].astype(np.float64), poses_of(scene) | {can: lifted.T_world_goal}
+    placed = plan_step(cell, Step("place", can, "next to", cube), poses, q, 0, held=can)
+    assert not placed.gripper_open[0]
+    assert np.count_nonzero(np.diff(placed.gripper_open.astype(int))) == 1
+    assert np.abs(placed.q[0] - q).max() < 0.1
+    t = np.flatnonzero(~placed.gripper_open)[-1]
+    T_end = placed.T_world_tool[t] @ invert(placed.T_world_tool[0]) @ poses[can]
+    np.testing.assert_allclose(T_end[:3, 3], placed.T_world_goal[:3, 3], atol=5e-3)
+    other = plan_step(cell, Step("lift", cube), poses, q, 0, held=can)
+    assert np.count_nonzero(np.diff(other.gripper_open.astype(int))) == 2
+    assert other.held == cube and not other.gripper_open[0] and not other.gripper_open[-1]
+
+
+def test_stacking_is_slow_centred_and_in_line(scene, arm):
+    step = Step("stack", "green_cube", "on", "red_can")
+    _, _, T_world_base = attempt(scene, arm, TEXTS[3])
+    cell = Workcell(scene, PANDA, arm, T_world_base, PREPARED[TEXTS[3]][0], FPS)
+    plan = plan_step(cell, step, poses_of(scene), arm.home, 0)
+    np.testing.assert_allclose(plan.T_world_goal[:2, 3], scene.object("red_can").T_world_object[:2, 3])
+    assert 0.0 < plan.T_world_goal[2, 3] - 0.09 - 0.02 < 0.004
+    lowering = plan.T_world_tool[np.array(plan.steps)[plan.step] == "lower"][:, 2, 3]
+    assert np.abs(np.diff(lowering)).max() * FPS < 0.09

@@ -32,8 +32,8 @@ from phototwin.plan.timing import (
 FREE, LINE, STAY = "free", "line", "stay"
 PEAK_TURN_RAD_S = 1.5
 SHORTEST_S = 0.2
-SLOWER = (1.0, 2.0)
-"""A straight way on which a joint would be too fast is tried once more, this much slower."""
+SLOWER = (1.0, 1.4, 2.0)
+"""A straight way on which a joint would be too fast is tried again, this much slower."""
 STEP_RAD = 0.03
 """A joint line is looked at this often: 1.5 cm at the end of a stretched arm, about the clearance kept in the air."""
 STEP_M = 0.02

@@ -20,7 +20,7 @@ from phototwin.plan.legs import AIR_SPEED_M_S, CONTACT_SPEED_M_S, LIFT_SPEED_M_S
 from phototwin.plan.paths import FREE, LINE, STAY, Leg
 from phototwin.plan.task import Step
 from phototwin.robots import Robot
-from phototwin.scene import Camera, Scene, depth_inside
+from phototwin.scene import Camera, Scene, SceneObject, depth_inside
 
 PUSH_M = 0.12
 SHORT_PUSH_M = 0.08
@@ -50,6 +50,10 @@ HAND_LEAD_M = 0.008
 STEADY = 0.8
 """A push is taken that high at most, as a share of the height at which the object would tip."""
 ROOM_M = 0.01
+ROLLING = 0.25
+"""What rests on less than this share of its width rolls that way."""
+ALONG_AXIS = 0.2
+"""Sine of the angle to a lying thing's axis within which it slides along it instead of rolling."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +120,7 @@ def pushes(
         way = np.array([c * asked[0] - s * asked[1], s * asked[0] + c * asked[1]])
         why = ""
         for late, distance in enumerate(_distances(step, scene, body, T_world_objects, asked)):
-            why = _no_room(body, way, distance, scene, others)
+            why = _rolls(item, T_now, way) or _no_room(body, way, distance, scene, others)
             if not why:
                 contacts = _contacts(body, way, cell.robot, abs(float(turn)) + late, rng)
                 options += [_as_push(contact, T_now, distance, onto) for contact in contacts]
@@ -157,6 +161,17 @@ def _distances(
             f"The {item.name} is {1000 * max(gap, 0.0):.0f} mm from the {target.name} already: there is no way to push it."
         )
     return (gap - BESIDE_M,)
+
+
+def _rolls(item: SceneObject, T_now: np.ndarray, way: np.ndarray) -> str:
+    """Why an object with next to no foot along the way cannot be pushed that way; "" where it has one."""
+    points = transform(T_now, item.mesh.points.astype(np.float64))
+    foot = points[points[:, 2] < points[:, 2].min() + 0.001, :2]
+    for axis in np.linalg.svd(foot - foot.mean(0), full_matrices=True)[2]:
+        narrow = np.ptp(foot @ axis) < ROLLING * np.ptp(points[:, :2] @ axis)
+        if narrow and abs(float(axis @ way)) > ALONG_AXIS:
+            return "it would roll away"
+    return ""
 
 
 def _no_room(body: _Body, way: np.ndarray, distance: float, scene: Scene, others: Others) -> str:

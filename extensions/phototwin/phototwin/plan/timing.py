@@ -85,11 +85,14 @@ def time_path(path: np.ndarray, speed: np.ndarray, acceleration: np.ndarray, fps
     fine = np.arange(0.0, t[-1] + SMOOTH_S + FINE_S, FINE_S)
     way = _way_at(fine, t, s, rate)
     summed = np.concatenate([[0.0], np.cumsum(0.5 * (way[1:] + way[:-1]))]) * FINE_S
-    total = t[-1] + SMOOTH_S
+    smooth = (summed - np.interp(fine - SMOOTH_S, fine, summed)) / SMOOTH_S
+    # Averaging carries speed into bends, and between grid points nothing is bounded: slow down by what is too much.
+    velocity = np.gradient(curve(np.clip(smooth, 0.0, 1.0)), FINE_S, axis=0)
+    too_fast = float((np.abs(velocity) / speed).max())
+    too_sudden = float((np.abs(np.gradient(velocity, FINE_S, axis=0)) / acceleration).max())
+    total = (t[-1] + SMOOTH_S) * max(1.0, too_fast, np.sqrt(too_sudden))
     count = max(1, int(np.ceil(total * fps)))
-    at = np.arange(1, count + 1) * (total / count)
-    smooth = (np.interp(at, fine, summed) - np.interp(at - SMOOTH_S, fine, summed)) / SMOOTH_S
-    out = curve(np.clip(smooth, 0.0, 1.0))
+    out = curve(np.clip(np.interp(np.arange(1, count + 1) / count, fine / fine[-1], smooth), 0.0, 1.0))
     out[-1] = path[-1]
     return out
 

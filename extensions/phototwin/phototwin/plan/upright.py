@@ -34,7 +34,7 @@ def standing_axes(item: SceneObject) -> np.ndarray:
     The one that points up in the photo; where the thing lies in the photo, those ends of its longest axis on which it can stand.
     """
     long_way = float(max(item.size_m[:2]))
-    lies = not item.hollow and long_way > LIES_RATIO * float(item.size_m[2])
+    lies = not item.hollow and long_way > LIES_RATIO * float(item.size_m[2]) - 1e-6
     if not lies:
         return np.array([[0.0, 0.0, 1.0]])
     axis = np.eye(3)[int(np.argmax(item.size_m[:2]))]
