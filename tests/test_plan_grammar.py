@@ -397,6 +397,23 @@ def test_whatever_is_said_is_a_checked_task_or_one_sentence(text):
     assert check_task(task, PLACED) is task and task.text == text
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.text(max_size=12) | st.sampled_from(["left cup", "put", "2 cubes", "the", "cup and saucer", "it", "on", "other one", "¿?"]), min_size=1, max_size=4),
+    st.sampled_from(["pick up the {}", "put everything in the {}", "put the {} on the other one", "push the {} to the left", "stack the {} on it", "pour the {} into the left {}"]),
+)  # fmt: skip
+def test_whatever_things_are_called(names, sentence):
+    things = tuple(
+        replace(at(MUG, "mug", 0.1 * i, 0.1 * i), name=name, key=f"object_{i}") for i, name in enumerate(names)
+    )
+    for name in names:
+        try:
+            task = parse_instruction(sentence.format(name, name), things)
+        except InstructionError:
+            continue
+        assert set(task.keys) <= {item.key for item in things}
+
+
 STEPS = {
     "push the can to the left": Step("push", "can", "left"),
     "pour the mug into the bowl": Step("pour", "blue_mug", "in", "white_bowl"),

@@ -220,7 +220,7 @@ def _resolve(phrase: str, context: Context) -> tuple[tuple[int, ...], str]:
     if not rest and not match[0].endswith(("est", "most", "other")):
         return (), ""  # "the smallest" is a thing, "the left" is not
     if rest in ("one", "") and context.said:  # "put the green cube on the other one": the other cube
-        rest = words_of(context.item(context.said[-1]).name)[-1]
+        rest = (words_of(context.item(context.said[-1]).name) or ["thing"])[-1]
     order = match.lastgroup
     indices, note = _resolve(rest or "thing", context)
     meant = standing_out(list(indices), order, context.objects, context.said, context.T_world_camera)

@@ -134,7 +134,7 @@ def phrases(item: SceneObject, scene: Scene) -> tuple[str, ...]:
 
     None says where it stands: attempts move things about, and the words are recorded with each of them.
     """
-    *others, last = item.name.lower().split()
+    *others, last = item.name.lower().split() or [item.key]
     nouns = [last, *_synonyms(last, item)]
     fronts = [others, *([spelling, *others[1:]] for color, spelling in SPELLINGS.items() if others[:1] == [color])]
     options = [f"the {item.name}", *(f"the {' '.join([*front, noun])}" for noun in nouns for front in fronts)]
@@ -166,7 +166,7 @@ def _synonyms(word: str, item: SceneObject) -> list[str]:
 
 def plural_of(items: Sequence[SceneObject]) -> str:
     """The plural noun that all of these things share as the last word of their names; empty where there is none."""
-    nouns = {item.name.lower().split()[-1] for item in items}
+    nouns = {(item.name.lower().split() or [""])[-1] for item in items}
     if len(nouns) > 1 or not re.fullmatch(r"[a-z]+", noun := nouns.pop()):
         return ""
     return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
