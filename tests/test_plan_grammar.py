@@ -1,7 +1,9 @@
 """The grammar beyond one pick or place: every skill, chains, pronouns, plurals, parts, places and sizes as seen, and refusals."""
 
+import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -384,6 +386,18 @@ def test_any_of_several_is_noted():
 WORDS = sorted(
     {w for text, *_ in (*SENTENCES, *CHAINS, *MANY, *REFUSED) for w in text.lower().split() if len(text) < 200}
 )
+
+
+DOCUMENTED = re.findall(r"^\| (.+?) \| ((?:lift|place|stack|push|pour|upright) .+?) \|$", (Path(__file__).parents[1] / "docs/instructions.md").read_text(), re.M)  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), DOCUMENTED)
+def test_what_the_documents_say(text, expected):
+    assert "; ".join(read(text)) == expected
+
+
+def test_the_documents_say_something():
+    assert len(DOCUMENTED) > 10
 
 
 @settings(max_examples=300, deadline=None)
