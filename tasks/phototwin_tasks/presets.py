@@ -21,7 +21,7 @@ CONTACTS_PER_PIECE = 4
 """A flat bottom on the table."""
 SPARE_CONTACTS = 100
 """Two fingers on an object, and one object in or on another."""
-SPARE_PER_PIECE = 2
+SPARE_PER_PIECE = 4
 """A gripper at a rim or a handle meets several pieces of an object, each with points of its own."""
 ROWS_PER_CONTACT = 4
 """Of an elliptic cone with torsional friction (condim 4)."""

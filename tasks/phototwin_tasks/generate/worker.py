@@ -185,9 +185,24 @@ def make_env(twin: Path, job: Job, config: GenerateConfig, threads: int | None =
     Raises:
         TwinError: The task cannot be done on this twin by this robot.
     """
+    from phototwin_tasks.looks import make_looks
+
+    env = open_env(twin, job, config)
+    with contextlib.ExitStack() as stack:
+        stack.callback(env.close)
+        looks = make_looks(env, config.renderer, config.keep_raw, threads)
+        stack.pop_all()
+    return env, looks
+
+
+def open_env(twin: Path, job: Job, config: GenerateConfig) -> TwinEnv:
+    """The environment of a job.
+
+    Raises:
+        TwinError: The task cannot be done on this twin by this robot.
+    """
     from isaaclab_tasks.utils import resolve_presets
 
-    from phototwin_tasks.looks import make_looks
     from phototwin_tasks.register import make_env_cfg
     from phototwin_tasks.twin_env import PHYSICS_HZ, TwinEnv
 
@@ -201,12 +216,7 @@ def make_env(twin: Path, job: Job, config: GenerateConfig, threads: int | None =
     cfg.scene.num_envs, cfg.sim.device = config.num_envs, config.device
     cfg.decimation = cfg.sim.render_interval = PHYSICS_HZ // config.fps
     resolve_presets(cfg, (config.physics, config.renderer))
-    env = TwinEnv(cast("Any", cfg))
-    with contextlib.ExitStack() as stack:
-        stack.callback(env.close)
-        looks = make_looks(env, config.renderer, config.keep_raw, threads)
-        stack.pop_all()
-    return env, looks
+    return TwinEnv(cast("Any", cfg))
 
 
 def job_notes(env: TwinEnv, config: GenerateConfig, job: Job) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Recorded demonstrations once more: by state, exactly, and by action, in the same or another physics engine."""
