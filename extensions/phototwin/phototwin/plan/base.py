@@ -11,7 +11,7 @@ import numpy as np
 
 from phototwin.errors import InputError, PlanError
 from phototwin.frames import invert, make_T, project, rotation_z, transform
-from phototwin.plan.grasp import Grasps, obstacle_points, propose_grasps
+from phototwin.plan.grasp import APPROACH_M, Grasps, obstacle_points, propose_grasps
 from phototwin.plan.ik import Arm, link_points, solve_pose, solve_poses, tool_pose
 from phototwin.plan.places import lift_poses
 from phototwin.plan.task import Step, Task
@@ -32,7 +32,8 @@ REST_GAP_M = 0.01
 """Room that the robot at rest leaves around every object."""
 NEIGHBOURHOOD_M = 0.08
 """Objects will be moved about by up to this much along X and Y, and must stay within reach."""
-WAYS_TRIED = 16
+WAYS_TRIED, SHORT_ARM_WAYS = 16, 64
+"""Grasps that are tried; an arm of fewer than six joints reaches but one in ten."""
 CANDIDATES_TRIED = 16
 """Candidates, best looking first, whose reach is computed."""
 CELLS = 64
@@ -123,7 +124,8 @@ def place_base(
         if step.object not in grasps and step.skill != "push":
             item = scene.object(step.object)
             others = tuple((o, o.T_world_object) for o in scene.objects if o.key != item.key)
-            grasps[item.key] = propose_grasps(item, robot, others, item.T_world_object, seed)
+            count = 4 * SHORT_ARM_WAYS if robot.free_axis else 4 * WAYS_TRIED
+            grasps[item.key] = propose_grasps(item, robot, others, item.T_world_object, seed, count)
     centre = np.mean([scene.object(key).T_world_object[:2, 3] for key in task.keys], 0)
     candidates = _candidates(scene, robot, arm, centre)
     if not candidates:
@@ -227,10 +229,12 @@ def _reach_share(scene: Scene, step: Step, arm: Arm, T_world_base: np.ndarray, g
 
     0 where there is none at the place at which it is.
     """
-    ways, stops = _ways(scene, step, grasps), _stops(scene, step, arm.robot, T_world_base)
+    ways, stops = _ways(scene, step, arm.robot, grasps), _stops(scene, step, arm.robot, T_world_base)
     shifts = np.array([(0, 0), *((sx, sy) for sx in (-1, 1) for sy in (-1, 1))]) * NEIGHBOURHOOD_M
     moves_b = np.append(shifts, np.zeros((len(shifts), 1)), 1) @ T_world_base[:3, :3]
+    before = ways @ make_T(np.eye(3), np.array([0.0, 0.0, -APPROACH_M]))
     T_base_tool = [invert(T_world_base) @ stop[:, None] @ ways for stop in stops]
+    T_base_tool.insert(1, invert(T_world_base) @ stops[0][:, None] @ before)
     if not _held_throughout(arm, T_base_tool, moves_b[:1])[0]:
         return 0.0
     return float(np.append(True, _held_throughout(arm, T_base_tool, moves_b[1:])).mean())
@@ -272,16 +276,17 @@ def _raised(T: np.ndarray, by: np.ndarray) -> np.ndarray:
     return out
 
 
-def _ways(scene: Scene, step: Step, grasps: dict[str, Grasps]) -> np.ndarray:
+def _ways(scene: Scene, step: Step, robot: Robot, grasps: dict[str, Grasps]) -> np.ndarray:
     """Tool poses T_object_tool (K, 4, 4) by which the step's object is moved.
 
-    At most ``WAYS_TRIED`` grasps, the best and some of all others; for a push, behind it, the tool down or leaning.
+    Some grasps, the best and some of all others; for a push, behind it, the tool down or leaning.
     """
     item = scene.object(step.object)
     if step.skill != "push":
         T = grasps[step.object].T_object_tool
-        best = np.arange(min(len(T), WAYS_TRIED // 2))
-        others = np.linspace(len(best), len(T) - 1, WAYS_TRIED - len(best)).astype(int)
+        count = SHORT_ARM_WAYS if robot.free_axis else WAYS_TRIED
+        best = np.arange(min(len(T), count // 2))
+        others = np.linspace(len(best), len(T) - 1, count - len(best)).astype(int)
         return T[np.unique(np.concatenate([best, others]).clip(0, len(T) - 1))]
     way = _push_way(scene, step)
     behind = -way * (0.5 * float(np.hypot(*item.size_m[:2])) + PUSH_GAP_M)

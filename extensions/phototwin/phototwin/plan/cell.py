@@ -17,6 +17,9 @@ from phototwin.plan.task import Task
 from phototwin.robots import Robot
 from phototwin.scene import Scene
 
+GRASPS, SHORT_ARM_GRASPS = 64, 256
+"""Kept of an object; of those an arm of fewer than six joints reaches but one in ten."""
+
 
 @dataclass(frozen=True, eq=False)
 class Workcell:
@@ -68,12 +71,15 @@ def task_grasps(scene: Scene, task: Task, key: str, robot: Robot, seed: int) -> 
     """
     item = scene.object(key)
     steps = [step for step in task.steps if step.object == key and step.skill != "push"]
-    found = [
-        propose_grasps(item, robot, (), item.T_world_object, seed, part=p) for p in dict.fromkeys(s.part for s in steps)
-    ]
+    count = SHORT_ARM_GRASPS if robot.free_axis else GRASPS
+
+    def proposed(part: str) -> Grasps:
+        return propose_grasps(item, robot, (), item.T_world_object, seed, count, part=part)
+
+    found = [proposed(part) for part in dict.fromkeys(s.part for s in steps)]
     if any(step.skill == "pour" and not step.part for step in steps):
         with suppress(PlanError):
-            found.append(propose_grasps(item, robot, (), item.T_world_object, seed, part="side"))
+            found.append(proposed("side"))
     if not found:
         return None
     merged = [np.concatenate([getattr(g, f.name) for g in found]) for f in fields(Grasps)]
