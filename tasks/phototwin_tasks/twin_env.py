@@ -228,7 +228,7 @@ def family_task(twin: Scene, family: str, instruction: str, robot: Robot) -> Tas
         InstructionError: It does not fit the twin, or is of another family; or nothing of the family makes sense.
     """
     things = tuple(item for item in twin.objects if not is_distractor(item))
-    task = parse_instruction(instruction or default_instruction(things), things)
+    task = parse_instruction(instruction or default_instruction(things), things, twin.camera.T_world_camera)
     if not instruction and family == "lift":
         return parse_instruction(f"pick up the {twin.object(task.keys[0]).name}", things)
     if task.family == family:
