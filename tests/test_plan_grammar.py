@@ -114,6 +114,8 @@ MANY = [
     ("put the can and the green cube in the bowl", "place can in white_bowl; place green_cube in white_bowl"),
     ("push both cubes to the left", "push green_cube left; push yellow_cube left"),
     ("push the cubes away and then put them in the bowl", "push green_cube away; push yellow_cube away; place green_cube in white_bowl; place yellow_cube in white_bowl"),
+    ("put the cubes next to each other", "place yellow_cube next to green_cube"),
+    ("push the can and the red box together", "push red_box next to can"),
     ("put the green cube on the other cube", "place green_cube on yellow_cube"),
     ("put the yellow cube on the other one", "place yellow_cube on green_cube"),
     ("stand the can and the bottle up", "upright can; upright brown_bottle"),

@@ -28,6 +28,7 @@ from phototwin.plan.grammar_words import (
     PUSH_RELATIONS,
     RELATIONS,
     SURFACE,
+    TOGETHER,
     UNCLEAR,
     UPRIGHT_END,
     read_direction,
@@ -77,6 +78,7 @@ def _find_from(phrase: str, context: Context) -> tuple[SceneObject, str]:
 def _read_place(text: str, verb: str, rest: str, context: Context) -> Steps:
     if match := re.search(UPRIGHT_END, rest) or re.search(r"\s+(?:back )?up$", rest):
         return _upright_and(text, verb, rest, match, context)
+    rest = re.sub(TOGETHER, " next to each other", rest)
     splits = list(relation_splits(rest, RELATIONS))
     direction = read_direction(rest)
     try:
@@ -98,6 +100,9 @@ def _place(text: str, skill: str, phrase: str, word: str, target_phrase: str, co
     if not phrase:
         raise InstructionError(f"'{text}' does not say what to put there. {inventory(context.objects)}")
     many = asks_for_many(phrase, context.objects)
+    if many and RELATIONS[word] == "next to" and target_phrase in ("each other", "one another"):
+        items, note = find_objects(phrase, context)
+        return tuple(Step(skill, b.key, "next to", a.key, *where) for a, b in pairwise(items)), note
     moved, note = ([], "") if many else _one(_find_from(phrase, context))
     if not target_phrase:
         raise InstructionError(f"'{text}' does not say {word} what. {inventory(context.objects)}")
@@ -208,6 +213,7 @@ def _read_push(text: str, verb: str, rest: str, context: Context) -> Steps:
     _refuse_amount(text, rest)
     if re.search(rf"\s(?:off|off of|from)\s+(?:the edge of\s+)?{SURFACE}$", rest):
         raise InstructionError(f"'{text}' would throw things down: what is pushed stays on the surface. {CAN_DO}")
+    rest = re.sub(TOGETHER, " next to each other", rest)
     splits = list(relation_splits(rest, PUSH_RELATIONS))
     direction = read_direction(rest)
     if direction is not None:

@@ -68,6 +68,7 @@ PARTS = {
 KEYPOINTS = {"tip": "tip|thin end|narrow end|pointed end", "end": "end|thick end|wide end|broad end", "spout": "spout"}
 """Keypoint to grasp something near -> words for it."""
 UPRIGHT_END = r"\s+(?:back )?(?:upright|right side up|the right way up|vertical(?:ly)?|on (?:its|their) (?:base|bottom|foot|feet|end)s?|straight)"
+TOGETHER = r"\s+(?:close(?:r)? |right )?together$"
 SURFACE = r"(?:the\s+)?(?:table|counter|desk|surface|ground|floor|worktop|table top|tabletop|countertop)"
 OFF_THE_SUPPORT = rf"\s+(?:up\s+)?(?:off|off of|from)\s+{SURFACE}$"
 OUT_OF = r"\s+(?:up\s+)?(?:(?P<out>out of|from inside|from within|from in)|(?P<off>off of|off|from on top of)|from)\s+(?P<where>.+)$"
