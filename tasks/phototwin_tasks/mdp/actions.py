@@ -48,8 +48,8 @@ class ToolMoveActionCfg(ActionTermCfg):
 
     class_type: type[ActionTerm] = "{DIR}.actions:ToolMoveAction"  # pyright: ignore[reportAssignmentType]
     asset_name: str = "robot"
-    move_m: float = 0.015
-    turn_rad: float = 0.06
+    move_m: float = 0.02
+    turn_rad: float = 0.08
     open_share: float = 0.25
 
 
