@@ -96,9 +96,10 @@ def test_coal_agrees_with_points_in_boxes(scene, arm):
     cell = Workcell(scene, PANDA, arm, BASE, {}, FPS)
     arrange(cell.checker, poses_of(scene), True, clearance_m=0.0)
     can, cube = scene.object("red_can"), scene.object("green_cube")
-    rng, hits = np.random.default_rng(0), 0
+    rng, hits, q = np.random.default_rng(0), 0, arm.home
     for _ in range(150):
-        target = down_at(*(cube.T_world_object[:2, 3] + rng.uniform(-0.12, 0.12, 2)), rng.uniform(0.0, 0.15))
+        x, y = cube.T_world_object[:2, 3] + rng.uniform(-0.12, 0.12, 2)
+        target = down_at(x, y, rng.uniform(0.0, 0.15))
         q, *_ = solve_pose(arm, invert(BASE) @ target, arm.home)
         points = transform(BASE, link_points(arm, q))
         deep = (points[:, 2] < -0.002).any() or inside(points, cube.T_world_object, cube.size_m, 0.002).any()
@@ -107,13 +108,13 @@ def test_coal_agrees_with_points_in_boxes(scene, arm):
             hits += 1
             assert collides(cell.checker, q)
     assert hits > 10
-    index, why = first_hit(cell.checker, np.stack([arm.home, q * 0.0 + arm.home]))
+    index, why = first_hit(cell.checker, np.stack([arm.home, arm.home]))
     assert (index, why) == (0, "")
 
 
 def test_what_is_held_is_looked_at_and_may_touch_what_it_is_put_on(scene, arm):
     cell, can = Workcell(scene, PANDA, arm, BASE, {}, FPS), scene.object("red_can")
-    q, *_ = solve_pose(arm, invert(BASE) @ down_at(*can.T_world_object[:2, 3], 0.125), arm.home)
+    q, *_ = solve_pose(arm, invert(BASE) @ down_at(can.T_world_object[0, 3], can.T_world_object[1, 3], 0.125), arm.home)
     T_world_tool = BASE @ tool_pose(arm, q)
     T_tool_cube = invert(T_world_tool) @ make_T(np.eye(3), np.array([*can.T_world_object[:2, 3], 0.105]))
     poses = poses_of(scene)

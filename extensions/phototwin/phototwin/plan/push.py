@@ -30,8 +30,8 @@ BESIDE_M = 0.015
 """Gap that is left when a thing is pushed next to another."""
 PUSH_SPEED_M_S = 0.12
 """Peak: a thing that is let go of at a tenth of a metre a second slides on by less than a millimetre."""
-BACK_M = 0.03
-"""The push starts this far behind the contact."""
+BACKS_M = (0.03, 0.012)
+"""The push starts this far behind the contact; less where there is no room."""
 RISE_M = 0.08
 STILL_S = 0.25
 TIP_M = 0.004
@@ -42,6 +42,8 @@ TURNS_RAD = np.deg2rad([0.0, 10.0, -10.0, 20.0, -20.0])
 OFFSETS_M = (0.0, 0.006, -0.006)
 HEIGHTS = (0.0, 0.3, 0.6)
 """Of the fingertips, as shares of the height of the centre of mass."""
+SHORT_OF_ROOM = 0.4
+"""What it costs to start a push from nearer by."""
 SAMPLES = 800
 TOUCHING_M = 0.002
 """Points this close behind the first contact touch too."""
@@ -49,6 +51,8 @@ HAND_LEAD_M = 0.008
 """The fingers touch at least this long before the hand would."""
 STEADY = 0.8
 """A push is taken that high at most, as a share of the height at which the object would tip."""
+KEPT = 4
+"""Contacts of each way and lean that are offered: the arm may reach none of one lean, and its copies would crowd out the others."""
 ROOM_M = 0.01
 ROLLING = 0.25
 """What rests on less than this share of its width rolls that way."""
@@ -114,7 +118,8 @@ def pushes(
     asked = push_way(step, scene.camera, T_world_objects)
     onto = standing_on(item, T_now, others)
     turns = TURNS_RAD[:1] if step.relation == "next to" else TURNS_RAD
-    options, blocked = [], ""
+    options: list[Push] = []
+    blocked = ""
     for turn in turns:
         c, s = np.cos(turn), np.sin(turn)
         way = np.array([c * asked[0] - s * asked[1], s * asked[0] + c * asked[1]])
@@ -123,7 +128,7 @@ def pushes(
             why = _rolls(item, T_now, way) or _no_room(body, way, distance, scene, others)
             if not why:
                 contacts = _contacts(body, way, cell.robot, abs(float(turn)) + late, rng)
-                options += [_as_push(contact, T_now, distance, onto) for contact in contacts]
+                options += [_as_push(c, T_now, distance, onto, back) for c in contacts for back in BACKS_M]
                 break
         blocked = blocked or why
     if not options:
@@ -236,11 +241,13 @@ def _contacts(body: _Body, way: np.ndarray, robot: Robot, cost: float, rng: np.r
         origins = np.array([body.centre + o * across - middle * R[:, 1] for o in OFFSETS_M for _ in tips])
         origins[:, 2] = np.tile(tips + below, len(OFFSETS_M))
         reach, height, unsteady = _touch(body, R, origins, lower, upper, ahead, across)
+        here = []
         for k in np.flatnonzero(height < highest):
             own = cost + unsteady[k] + 0.3 * abs(float(lean) - LEANS_RAD[1]) + 0.5 * height[k] / highest
             for turned in (R, half_turn):
                 place = origins[k] + reach[k] * ahead + middle * (R[:, 1] - turned[:, 1])
-                found.append(_Contact(make_T(turned, place), way, float(own) + 0.05 * float(rng.random())))
+                here.append(_Contact(make_T(turned, place), way, float(own) + 0.05 * float(rng.random())))
+        found += sorted(here, key=lambda contact: contact.cost)[:KEPT]
     return found
 
 
@@ -288,15 +295,15 @@ PUSH_STARTS, PUSH_ENDS = 1, 3
 """Legs of a push that end where it begins and where it ends."""
 
 
-def _as_push(contact: _Contact, T_now: np.ndarray, distance: float, onto: tuple[str, ...]) -> Push:
+def _as_push(contact: _Contact, T_now: np.ndarray, distance: float, onto: tuple[str, ...], back_m: float) -> Push:
     """The whole push from a contact on; ``onto`` is what the object stands on or leans against."""
     touch, ahead = contact.T_world_tool, np.array([*contact.way, 0.0])
 
     def moved(T: np.ndarray, along: float, up: float = 0.0) -> np.ndarray:
         return make_T(T[:3, :3], T[:3, 3] + along * ahead + [0.0, 0.0, up])
 
-    start, end = moved(touch, -BACK_M), moved(touch, distance)
-    back = moved(end, -BACK_M)
+    start, end = moved(touch, -back_m), moved(touch, distance)
+    back = moved(end, -back_m)
     legs = (
         Leg("behind the object", way_to(moved(start, 0.0, RISE_M)), FREE, AIR_SPEED_M_S, False),
         Leg("come down", way_to(start), LINE, LIFT_SPEED_M_S, False),
@@ -307,4 +314,6 @@ def _as_push(contact: _Contact, T_now: np.ndarray, distance: float, onto: tuple[
         Leg("rise", way_to(moved(back, 0.0, RISE_M)), LINE, LIFT_SPEED_M_S, False, handles=True),
         Leg("rest", way_to(moved(back, 0.0, RISE_M)), STAY, REST_S, False, handles=True),
     )
-    return Push(moved(T_now, distance), invert(T_now) @ touch, legs, contact.cost)
+    return Push(
+        moved(T_now, distance), invert(T_now) @ touch, legs, contact.cost + SHORT_OF_ROOM * (back_m < BACKS_M[0])
+    )

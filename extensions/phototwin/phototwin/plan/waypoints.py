@@ -50,7 +50,7 @@ MAX_TRIES = 40
 """Whole motions that are tried along straight ways."""
 MAX_SEARCHES = 6
 """Searches for ways around obstacles, when none of the straight ones is free: each looks at thousands of postures."""
-MAX_PUSHES = 80
+MAX_PUSHES = 160
 SCORE_NOISE = 0.05
 """Spread of the draw among grasps: demonstrations shall differ, but a much better grasp stays first."""
 
