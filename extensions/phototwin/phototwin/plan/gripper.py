@@ -21,6 +21,8 @@ TIP_CLEARANCE_M = 0.003
 PALM_CLEARANCE_M = 0.01
 CONTACT_SLACK_M = 0.003
 """How far the object may bulge out between the pads' contact plane and the opening fingers."""
+STILL_JAW_GAP_M = 0.006
+"""A jaw that stands still keeps up to this far from the object until the other pushes it there."""
 NEIGHBOUR_MARGIN_M = 0.004
 APPROACH_M = 0.07
 """The gripper comes from this far back along its Z, and all that way must be free; small arms do not reach much further back."""
@@ -42,9 +44,11 @@ def gripper_boxes(robot: Robot) -> tuple[np.ndarray, np.ndarray]:
 
 def grip_offset(robot: Robot, width_m: np.ndarray) -> np.ndarray:
     """Where along the tool's Y the middle of what is held lies, for widths (G,), (G,) [m]: 0, or beside the jaw that stands still."""
+    width = np.asarray(width_m, np.float64)
     if not robot.one_jaw:
-        return np.zeros(np.shape(width_m))
-    return 0.5 * np.asarray(width_m) + CONTACT_SLACK_M - robot.finger_open_m
+        return np.zeros(width.shape)
+    room = np.clip(0.25 * (2.0 * robot.finger_open_m - width), CONTACT_SLACK_M, STILL_JAW_GAP_M)
+    return 0.5 * width + room - robot.finger_open_m
 
 
 def swept_boxes(robot: Robot, width_m: np.ndarray, slack_m: float) -> tuple[np.ndarray, np.ndarray]:

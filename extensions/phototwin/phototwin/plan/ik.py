@@ -28,8 +28,8 @@ TURN_WEIGHT_M = 0.3
 """What a radian weighs against a metre."""
 SHORT_WEIGHT_M = (0.1, 0.03)
 """The same for an arm of fewer than six joints, about the axes whose turn it chooses and about the one whose turn it does not."""
-SHORT_ALLOWANCE_RAD = (0.09, 0.35)
-"""How far the tool of such an arm may be turned from what was asked for: pads give way by 5 degrees, grasps are tried every 15."""
+SHORT_ALLOWANCE_RAD = (0.15, 0.35)
+"""How far the tool of such an arm may be turned from what was asked for: an SO-101 holds its tool beside the plane it bends in, and closing jaws straighten the rest."""
 POSE_PULL = 0.3
 PATH_PULL = 0.2
 """Shares of the way to the rest posture in a step, and in a sample of a path."""
