@@ -130,6 +130,7 @@ BAD = [
     ('{"steps": {}}', "1 to"),
     ('{"plan": []}', 'Unknown field "plan"'),
     ('{"steps": ["lift"]}', "must be an object"),
+    ('{"steps": [{"skill": "lift", "object": "red_can"}], "refuse": "no"}', "both"),
     ('{"steps": [{"skill": "lift", "object": 3}]}', '"object" of step 1 must be a text'),
     ('{"steps": [{"skill": "lift"}]}', 'needs "skill"'),
     ('{"steps": [{"skill": "lift", "object": "red_can", "speed": 9}]}', 'Unknown field "speed" in step 1'),
@@ -160,6 +161,7 @@ def test_answers_that_are_no_plan(scene, answer, part):
         "Here is the plan:\n```\n" + json.dumps(GOOD) + "\n```\nGood luck!",
         "<think>Maybe {this}? No.</think>" + json.dumps(GOOD),
         "Sure! " + json.dumps(GOOD) + " Done.",
+        json.dumps(GOOD | {"refuse": None}),
     ],
 )
 def test_the_plan_is_found_in_what_is_said_around_it(scene, answer):

@@ -121,11 +121,12 @@ def read_answer(answer: str, text: str, scene: Scene, who: str) -> Task:
         InstructionError: It says that the instruction cannot be done.
     """
     value = _json_object(answer)
-    if "refuse" in value:
-        _only(value, ("refuse", "reason"), "the answer")
+    _only(value, ("steps", "reason", "refuse"), "the answer")
+    if value.get("refuse") and value.get("steps"):
+        raise AnswerError('The answer has both "steps" and "refuse"; expected one of them.')
+    if value.get("refuse"):
         why = value["refuse"] if isinstance(value["refuse"], str) else value.get("reason")
         raise InstructionError(f"The planner '{who}' says that '{text}' cannot be done: {tidy(str(why), MAX_SAID)}")
-    _only(value, ("steps", "reason"), "the answer")
     steps, reason = value.get("steps"), value.get("reason", "")
     if not isinstance(steps, list) or not 1 <= len(steps) <= MAX_STEPS:
         raise AnswerError(f'"steps" must be a list of 1 to {MAX_STEPS} steps.')
