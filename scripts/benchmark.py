@@ -5,6 +5,7 @@
 ./isaaclab.sh -p scripts/benchmark.py reconstruct --data ../shared/data --quick
 ./isaaclab.sh -p scripts/benchmark.py blend --json blend.json
 ./isaaclab.sh -p scripts/benchmark.py kernels --json kernels.json
+./isaaclab.sh -p scripts/benchmark.py generate --data ../shared/data --json generate.json
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Args:
     """Command line of benchmark.py.
 
     Attributes:
-        suite: What to measure: main (photo to demonstrations), reconstruct (how true twins are), blend (how true and how fast frames are) or kernels (planning kernels).
+        suite: What to measure: main (photo to demonstrations), reconstruct (how true twins are), blend (how true and how fast frames are), kernels (planning kernels) or generate (yield, cost and safety of demonstrations).
         data: Folder of real captures; scenes that are not there are left out.
         json: File for the measures.
         quick: End within minutes on a smaller set.

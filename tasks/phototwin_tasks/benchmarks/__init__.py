@@ -19,6 +19,7 @@ SUITES = {
     "reconstruct": "phototwin_tasks.benchmarks.reconstruct_suite:measure",
     "blend": "phototwin_tasks.benchmarks.blend_suite:measure",
     "kernels": "phototwin_tasks.benchmarks.kernel_suite:measure",
+    "generate": "phototwin_tasks.benchmarks.generate_suite:measure",
 }
 REPOSITORY = Path(__file__).resolve().parents[3]
 
