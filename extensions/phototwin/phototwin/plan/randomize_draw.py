@@ -125,67 +125,72 @@ def factor_rng(seed: int, attempt: int, factor: str) -> np.random.Generator:
 
 def draw_attempt(room: Room, seed: int, attempt: int, config: Randomization) -> Draw:
     """Everything that an attempt draws, a pure function of its arguments; attempt 0 is the photo itself."""
-    scene = room.scene
-    if attempt == 0:
-        own = attempt_poses(room, seed, 0, config)[0]
-        return Draw(0, own, dict.fromkeys(own, 1.0))
-
-    def times(factor: str, name: str | None = None) -> float:
-        share = factor_rng(seed, attempt, name or factor).uniform(-1.0, 1.0)
-        return float(getattr(config, factor) ** share)
-
-    def even(factor: str, count: int) -> np.ndarray:
-        return getattr(config, factor) * factor_rng(seed, attempt, factor).uniform(-1.0, 1.0, count)
-
-    def tint(factor: str, share: str) -> tuple[float, float, float]:
-        return _triple(times(factor) * (1.0 + getattr(config, share)) ** even_share(share))
-
-    def even_share(factor: str) -> np.ndarray:
-        return factor_rng(seed, attempt, factor).uniform(-1.0, 1.0, 3)
-
     poses, note = attempt_poses(room, seed, attempt, config)
-    pattern = factor_rng(seed, attempt, "table_pattern")
+    if attempt == 0:
+        return Draw(0, poses, dict.fromkeys(poses, 1.0))
+    dice = _Dice(seed, attempt, config)
+    shift, turn, zoom = (dice.even(f"camera_{name}", 3) for name in ("shift_m", "turn_deg", "zoom"))
+    marks = dice.rng("table_pattern")
     return Draw(
         attempt,
         poses,
-        {item.key: times("mass_factor", f"mass_factor {item.key}") for item in scene.objects},
-        times("friction_factor"),
-        times("gain_factor", "stiffness"),
-        times("gain_factor", "damping"),
-        _tilted_gravity(factor_rng(seed, attempt, "gravity_tilt_deg"), np.radians(config.gravity_tilt_deg)),
-        CameraDraw(
-            _triple(even("camera_shift_m", 3)),
-            _triple(np.radians(even("camera_turn_deg", 3))),
-            1.0 + float(even("camera_zoom", 1)[0]),
-        ),
+        {item.key: dice.times("mass_factor", f"mass_factor {item.key}") for item in room.scene.objects},
+        dice.times("friction_factor"),
+        dice.times("gain_factor", "stiffness"),
+        dice.times("gain_factor", "damping"),
+        _tilted_gravity(dice.rng("gravity_tilt_deg"), np.radians(config.gravity_tilt_deg)),
+        CameraDraw(_triple(shift), _triple(np.radians(turn)), 1.0 + float(zoom[0])),
         LightDraw(
-            _source_turn(factor_rng(seed, attempt, "light_turn_deg"), room, np.radians(config.light_turn_deg)),
-            tint("light_factor", "light_tint"),
-            times("light_contrast"),
+            _source_turn(dice.rng("light_turn_deg"), room, np.radians(config.light_turn_deg)),
+            dice.tint("light"),
+            dice.times("light_contrast"),
             config.light_on_photo,
         ),
-        SurfaceDraw(tint("robot_factor", "robot_tint")),
+        SurfaceDraw(dice.tint("robot")),
         SurfaceDraw(
-            tint("table_factor", "table_tint"),
-            config.table_pattern * float(pattern.uniform()),
-            int(pattern.integers(2**31)) if config.table_pattern else 0,
+            dice.tint("table"),
+            config.table_pattern * float(marks.uniform()),
+            int(marks.integers(2**31)) if config.table_pattern else 0,
         ),
-        _draw_background(seed, attempt, config, tint("background_factor", "background_tint")),
+        _draw_background(dice),
         note,
     )
 
 
-def _draw_background(
-    seed: int, attempt: int, config: Randomization, gain_rgb: tuple[float, float, float]
-) -> BackgroundDraw:
-    blur = config.background_blur * float(factor_rng(seed, attempt, "background_blur").uniform())
-    rng = factor_rng(seed, attempt, "background_swap")
-    chance, which = rng.uniform(), rng.uniform()
+@dataclass(frozen=True)
+class _Dice:
+    """Draws of one attempt."""
+
+    seed: int
+    attempt: int
+    config: Randomization
+
+    def rng(self, name: str) -> np.random.Generator:
+        """The numbers of one factor."""
+        return factor_rng(self.seed, self.attempt, name)
+
+    def even(self, factor: str, count: int) -> np.ndarray:
+        """Numbers (count,) between minus and plus the range."""
+        return getattr(self.config, factor) * self.rng(factor).uniform(-1.0, 1.0, count)
+
+    def times(self, factor: str, name: str | None = None) -> float:
+        """A number between one over the range and the range, log-evenly; ``name`` where one range is drawn from several times."""
+        return float(getattr(self.config, factor) ** self.rng(name or factor).uniform(-1.0, 1.0))
+
+    def tint(self, what: str) -> tuple[float, float, float]:
+        """The factor of a colour, linear RGB: brightness ``<what>_factor`` and ``<what>_tint`` of each channel."""
+        share = self.rng(f"{what}_tint").uniform(-1.0, 1.0, 3)
+        return _triple(self.times(f"{what}_factor") * (1.0 + getattr(self.config, f"{what}_tint")) ** share)
+
+
+def _draw_background(dice: _Dice) -> BackgroundDraw:
+    blur = dice.config.background_blur * float(dice.rng("background_blur").uniform())
+    chance, which = dice.rng("background_swap").uniform(size=2)
     picture = ""
-    if chance < config.background_swap:
-        names = picture_names(config.pictures)
+    if chance < dice.config.background_swap:
+        names = picture_names(dice.config.pictures)
         picture = names[int(which * len(names))]
-    return BackgroundDraw(gain_rgb, blur, picture)
+    return BackgroundDraw(dice.tint("background"), blur, picture)
 
 
 def picture_names(folder: str) -> list[str]:
