@@ -231,7 +231,7 @@ PLACED = (
 )
 WHERE = {
     "blue_mug": ["left mug", "leftmost mug", "mug on the left", "mug to the left", "nearest mug", "mug closest to you", "closest mug", "mug in front", "front mug", "mug left of the white mug", "mug next to the yellow cube", "mug on the left hand side"],
-    "white_mug": ["farthest mug", "mug in the middle", "middle mug", "mug farthest from the camera", "mug behind the red mug", "rear mug", "mug at the back"],
+    "white_mug": ["farthest mug", "mug in the middle", "middle mug", "mug farthest from the camera", "mug behind the red mug", "rear mug", "second mug from the left", "third mug from the front", "last mug from the front", "mug at the back"],
     "red_mug": ["right mug", "mug on the right", "rightmost mug", "mug to the right of the white mug"],
     "big_bowl": ["bigger bowl", "large bowl", "bowl on the left", "tallest bowl", "bowl behind the blue mug"],
     "small_bowl": ["smaller bowl", "little bowl", "bowl that is on the right", "shorter bowl"],
@@ -277,6 +277,7 @@ def test_left_and_right_are_the_cameras():
         ("the mug", "blue mug or the white mug or the red mug"),
         ("the other mug", "blue mug or the white mug or the red mug"),
         ("the mug in the small bowl", "Nothing in the photo"),
+        ("the fourth mug from the left", "Nothing in the photo"),
         ("the green mug on the left", "Nothing in the photo"),
     ],
 )

@@ -15,11 +15,13 @@ from phototwin.plan.grammar_where import (
     BETWEEN,
     CLAUSES,
     ORDER,
+    ORDINAL,
     PLACED,
     PLACES,
     REFERENCE,
     REFERENCES,
     beside,
+    nth,
     standing_out,
 )
 from phototwin.plan.grammar_words import COUNTS, PRONOUNS, THEM
@@ -202,6 +204,10 @@ def _resolve(phrase: str, context: Context) -> tuple[tuple[int, ...], str]:
         phrase = re.sub(pattern, instead, phrase)
     if match := BETWEEN.match(phrase):
         return _by_two(match, context)
+    if match := ORDINAL.match(phrase):
+        indices, note = _resolve(match["head"], context)
+        meant = nth(indices, match, context.objects, context.T_world_camera)
+        return meant, join_notes((note, _by_place(phrase, meant[0], context) if meant else ""))
     if match := REFERENCE.match(phrase):
         with suppress(InstructionError):
             by_neighbour = _by_neighbour(match, context)

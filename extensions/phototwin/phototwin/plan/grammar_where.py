@@ -63,6 +63,23 @@ REFERENCE = re.compile(
     + rf") (?P<tail>(?!{_BARE}$).+)$"
 )
 BETWEEN = re.compile(r"(?P<head>.+?) (?:in )?between (?P<one>.+?) and (?P<other>.+)$")
+NUMBERS = {
+    "first": 0,
+    "second": 1,
+    "third": 2,
+    "fourth": 3,
+    "fifth": 4,
+    "1st": 0,
+    "2nd": 1,
+    "3rd": 2,
+    "4th": 3,
+    "5th": 4,
+    "last": -1,
+}
+ORDINAL = re.compile(
+    rf"(?:the )?(?P<number>{'|'.join(NUMBERS)}) (?P<head>.+?) from (?:the |your |my )?(?P<side>left|right|front|back)$"
+)
+"""For "the second cube from the left"."""
 ORDER = re.compile(r"\b(?:(?:the |most )*)(?:" + "|".join(rf"(?P<{n}>{'|'.join(w)})" for n, w in ORDERS.items()) + r")\b")  # fmt: skip
 
 
@@ -93,6 +110,16 @@ def standing_out(
     most = max(values.values())
     least = LEAST_M if order in PLACES else float(np.log(LEAST_SHARE))
     return tuple(i for i in indices if values[i] > most - least)
+
+
+def nth(
+    indices: tuple[int, ...], match: re.Match[str], objects: tuple[SceneObject, ...], T_world_camera: np.ndarray | None
+) -> tuple[int, ...]:
+    """Of several things the one that an ``ORDINAL`` counts to; none where there are not so many."""
+    order = {"front": "near", "back": "far"}.get(match["side"], match["side"])
+    row = sorted(indices, key=lambda i: -_value(objects[i], order, T_world_camera))
+    number = NUMBERS[match["number"]]
+    return (row[number],) if number < len(row) and row else ()
 
 
 def _value(item: SceneObject, order: str, T_world_camera: np.ndarray | None) -> float:
