@@ -160,7 +160,7 @@ def test_lift_succeeds_only_high_still_and_in_the_gripper(twin, engine):
 
 
 def test_the_lowest_point_of_a_tipped_can_is_its_mesh_not_its_box(twin):
-    from phototwin_tasks.mdp.observations import lowest_point
+    from phototwin_tasks.mdp.states import bottom
 
     with open_env(twin, "PhotoTwin-Lift-Panda", "ovphysx") as env:
         env.reset()
@@ -169,12 +169,12 @@ def test_the_lowest_point_of_a_tipped_can_is_its_mesh_not_its_box(twin):
         put(env, "red_can", (0.4, 0.1, 0.3), (np.sin(half), 0.0, 0.0, np.cos(half)))
         radius, height = can.size_m[0] / 2, can.size_m[2]
         expected = 0.3 - np.cos(2 * half) * height / 2 - np.sin(2 * half) * radius
-        assert np.abs(lowest_point(env, "red_can").cpu().numpy() - expected).max() < 1.5e-3
+        assert np.abs(bottom(env, "red_can").cpu().numpy() - expected).max() < 1.5e-3
         # Lying on its side it is as high as its radius, however it is rolled; a box's corner would be deeper.
         R = rotation_z(0.7)
         roll = np.array([[0, 0, 1], [0, 1, 0], [-1, 0, 0]]) @ R
         put(env, "red_can", (0.4, 0.1, 0.3), tuple(quat_xyzw_from_matrix(roll)))
-        assert np.abs(lowest_point(env, "red_can").cpu().numpy() - (0.3 - radius)).max() < 1.5e-3
+        assert np.abs(bottom(env, "red_can").cpu().numpy() - (0.3 - radius)).max() < 1.5e-3
 
 
 @pytest.mark.parametrize("relation", ["on", "in", "next to"])

@@ -20,7 +20,8 @@ from phototwin.scene import Camera
 from phototwin_tasks.film import Film
 from phototwin_tasks.generate.failures import plan_failure
 from phototwin_tasks.looks import Looks, matrices
-from phototwin_tasks.mdp.observations import lowest_point, object_pose, object_velocity, tool_pose
+from phototwin_tasks.mdp.observations import object_pose, object_velocity, tool_pose
+from phototwin_tasks.mdp.states import bottom
 from phototwin_tasks.memory import begin_step
 from phototwin_tasks.randomization import attempt_draw
 from phototwin_tasks.skills import lasting_hold, step_holds, watch_steps
@@ -161,7 +162,7 @@ def _plan(env: TwinEnv, records: list[_Record], which: Sequence[int], t: int) ->
             record.plan = replace(plan, q=lead_commands(env.robot, joints[i], plan.q, env.cell.fps))
             record.started, record.highest_m = t, 0.0
             record.began = {key: T[i] for key, T in poses.items()}
-            record.rest_m = float(lowest_point(env, step.object)[i])
+            record.rest_m = float(bottom(env, step.object)[i])
         except PlanError as error:
             record.ended, record.failure = True, plan_failure(str(error))
         if not record.ended and _length(env, record) > _steps(env, MOST_S):
@@ -200,7 +201,7 @@ def _record(records: list[_Record], running: list[int], states: dict[str, np.nda
 def _watch(env: TwinEnv, records: list[_Record], running: list[int]) -> None:
     """Keep how high the object of its step has risen in each running attempt, and what is only true for a moment."""
     watch_steps(env)
-    heights = {key: lowest_point(env, key).cpu().numpy() for key in {step.object for step in env.task.steps}}
+    heights = {key: bottom(env, key).cpu().numpy() for key in {step.object for step in env.task.steps}}
     for i in running:
         record = records[i]
         height = float(heights[env.task.steps[record.step].object][i])

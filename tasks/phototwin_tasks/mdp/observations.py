@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from isaaclab.utils.math import matrix_from_quat, quat_apply, quat_mul
+from isaaclab.utils.math import quat_apply, quat_mul
 
 if TYPE_CHECKING:
     from phototwin_tasks.twin_env import TwinEnv
@@ -37,14 +37,6 @@ def tool_pose(env: TwinEnv) -> torch.Tensor:
     offset = torch.tensor(env.robot.tcp_position_m, device=position.device).expand_as(position)
     turn = torch.tensor(env.robot.tcp_quat_xyzw, device=quat.device).expand_as(quat)
     return torch.cat([position + quat_apply(quat, offset), quat_mul(quat, turn)], -1)
-
-
-def lowest_point(env: TwinEnv, key: str) -> torch.Tensor:
-    """Height of the lowest point of an object's mesh above the support, (N,) [m]."""
-    pose = object_pose(env, key)
-    points = torch.as_tensor(env.twin.object(key).mesh.points, dtype=pose.dtype, device=pose.device)
-    down = matrix_from_quat(pose[:, 3:])[:, 2]
-    return pose[:, 2] + (down @ points.T).amin(-1)
 
 
 def gripper_opening(env: TwinEnv) -> torch.Tensor:
