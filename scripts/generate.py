@@ -60,7 +60,7 @@ class Args:
     num_tasks: int = 3
     num_envs: int = 0
     seed: int = 0
-    fps: int = 20
+    fps: int = 15
     resolution: tuple[int, int] = (224, 224)
     physics: str = "ovphysx"
     renderer: str = "warp_raster"

@@ -55,7 +55,7 @@ class GenerateConfig:
     num_tasks: int = 3
     num_envs: int = 0
     seed: int = 0
-    fps: int = 20
+    fps: int = 15
     resolution: tuple[int, int] = (224, 224)
     physics: str = "ovphysx"
     renderer: str = OWN_RENDERER
