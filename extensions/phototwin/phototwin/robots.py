@@ -209,7 +209,7 @@ SO101 = Robot(
     tcp_quat_xyzw=(0.7071067811865476, 0.7071067811865476, 0.0, 0.0),
     arm_joints=("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll"),
     finger_joints=("gripper",),
-    home_rad=(0.0, -1.2, 0.8, 1.3, 0.049),
+    home_rad=(0.0, -1.7, 0.8, 1.5, 0.049),
     fingers_open=(1.05,),
     fingers_closed=(-0.17,),
     finger_open_m=0.040,
@@ -221,7 +221,7 @@ SO101 = Robot(
     hand_depth_m=0.10,
     one_jaw=True,
     free_axis="y",
-    reach_m=0.33,
+    reach_m=0.30,
     base_radius_m=0.06,
     # The printed jaws are hollow: their hulls would close the gripper. Flat pads along the printed ones, and what carries them.
     boxes={
@@ -258,7 +258,7 @@ G1 = Robot(
         "right_wrist_yaw_joint",
     ),
     finger_joints=("right_hand_thumb_1_joint",),
-    home_rad=(0.0, -0.2, 0.0, -0.5, -1.5, 0.5, 0.0),
+    home_rad=(0.3, -0.35, 0.0, -1.0, -1.5, 0.2, 0.0),
     fingers_open=(0.6,),
     fingers_closed=(-0.75,),
     finger_open_m=0.048,
@@ -269,7 +269,7 @@ G1 = Robot(
     palm_half_m=(0.06, 0.11),
     hand_depth_m=0.06,
     one_jaw=True,
-    reach_m=0.42,
+    reach_m=0.40,
     base_radius_m=0.13,
     base_height_m=0.04,  # its pelvis is 0.79 m above the floor when it stands: a table of 0.75 m
     without=("left_hip_pitch_joint", "right_hip_pitch_joint"),
