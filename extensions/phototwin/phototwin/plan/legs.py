@@ -39,10 +39,11 @@ class Deed:
     Attributes:
         T_world_goal: Where the object shall end, (4, 4) [m].
         legs: Legs after the gripper has closed, for a grasp T_object_tool (4, 4).
-        opens: Whether the gripper opens at the goal.
+        T_world_hard: Where the object is when the arm's reach is put to the test, (K, 4, 4) [m].
         hard: Name of the leg that leads there.
         onto: What the object may touch there.
-        T_world_hard: Where the object is when the arm's reach is put to the test, (K, 4, 4) [m].
+        suits: Which grasps T_object_tool (4, 4) it can be done with.
+        opens: Whether the gripper opens at the goal.
     """
 
     T_world_goal: np.ndarray
@@ -50,6 +51,7 @@ class Deed:
     T_world_hard: np.ndarray
     hard: str
     onto: tuple[str, ...] = ()
+    suits: Callable[[np.ndarray], bool] = lambda T_object_tool: True
     opens: bool = True
 
 

@@ -26,6 +26,8 @@ ABOVE_M = 0.03
 """Lowest point of the tilted thing above the target's rim."""
 RIM_M = 0.004
 """What is this close to the top belongs to the rim."""
+LIP_SHARE = 0.5
+"""A grasp further to the side of the lip than this share of the rim's radius would be poured over."""
 WAYS = 12
 TURNS_RAD = (0.0, np.pi)
 
@@ -131,7 +133,11 @@ def _pour_deed(item: SceneObject, T_now: np.ndarray, tilt: Tilt, others: Others)
             *put_legs(goal, T_object_tool, height, under),
         )
 
-    return Deed(goal, legs, tilt.T_world_object[[-1, 0]], "tilt")
+    def leaves_the_lip_free(T_object_tool: np.ndarray) -> bool:
+        middle, radius = opening(item)
+        return float(upright[:3, :3] @ (T_object_tool[:3, 3] - middle) @ tilt.way_w) < LIP_SHARE * radius
+
+    return Deed(goal, legs, tilt.T_world_object[[-1, 0]], "tilt", suits=leaves_the_lip_free)
 
 
 def rim_over_target(

@@ -282,7 +282,10 @@ def _able(
         if not reached(position, angle):
             failures[f"{leg.name}: {why_unreached(arm, pose, q)}"] += 1
             return []
-    hit = np.ones(len(deeds), dtype=bool)
+    hit = np.array([deed.suits(T_object_tool) for deed in deeds])
+    if not hit.any():
+        failures[f"{deeds[0].hard}: no way to do it leaves the lip free with such a grasp"] += 1
+        return []
     arrange(cell.checker, poses, False, (key, invert(T_object_tool)), deeds[0].onto, hand_only=True)
     for hard in np.stack([deed.T_world_hard for deed in deeds], 1):
         tools = T_base_world @ hard[hit] @ T_object_tool
