@@ -5,7 +5,7 @@ from __future__ import annotations
 from isaaclab.envs.mdp.actions.actions_cfg import BinaryJointPositionActionCfg, JointPositionActionCfg
 from isaaclab.utils import configclass
 
-from phototwin.robots import get_robot
+from phototwin.robots import closing_command, get_robot
 from phototwin_tasks.mdp.actions import ToolMoveActionCfg
 
 
@@ -28,7 +28,7 @@ def joint_actions(robot_name: str) -> JointActionsCfg:
             asset_name="robot",
             joint_names=list(robot.finger_joints),
             open_command_expr=dict(zip(robot.finger_joints, robot.fingers_open, strict=True)),
-            close_command_expr=dict(zip(robot.finger_joints, robot.fingers_closed, strict=True)),
+            close_command_expr=dict(zip(robot.finger_joints, closing_command(robot), strict=True)),
         ),
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 from phototwin.episode import Episode
 from phototwin.frames import matrix_from_quat_xyzw, quat_xyzw_from_matrix
 from phototwin.plan.randomize_draw import Draw
-from phototwin.robots import Robot, match_joint
+from phototwin.robots import Robot, closing_command, match_joint
 from phototwin.scene import Scene
 from phototwin.stage.mjcf import CONTACT_S, export_mjcf
 from phototwin.stage.robots import FINGER_STATIC_FRICTION, robot_urdf
@@ -138,7 +138,7 @@ def simulate(cell: MujocoCell, robot: Robot, episode: Episode, draw: Draw | None
         rows = [_begin(cell, data, episode)]
         width = len(robot.arm_joints)
         for action in episode.action:
-            fingers = robot.fingers_open if action[width] > 0 else robot.fingers_closed
+            fingers = robot.fingers_open if action[width] > 0 else closing_command(robot)
             data.ctrl[:] = (*action[:width], *fingers)
             mujoco.mj_step(model, data, cell.substeps)
             rows.append(_row(cell, data, episode))
