@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from isaaclab.envs.mdp import action_rate_l2, last_action, time_out
 from isaaclab.managers import ObservationGroupCfg, ObservationTermCfg, RewardTermCfg, TerminationTermCfg
 from isaaclab.utils import configclass
@@ -107,5 +108,5 @@ def make_agent_cfg(family: str) -> RslRlOnPolicyRunnerCfg:
             clip_param=0.2,
         ),
     )
-    cfg.device = "cpu"
+    cfg.device = "cuda:0" if torch.cuda.is_available() else "cpu"
     return cfg

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -179,6 +180,7 @@ class TwinEnv(ManagerBasedRLEnv):
         """
         drop_pinned_without_cuda()
         resolve_presets(cfg)
+        take_device_at_hand(cfg)
         self.twin = load_scene(twin_folder(cfg.twin))
         self.robot = get_robot(cfg.robot)
         self.task = planned_task(cfg) if cfg.steps else family_task(self.twin, cfg.family, cfg.instruction, self.robot)
@@ -209,6 +211,13 @@ class TwinEnv(ManagerBasedRLEnv):
     def guide(self) -> Guide:
         """Where the tool should come to in each step: for learning, so made when it is first asked for."""
         return make_guide(self)
+
+
+def take_device_at_hand(cfg: TwinEnvCfg) -> None:
+    """Isaac Lab's command line asks for a CUDA device unless it is told another: without one, physics runs on the CPU, and says so."""
+    if str(cfg.sim.device).startswith("cuda") and not torch.cuda.is_available():
+        warnings.warn(f"There is no CUDA device: physics runs on the CPU instead of '{cfg.sim.device}'.", stacklevel=2)
+        cfg.sim.device = "cpu"
 
 
 def control_hz(cfg: TwinEnvCfg) -> int:
