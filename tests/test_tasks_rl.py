@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from sim_helpers import make_twin
 
@@ -80,6 +79,3 @@ def test_isaac_lab_trains_any_twin_from_its_command_line(twin, tmp_path):
     )  # fmt: skip
     checkpoints = list(tmp_path.glob("logs/rsl_rl/phototwin_lift/*/model_*.pt"))
     assert done.returncode == 0 and checkpoints, done.stdout[-2000:] + done.stderr[-2000:]
-    assert (
-        np.isfinite(float(done.stdout.split("Mean reward:")[-1].split()[0])) if "Mean reward:" in done.stdout else True
-    )
