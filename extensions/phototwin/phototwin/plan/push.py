@@ -281,7 +281,8 @@ def _touch(
     fingers, hand = way_in
     first = fingers.min(1)
     touching = (fingers < first[:, None] + TOUCHING_M) & np.isfinite(fingers)
-    height = np.where(touching, body.points[:, 2], -np.inf).max(1)
+    # Along a face that touches, the pressure moves to where the object does not tip: its lowest point counts.
+    height = np.where(touching, body.points[:, 2], np.inf).min(1)
     height[~np.isfinite(first) | (hand.min(1) < first + HAND_LEAD_M)] = np.inf
     side = (body.points - body.centre) @ across
     left, right = np.where(touching, side, np.inf).min(1), np.where(touching, side, -np.inf).max(1)
