@@ -11,7 +11,7 @@ from phototwin.frames import make_T, rotation_z, transform
 from phototwin.plan.grasp import propose_grasps, reachable_grasps
 from phototwin.plan.grasp_contacts import antipodal_pairs, sample_surface
 from phototwin.plan.grasp_parts import has_handle, on_handle
-from phototwin.plan.grasp_score import goal_is_clear, pad_contact, suit
+from phototwin.plan.grasp_score import goal_is_clear, grip_force, pad_contact, suit
 from phototwin.plan.gripper import CONTACT_SLACK_M, grip_offset, gripper_boxes, gripper_clears, gripper_is_free
 from phototwin.plan.ik import load_arm, reached, solve_pose
 from phototwin.plan.task import Step
@@ -255,6 +255,16 @@ def test_grasps_that_are_reached_are_those_with_a_posture_at_them_and_before_the
     for pose in T_base_object @ T[hit]:
         assert reached(*solve_pose(arm, pose, arm.home)[1:])
     assert not reachable_grasps(arm, make_T(np.eye(3), np.array([1.6, 0.0, 0.08])), T).any()
+
+
+def test_what_is_too_heavy_for_the_pads_is_refused():
+    # 70 N on pads that reach 9.5 mm either way resist 0.67 N m; at its rim a plate turns with its weight times some 0.1 m.
+    assert grip_force(PANDA) == pytest.approx(70.0)
+    plate = make_plate()
+    light, heavy = (replace(plate, mass_kg=m) for m in (0.3, 1.2))
+    assert len(propose(light).score)
+    with pytest.raises(PlanError, match=r"too heavy to hold .* 11.8 N"):
+        propose(heavy)
 
 
 def test_grasps_do_not_depend_on_where_the_world_has_its_origin():

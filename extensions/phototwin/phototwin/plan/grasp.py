@@ -22,7 +22,7 @@ from phototwin.plan.grasp_contacts import (
     tool_poses,
 )
 from phototwin.plan.grasp_parts import on_handle, tag_parts
-from phototwin.plan.grasp_score import score_grasps, spread
+from phototwin.plan.grasp_score import score_grasps, spread, weight_share
 from phototwin.plan.gripper import (
     APPROACH_M,
     CONTACT_SLACK_M,
@@ -58,6 +58,10 @@ OBSTACLE_POINTS = 600
 MAX_CANDIDATES = 2500
 LEANS = (0.0, 0.4, 0.8)
 """Shares of the friction cone by which closing directions lean to the level, tried one after another: squarely first."""
+
+
+class TooHeavyError(PlanError):
+    """Grasps are free, but none holds the weight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +104,15 @@ def propose_grasps(
         part: Where it shall be held, one of ``task.PARTS``; "" anywhere.
 
     Raises:
-        PlanError: The object is too wide for the gripper, lies too flat, has no such part, or no grasp is free.
+        PlanError: The object is too wide for the gripper, lies too flat, is too heavy, has no such part, or no grasp is free.
     """
     refusal = None
     for lean in LEANS:
         try:
             pairs = _pairs(item, T_world_object[2, :3], seed, part, lean)
             return _free_grasps(item, robot, obstacles, T_world_object, seed, count, candidates, part, pairs)
+        except TooHeavyError:
+            raise
         except PlanError as error:
             refusal = refusal or error
     assert refusal is not None
@@ -171,6 +177,13 @@ def _free_grasps(
             f"No free grasp of the {item.name} was found: each of {len(T)} candidates lets the gripper hit the object, "
             "the support or a neighbour. Give the object more room, or choose another one."
         )
+    torque, share = weight_share(item, robot, up, T, width)
+    if not (free & (share <= 1.0)).any():
+        raise TooHeavyError(
+            f"The {item.name} is too heavy to hold where the gripper can take it: its weight of {9.81 * item.mass_kg:.1f} N "
+            f"turns it with {torque[free].min():.1f} N m, more than the {robot.name}'s pads resist."
+        )
+    free &= share <= 1.0
     T, width, quality, held = T[free], width[free], quality[free], held[free]
     score = score_grasps(item, robot, up, T, width, quality)
     if robot.one_jaw:

@@ -10,9 +10,10 @@ from phototwin.plan.grasp_contacts import MAX_TILT_RAD, surface
 from phototwin.plan.gripper import PALM_CLEARANCE_M, TIP_CLEARANCE_M, grip_offset, gripper_boxes
 from phototwin.plan.keypoints import closeness, find_keypoints
 from phototwin.plan.task import Step
-from phototwin.robots import Robot
+from phototwin.robots import Robot, closing_command, match_joint
 from phototwin.scene import Mesh, SceneObject
 
+GRAVITY_M_S2 = 9.81
 WIDTH_EASE_M = 0.012
 """With this much to spare on the opening, a small error of the object's pose does no harm."""
 LEVER_M = 0.04
@@ -59,6 +60,30 @@ def score_grasps(
     score = 0.25 * upright + 0.25 * np.exp(-((lever / LEVER_M) ** 2)) + 0.15 * quality + 0.2 * contact + 0.15 * room
     score = np.clip(score - 0.15 * height - 0.1 * far_above, 0.0, 1.0)
     return score * (0.5 + 0.5 * np.minimum(contact / ENOUGH_CONTACT, 1.0))
+
+
+def grip_force(robot: Robot) -> float:
+    """What each pad presses with at most [N]: the finger drive's, by the travel of the joint for that of the pad."""
+    joint = robot.finger_joints[0]
+    travel = abs(robot.fingers_open[0] - closing_command(robot)[0])
+    effort = min(match_joint(robot.effort, joint) or np.inf, (match_joint(robot.stiffness, joint) or np.inf) * travel)
+    pad_way = robot.finger_open_m * (2.0 if robot.one_jaw else 1.0)
+    return effort * abs(robot.fingers_open[0] - robot.fingers_closed[0]) / pad_way
+
+
+def weight_share(
+    item: SceneObject, robot: Robot, up: np.ndarray, T: np.ndarray, width: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Torque of the object's weight that tears the pads open, (G,) [N m], and its share of what they resist: above 1 it hangs down.
+
+    Pads that press with a force resist, about the axes along them, that force times half their length or width; about the
+    closing direction a thing may turn.
+    """
+    held = T[:, :3, 3] + grip_offset(robot, width)[:, None] * T[:, :3, 1]
+    torque = np.cross(centre_of_mass(item.mesh) - held, -item.mass_kg * GRAVITY_M_S2 * up)
+    about = np.abs(np.stack([np.einsum("gi,gi->g", torque, T[:, :3, k]) for k in (0, 2)], 1))
+    most = grip_force(robot) * np.array([robot.pad_half_m, 0.5 * robot.finger_size_m[1]])
+    return about.max(1), (about / most).max(1)
 
 
 def pad_contact(mesh: Mesh, robot: Robot, T: np.ndarray, width: np.ndarray) -> np.ndarray:
