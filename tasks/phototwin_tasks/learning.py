@@ -52,6 +52,7 @@ class LearningRewardsCfg:
     reach = RewardTermCfg(func=rewards.tool_on_way, weight=1.0, params={"std_m": 0.3})
     reach_fine = RewardTermCfg(func=rewards.tool_near, weight=2.0, params={"std_m": 0.03})
     turn = RewardTermCfg(func=rewards.tool_turned, weight=0.5, params={"std_rad": 0.5})
+    ready = RewardTermCfg(func=rewards.fingers_ready, weight=0.5)
     take = RewardTermCfg(func=rewards.object_taken, weight=2.0)
     share = RewardTermCfg(func=rewards.share_done, weight=10.0)
     done = RewardTermCfg(func=rewards.step_done, weight=20.0)

@@ -44,6 +44,14 @@ def object_taken(env: TwinEnv) -> torch.Tensor:
     return (there & stopped).float()
 
 
+def fingers_ready(env: TwinEnv) -> torch.Tensor:
+    """1 at the grasp, and elsewhere how far the fingers are open (closed, for what is pushed), (N,) in 0..1: closed ones press on things from above."""
+    there = grasp_offset(env)[:, :3].norm(dim=-1) < TAKEN_M
+    opening = gripper_opening(env).clamp(0, 1)
+    wanted = (env.guide.openings[step_at_hand(env)] > 0).float()
+    return torch.where(there, 1.0, 1 - (opening - wanted).abs())
+
+
 def share_done(env: TwinEnv) -> torch.Tensor:
     """How much of the task is done, (N,) in 0..1."""
     return task_share(env)
