@@ -118,13 +118,14 @@ def plan_run(
         raise OutputError(
             f"'{demos}' holds demonstrations already: add --resume to go on with them, or give another --out."
         )
+    scenes = [load_scene(twin) for twin in twins]
     hashes = [twin_hash(twin) for twin in twins]
     if begun and (demos / RUN_FILE).is_file():
         return _go_on(load_run(folder), config, hashes)
     jobs: list[Job] = []
     left_out = list(set_aside)
-    for twin, digest in zip(twins, hashes, strict=True):
-        found, refused = tasks_of(load_scene(twin), config)
+    for twin, scene, digest in zip(twins, scenes, hashes, strict=True):
+        found, refused = tasks_of(scene, config)
         jobs += [Job(len(jobs) + i, _named(twin, folder), digest, *each) for i, each in enumerate(found)]
         left_out += refused
     if not jobs:

@@ -187,7 +187,8 @@ class Desk:
         self.timer(f"{STAGE}: {tally.line()}", share)
         write_status(self.run.folder.parent, tally)
         if self.claims is None:
-            self.store.link()
+            if self.store.attempts():
+                self.store.link()
         self._said = time.monotonic()
 
     def feed(self, dataset: LerobotProcess) -> None:
