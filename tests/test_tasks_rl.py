@@ -40,12 +40,13 @@ def test_moves_of_the_tool_follow_a_script_to_a_lifted_cube(twin):
         returns = torch.zeros(2)
         near = torch.zeros(2)
         for _ in range(int(env.max_episode_length)):
+            command = env.action_manager.get_term("tool").processed_actions[:, :7]
             offset = grasp_offset(env)
             there = (offset[:, :3].norm(dim=-1) < 0.01) & (offset[:, 3:].norm(dim=-1) < 0.1)
             near += there.float()
-            way = torch.where((near > 8)[:, None], torch.tensor([0.0, 0.0, 0.05]), way_offset(env))
+            way = torch.where((near > 8)[:, None], torch.tensor([0.0, 0.0, 0.05]), way_offset(env, command))
             moves = (way / cfg.actions.tool.move_m).clamp(-1, 1)
-            turn = (offset[:, 5:6] / cfg.actions.tool.turn_rad).clamp(-1, 1)
+            turn = (grasp_offset(env, command)[:, 5:6] / cfg.actions.tool.turn_rad).clamp(-1, 1)
             grip = torch.where(near > 2, -1.0, 1.0)[:, None]
             _, reward, terminated, truncated, _ = env.step(torch.cat([moves, turn, grip], 1))
             returns += reward * ~ended

@@ -115,17 +115,19 @@ def grasp_pose(env: TwinEnv) -> torch.Tensor:
     return torch.cat(combine_frame_transforms(item[:, :3], item[:, 3:], grasp[:, :3], grasp[:, 3:]), -1)
 
 
-def grasp_offset(env: TwinEnv) -> torch.Tensor:
-    """From the tool to that pose: position [m] and turn as a rotation vector [rad], in the frame of the environment, (N, 6)."""
-    tool, goal = tool_pose(env), grasp_pose(env)
+def grasp_offset(env: TwinEnv, pose: torch.Tensor | None = None) -> torch.Tensor:
+    """From the tool, or another pose (N, 7), to that: position [m] and turn as a rotation vector [rad], in the frame of the environment, (N, 6)."""
+    tool, goal = tool_pose(env) if pose is None else pose, grasp_pose(env)
     turn = quat_unique(quat_mul(goal[:, 3:], quat_conjugate(tool[:, 3:])))
     return torch.cat([goal[:, :3] - tool[:, :3], axis_angle_from_quat(turn)], -1)
 
 
-def way_offset(env: TwinEnv) -> torch.Tensor:
-    """From the tool to where it should head next: to the grasp, but along its approach and not through the object from the side, (N, 3) [m]."""
-    goal = grasp_pose(env)
-    offset = goal[:, :3] - tool_pose(env)[:, :3]
-    approach = matrix_from_quat(goal[:, 3:])[:, :, 2]
+def way_offset(env: TwinEnv, pose: torch.Tensor | None = None) -> torch.Tensor:
+    """From the tool, or another pose (N, 7), to where it should head next: to the grasp, but along its approach, (N, 3) [m].
+
+    From the side it would go through the object.
+    """
+    offset = grasp_offset(env, pose)[:, :3]
+    approach = matrix_from_quat(grasp_pose(env)[:, 3:])[:, :, 2]
     beside = (offset - (offset * approach).sum(-1, keepdim=True) * approach).norm(dim=-1, keepdim=True)
     return offset - approach * beside.clamp(max=BACK_M)

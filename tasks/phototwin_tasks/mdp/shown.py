@@ -37,8 +37,12 @@ def _command(env: TwinEnv) -> torch.Tensor:
 
 
 def way_and_grasp(env: TwinEnv) -> torch.Tensor:
-    """From the tool to where it should head next, and to where it takes the object at hand: positions [m], then the turn [rad], (N, 9)."""
-    return torch.cat([way_offset(env), grasp_offset(env)], -1)
+    """From the command to where the tool should head next, and to the grasp; from the tool to the grasp: positions [m] and turns [rad], (N, 15).
+
+    The command moves at once and the tool later: who steers by the tool alone overshoots.
+    """
+    command = _command(env)[:, :7]
+    return torch.cat([way_offset(env, command), grasp_offset(env, command), grasp_offset(env)], -1)
 
 
 def object_state(env: TwinEnv) -> torch.Tensor:
