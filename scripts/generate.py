@@ -31,7 +31,8 @@ class Args:
         twin: Start from this twin, or from several, instead of photos.
         instruction: What the robot shall do, one sentence or several; empty for tasks that make sense on the twin.
         planner: What reads instructions: grammar; vlm or vlm=FOLDER; endpoint or endpoint=MODEL.
-        robot: Robot.
+        robot: Robot: panda, ur10, so101, g1, or "module:NAME".
+        base: Where it stands, "x y z yaw" (world, m and deg) or a JSON file with T_world_base or T_camera_base; empty finds a place.
         num_demos: Successful episodes to store, shared among the tasks.
         num_tasks: At most so many tasks are proposed for a twin where no instruction is given.
         num_envs: Environments side by side; 0 chooses.
@@ -56,6 +57,7 @@ class Args:
     instruction: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     planner: str = "grammar"
     robot: str = "panda"
+    base: str = ""
     num_demos: int = 10
     num_tasks: int = 3
     num_envs: int = 0
@@ -85,6 +87,7 @@ def main(args: Args) -> int:
         instructions=tuple(text for text in args.instruction if text.strip()),
         planner=args.planner,
         robot=args.robot,
+        base=args.base,
         num_demos=args.num_demos,
         num_tasks=args.num_tasks,
         num_envs=args.num_envs,

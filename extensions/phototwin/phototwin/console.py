@@ -88,6 +88,7 @@ def progress_on(terminal: IO[str]) -> Iterator[Progress]:
             name = stage.partition(": ")[0]
             if name not in tasks:
                 tasks[name] = bars.add_task(stage, total=1.0)
-            bars.update(tasks[name], completed=share, **({"description": stage} if ": " in stage else {}))
+            # None leaves the text as it is.
+            bars.update(tasks[name], completed=share, description=stage if ": " in stage else None)
 
         yield report

@@ -44,6 +44,7 @@ class GenerateConfig:
         renderer: Name of the renderer preset.
         device: "cpu" or "cuda:0".
         randomize: Ranges of what attempts vary: a preset ("none", "default", "wide") or a JSON file, see ``load_randomization``.
+        base: Where the robot stands, "x y z yaw" or a JSON file (docs/robots.md); empty finds a place.
         camera_jitter: Instead of its ranges for the camera: how far it is moved along each axis [m], about each axis [deg], zoom [share].
         keep_raw: Store what was rendered beside what became of it.
     """
@@ -61,6 +62,7 @@ class GenerateConfig:
     renderer: str = OWN_RENDERER
     device: str = "cpu"
     randomize: str = "default"
+    base: str = ""
     camera_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
     keep_raw: bool = False
 

@@ -186,9 +186,8 @@ class Desk:
         share = min(tally.demonstrations / tally.wanted, 0.999)
         self.timer(f"{STAGE}: {tally.line()}", share)
         write_status(self.run.folder.parent, tally)
-        if self.claims is None:
-            if self.store.attempts():
-                self.store.link()
+        if self.claims is None and self.store.attempts():
+            self.store.link()
         self._said = time.monotonic()
 
     def feed(self, dataset: LerobotProcess) -> None:
