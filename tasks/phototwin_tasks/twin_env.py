@@ -33,7 +33,7 @@ from phototwin.robots import Robot, get_robot
 from phototwin.scene import Scene, load_scene
 from phototwin_tasks import mdp
 from phototwin_tasks.actions import CONTROLS
-from phototwin_tasks.mdp.guide import Guide, make_guide
+from phototwin_tasks.mdp.guide import Guide, make_guide, ready_posture
 from phototwin_tasks.memory import begin_step, make_memory
 from phototwin_tasks.presets import PhysicsPresetCfg, RendererPresetCfg, size_contacts
 from phototwin_tasks.randomization import Starts
@@ -159,6 +159,7 @@ class TwinEnv(ManagerBasedRLEnv):
         task: What to do.
         cell: What motion is planned in: the robot at its place, and grasps of what the task moves.
         T_world_base: Pose of the robot's base, (4, 4) [m].
+        start_rad: Arm joint positions at the start of an episode, (J,): at home, or for learning before the first object.
         progress: Index of the step that each environment is at, (N,) int64; the number of steps where all are done.
         memory: Where things were when steps began, and what happened since.
         just_done: Where a step came to its end in the last step of the environment, (N,) bool.
@@ -203,6 +204,9 @@ class TwinEnv(ManagerBasedRLEnv):
         cfg.episode_length_s = cfg.episode_length_s or sum(EPISODE_S[step.skill] for step in self.task.steps)
         size_contacts(cfg.sim.physics, self.twin)
         cfg.scene = make_scene_cfg(self.twin, self.robot, self.T_world_base, cfg.scene.num_envs)
+        self.start_rad = ready_posture(self.cell, self.task.steps[0]) if cfg.control == "tool" else arm.home
+        start = dict(zip(self.robot.arm_joints, self.start_rad.tolist(), strict=True))
+        cfg.scene.robot.init_state.joint_pos = cfg.scene.robot.init_state.joint_pos | start
         if cfg.with_camera:
             cfg.scene.camera = make_camera_cfg(self.crop.camera, cfg.renderer)
         super().__init__(cfg, render_mode, **kwargs)

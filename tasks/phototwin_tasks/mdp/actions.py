@@ -63,7 +63,7 @@ class ToolMoveAction(ActionTerm):
     _env: TwinEnv
 
     def __init__(self, cfg: ToolMoveActionCfg, env: TwinEnv) -> None:
-        """Start at the home pose."""
+        """Start where learning starts."""
         super().__init__(cfg, env)
         robot, n = env.robot, self.num_envs
         self._joints = [self._asset.joint_names.index(name) for name in robot.arm_joints]
@@ -72,7 +72,7 @@ class ToolMoveAction(ActionTerm):
         self._opened = torch.tensor(robot.fingers_open, device=self.device)
         self._lags = torch.tensor(drive_lags(robot), dtype=torch.float32, device=self.device)
         self._base = torch.tensor(invert(env.T_world_base), dtype=torch.float32, device=self.device)
-        self._home = torch.tensor(robot.home_rad, device=self.device)
+        self._home = torch.tensor(env.start_rad, dtype=torch.float32, device=self.device)
         self._floor = self._lowest_grasp() - FLOOR_M
         self._raw = torch.zeros(n, 5, device=self.device)
         self._position = env.guide.home[:3].repeat(n, 1)
@@ -155,7 +155,7 @@ class ToolMoveAction(ActionTerm):
         self._asset.set_joint_position_target_index(target=self._posture + ahead, joint_ids=self._joints)
 
     def reset(self, env_ids: Sequence[int] | None = None) -> None:
-        """Back to the home pose."""
+        """Back to where learning starts."""
         ids = slice(None) if env_ids is None else env_ids
         home = self._env.guide.home
         self._raw[ids], self._yaw[ids], self._step[ids] = 0.0, 0.0, 0.0

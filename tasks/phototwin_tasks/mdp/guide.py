@@ -18,6 +18,7 @@ from isaaclab.utils.math import (
 
 from phototwin.errors import PlanError
 from phototwin.frames import invert, make_T, quat_xyzw_from_matrix
+from phototwin.plan.ik import reached, solve_pose
 from phototwin.plan.ik import tool_pose as forward_kinematics
 from phototwin.plan.waypoints import plan_step
 from phototwin_tasks.mdp.observations import object_pose, tool_pose
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 HALF_TURN = np.diag([-1.0, -1.0, 1.0, 1.0])
 """About its Z a gripper of two like fingers is the same turned by half a turn."""
 SAME_M = 1e-3
+READY_M = 0.15
+"""Learning starts this far before the first grasp."""
 BACK_M = 0.08
 """The tool comes to a grasp from this far back along its approach, and from nearer the less it is beside it."""
 
@@ -53,11 +56,24 @@ class Guide:
     home: torch.Tensor
 
 
+def ready_posture(cell: Workcell, step: Step) -> np.ndarray:
+    """Arm joint positions (J,) from which learning starts: before the grasp of a step where the photo shows its object, else at home.
+
+    From there a policy's first moves already meet the object; from home it would spend most of its steps in empty air.
+    """
+    home = cell.arm.home
+    R_world_home = (cell.T_world_base @ forward_kinematics(cell.arm, home))[:3, :3]
+    T_ready = cell.scene.object(step.object).T_world_object @ _best_grasp(cell, step, R_world_home)
+    T_ready = T_ready @ make_T(np.eye(3), np.array([0.0, 0.0, -READY_M]))
+    q, position_m, angle_rad = solve_pose(cell.arm, invert(cell.T_world_base) @ T_ready, home)
+    return q if reached(position_m, angle_rad) else home
+
+
 def make_guide(env: TwinEnv) -> Guide:
     """The guide of the environment's task."""
     cell = env.cell
     keys = [item.key for item in env.twin.objects]
-    T_home = cell.T_world_base @ forward_kinematics(cell.arm, cell.arm.home)
+    T_home = cell.T_world_base @ forward_kinematics(cell.arm, env.start_rad)
     grasps = [_best_grasp(cell, step, T_home[:3, :3]) for step in env.task.steps]
     places = [env.twin.object(step.object).T_world_object for step in env.task.steps]
     widths = [_width(cell, step, T) for step, T in zip(env.task.steps, grasps, strict=True)]
