@@ -185,6 +185,7 @@ def test_place_succeeds_only_in_the_relation_asked_for(twin, relation):
         env.reset()
         cube, other = env.twin.object("green_cube"), env.twin.object(env.task.steps[0].target)
         x, y, _ = other.T_world_object[:3, 3]
+        put(env, other.key, other.T_world_object[:3, 3])  # in every environment where the photo shows it
         top, half = other.size_m[2], cube.size_m[2] / 2
         places = {
             "on": (x, y, top + half),
