@@ -63,7 +63,9 @@ def test_moves_of_the_tool_follow_a_script_to_a_lifted_cube(twin):
 def test_ppo_learns_for_a_few_iterations_and_its_policy_is_judged_again(twin, tmp_path):
     from phototwin_tasks.rl import CHECKPOINT, TrainConfig, evaluate_policy, train_policy
 
-    config = TrainConfig(twin=str(twin), instruction="pick up the green cube", steps=16 * 16 * 4, looks=2, num_envs=16)
+    config = TrainConfig(
+        twin=str(twin), instruction="pick up the green cube", steps=16 * 16 * 4, looks=2, episodes=16, num_envs=16
+    )
     curve = train_policy(config, tmp_path)
     assert [point.steps for point in curve] == [16 * 16 * 2, 16 * 16 * 4]
     assert all(0.0 <= point.success <= 1.0 and point.cpu_s > 0 for point in curve)

@@ -39,6 +39,7 @@ class TrainConfig:
         device: "cpu" or "cuda:0".
         steps: Environment steps.
         looks: How many times the policy is judged on the way, the end included; a look takes as long as 50 000 steps.
+        episodes: So many episodes decide a look.
         enough: Success at a look from which training stops.
         num_envs: Environments side by side; 0 for the family's number.
         seed: Of everything that is drawn.
@@ -52,6 +53,7 @@ class TrainConfig:
     device: str = "cpu"
     steps: int = 1_000_000
     looks: int = 5
+    episodes: int = EPISODES
     enough: float = 1.0
     num_envs: int = 0
     seed: int = 0
@@ -92,7 +94,7 @@ def train_policy(
                 runner.learn(until - done, init_at_random_ep_len=look == 1)
             cpu_s, done = cpu_s + _cpu_s() - start, until
             with _other_starts(env.unwrapped, unseen):
-                success = success_rate(env, runner.get_inference_policy(), EPISODES)
+                success = success_rate(env, runner.get_inference_policy(), config.episodes)
             point = CurvePoint(done * per_iteration, cpu_s, success)
             curve.append(point)
             on_point(point)
