@@ -221,3 +221,29 @@ def test_frames_do_not_depend_on_how_many_threads_make_them(blender):
         several, alone = (blend_frames(blender, poses, judge=True, workers=w) for w in (3, 1))
         assert (several.rgb == alone.rgb).all() and (several.mask == alone.mask).all()
         assert (several.seam == alone.seam).all()
+
+
+def test_frames_in_which_nothing_moves_are_drawn_once(blender):
+    shifts_m = np.array([0.0, 0.0001, 0.00015, 0.0003, 0.00035, 0.05])
+    frames_of = [placed(blender, [0.45, shift, 0.2]) for shift in shifts_m]
+    poses = {name: np.concatenate([frame[name] for frame in frames_of]) for name in frames_of[0]}
+    grain = np.random.default_rng(0).normal(128, 4, blender.plate.photo.shape)
+    noisy = replace(blender, response=measure_response(np.clip(grain, 0, 255).astype(np.uint8)))
+    frames = blend_frames(noisy, poses, seeds=np.arange(6), judge=1, keep_raw=True)
+    assert frames.rgb.shape[0] == frames.mask.shape[0] == frames.raw_rgba.shape[0] == len(frames.seam) == 6
+    # Still frames share what was drawn, each with noise of its own; what moved too far is drawn anew, from the first on.
+    for i, first in enumerate([0, 0, 0, 3, 3, 5]):
+        alone = blend_frames(noisy, {name: T[first : first + 1] for name, T in poses.items()}, seeds=np.array([i]))
+        np.testing.assert_array_equal(frames.rgb[i], alone.rgb[0])
+    assert (frames.rgb[0] != frames.rgb[1]).any()
+
+
+def test_a_turning_thing_is_not_still(blender):
+    still, turned = placed(blender, green_cube=[0.0, -0.1, 0.0]), placed(blender, green_cube=[0.0, -0.1, 0.0])
+    angle = np.radians(1.0)
+    turned["green_cube"][0, :2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]] @ turned[
+        "green_cube"
+    ][0, :2, :2]
+    poses = {name: np.concatenate([still[name], turned[name]]) for name in still}
+    frames = blend_frames(blender, poses)
+    assert (frames.rgb[0] != frames.rgb[1]).any()

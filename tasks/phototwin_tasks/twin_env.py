@@ -33,13 +33,13 @@ from phototwin.robots import Robot, get_robot
 from phototwin.scene import Scene, load_scene
 from phototwin_tasks import mdp
 from phototwin_tasks.actions import CONTROLS
+from phototwin_tasks.compat import drop_pinned_without_cuda, late_timers
 from phototwin_tasks.mdp.guide import Guide, make_guide, ready_posture
 from phototwin_tasks.memory import begin_step, make_memory
 from phototwin_tasks.presets import PhysicsPresetCfg, RendererPresetCfg, size_contacts
 from phototwin_tasks.randomization import Starts
 from phototwin_tasks.skills import EPISODE_S, task_done
 from phototwin_tasks.twin_scene_cfg import make_camera_cfg, make_scene_cfg
-from phototwin_tasks.warp_compat import drop_pinned_without_cuda
 
 PROPOSALS = 24
 """Among so many tasks that make sense on a twin each family that does is found."""
@@ -209,7 +209,8 @@ class TwinEnv(ManagerBasedRLEnv):
         cfg.scene.robot.init_state.joint_pos = cfg.scene.robot.init_state.joint_pos | start
         if cfg.with_camera:
             cfg.scene.camera = make_camera_cfg(self.crop.camera, cfg.renderer)
-        super().__init__(cfg, render_mode, **kwargs)
+        with late_timers():
+            super().__init__(cfg, render_mode, **kwargs)
 
     @cached_property
     def guide(self) -> Guide:

@@ -21,10 +21,10 @@ from isaaclab_tasks.utils import resolve_presets
 
 from phototwin.scene import Scene, load_scene
 from phototwin_tasks.audit.rest import PUSH_MPS, PUSH_S, SETTLE_S, Motion, matrices, push_directions
+from phototwin_tasks.compat import drop_pinned_without_cuda, late_timers
 from phototwin_tasks.presets import size_contacts
 from phototwin_tasks.twin_env import PHYSICS_HZ, TwinEnvCfg
 from phototwin_tasks.twin_scene_cfg import ENV_SPACING_M, make_object_cfg
-from phototwin_tasks.warp_compat import drop_pinned_without_cuda
 
 
 def simulate_twin(twin: Scene, engine: str) -> Motion:
@@ -36,8 +36,9 @@ def simulate_twin(twin: Scene, engine: str) -> Motion:
     environment: Any = resolve_presets(TwinEnvCfg(), (engine,))
     config = environment.sim
     size_contacts(config.physics, twin)
-    context = SimulationContext(config)
-    with use_stage(context.stage):
+    with late_timers():
+        context = SimulationContext(config)
+    with late_timers(), use_stage(context.stage):
         scene = InteractiveScene(_scene_cfg(twin))
         context.register_interactive_scene(scene)
         context.reset()

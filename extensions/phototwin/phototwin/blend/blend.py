@@ -24,6 +24,8 @@ from phototwin.light import Light, ambient_irradiance, source_irradiance
 
 STILL_M, MOVED_M = 0.001, 0.004
 """A thing whose furthest point moved less than the first is still the photo's own; from the second on it is drawn; between, both are mixed."""
+SAME_M = 0.0002
+"""While nothing's furthest point moves by more than this, frames show the same but for the camera's noise: they are drawn once."""
 AT_ONCE_PX = AT_ONCE * 640 * 480
 """So many pixels are made at once where frames are small: every run of frames costs some Python as well."""
 
@@ -136,21 +138,38 @@ def blend_frames(
         InputError: Shapes that do not belong together.
     """
     count = len(next(iter(T_world_owner.values())))
+    firsts = _changes(blender.moving, T_world_owner) if buffers is None else np.arange(count)
+    edges = np.append(firsts, count)
 
     def blend_some(worker: int, some: slice) -> Frames:
-        poses = {owner: T[some] for owner, T in T_world_owner.items()}
-        given = None if seeds is None else seeds[some]
+        begin, end = edges[some.start], edges[some.stop]
+        given = None if seeds is None else seeds[begin:end]
+        poses = {owner: T[firsts[some]] for owner, T in T_world_owner.items()}
         drawn = _draw(blender, poses, worker) if buffers is None else _part(buffers, some)
-        judged = [i for i in range(some.stop - some.start) if judge and (some.start + i) % judge == 0]
-        return _blend(blender, poses, drawn, given, keep_raw, judged if judge else None, buffers is None)
+        judged = [i for i in range(end - begin) if judge and (begin + i) % judge == 0]
+        repeats = np.diff(edges[some.start : some.stop + 1])
+        return _blend(blender, poses, drawn, repeats, given, keep_raw, judged if judge else None, buffers is None)
 
     view = blender.plate.camera
     at_once = max(AT_ONCE, AT_ONCE_PX // (view.width * view.height))
-    parts = split_frames(blend_some, count, workers, blender.moving.casters.device, at_once)
+    parts = split_frames(blend_some, len(firsts), workers, blender.moving.casters.device, at_once)
     frames = parts[0] if len(parts) == 1 else _join(parts)
     if frames.seam is None:
         return frames
     return replace(frames, seam=frames.seam[np.arange(count) // judge * judge])
+
+
+def _changes(moving: MovingParts, T_world_owner: Mapping[str, np.ndarray]) -> np.ndarray:
+    """First frame of each run of frames in which no caster's bounding sphere has a point that moved by more than ``SAME_M`` since its first, (K,)."""
+    T, bound = moving.caster_poses(dict(T_world_owner)), moving.casters.bound_p
+    center = np.einsum("npij,pj->npi", T[..., :3, :3], bound[:, :3]) + T[..., :3, 3]
+    firsts = [0]
+    for i in range(1, len(T)):
+        shift = np.linalg.norm(center[i] - center[firsts[-1]], axis=-1)
+        turn = np.linalg.norm(T[i, :, :3, :3] - T[firsts[-1], :, :3, :3], axis=(-2, -1)) / np.sqrt(2)
+        if (shift + turn * bound[:, 3]).max() > SAME_M:
+            firsts.append(i)
+    return np.array(firsts)
 
 
 def _draw(blender: Blender, poses: dict[str, np.ndarray], worker: int) -> Buffers:
@@ -167,12 +186,13 @@ def _blend(
     blender: Blender,
     poses: dict[str, np.ndarray],
     drawn: Buffers,
+    repeats: np.ndarray,
     seeds: np.ndarray | None,
     keep_raw: bool,
     judged: list[int] | None,
     comparable: bool,
 ) -> Frames:
-    """The frames of one worker."""
+    """The frames of one worker, each as often as ``repeats`` says."""
     moving, plate, light = blender.moving, blender.plate, blender.light
     share = photo_share(blender, poses)
     T_casters, weight = moving.caster_poses(poses), moving.caster_weights(1.0 - share)
@@ -192,12 +212,13 @@ def _blend(
         comparable,
     )
     mask = _without_still(mask, drawn.object_ids, share)
+    rgb, mask = rgb.repeat(repeats, 0), mask.repeat(repeats, 0)
     if blender.response is not None and seeds is not None:
         rgb = apply_response(rgb, mask, blender.response, seeds)
     raw = seam = None
     if keep_raw:
         seen = np.where(_numpy(drawn.ids) > 0, 255, 0).astype(np.uint8)
-        raw = np.concatenate([_numpy(drawn.color)[..., :3], seen[..., None]], -1)
+        raw = np.concatenate([_numpy(drawn.color)[..., :3], seen[..., None]], -1).repeat(repeats, 0)
     if judged is not None:
         seam = np.full(len(rgb), np.nan, np.float32)
         for i in judged:

@@ -139,17 +139,23 @@ def list_parts_kernel(
     source: SourceDisc,
     shines: int,
     ball: wp.array3d(dtype=wp.vec4),
+    penumbra: float,
     # out
     blockers_out: wp.array4d(dtype=wp.uint32),
     occluders_out: wp.array4d(dtype=wp.uint32),
+    smooth_out: wp.array3d(dtype=wp.uint8),
 ) -> None:
-    """One thread a tile of a frame: bits of the pieces that may hide the source from it, and of the parts that hide some of the sky."""
+    """One thread a tile of a frame: bits of the pieces that may hide the source from it, and of the parts that hide some of the sky.
+
+    The tile is smooth, 1, where every piece is so far off that its penumbra is ``penumbra`` times as wide as every fourth receiver is apart.
+    """
     n, ty, tx = wp.tid()
     around = ball[wp.min(n, ball.shape[0] - 1), ty, tx]
     for word in range(blockers_out.shape[3]):
         blockers_out[n, ty, tx, word] = wp.uint32(0)
     for word in range(occluders_out.shape[3]):
         occluders_out[n, ty, tx, word] = wp.uint32(0)
+    nearest = float(FAR_M)
     if around[3] >= 0.0:
         middle = wp.vec3(around[0], around[1], around[2])
         line = to_source(source, middle)
@@ -166,10 +172,18 @@ def list_parts_kernel(
                         if may_block(placed.pieces_w[n, piece], middle, towards, spread, reach, around[3]):
                             bit = wp.uint32(1) << wp.uint32(piece & 31)
                             blockers_out[n, ty, tx, piece >> 5] = blockers_out[n, ty, tx, piece >> 5] | bit
+                            piece_w = placed.pieces_w[n, piece]
+                            away = wp.vec3(piece_w[0], piece_w[1], piece_w[2]) - middle
+                            nearest = wp.min(nearest, wp.length(away) - piece_w[3] - around[3])
                 apart = wp.length(wp.vec3(bound[0], bound[1], bound[2]) - middle) - around[3]
                 if apart <= bound[3] or bound[3] * bound[3] > FAINT_FACTOR * apart * apart:
                     bit = wp.uint32(1) << wp.uint32(part & 31)
                     occluders_out[n, ty, tx, part >> 5] = occluders_out[n, ty, tx, part >> 5] | bit
+        # The ball's diameter is the tile's diagonal, 8 receivers to a side.
+        apart_m = around[3] * wp.sqrt(2.0) * 4.0 / float(TILE)
+        smooth_out[n, ty, tx] = wp.where(2.0 * line[3] * nearest >= penumbra * apart_m, wp.uint8(1), wp.uint8(0))
+    else:
+        smooth_out[n, ty, tx] = wp.uint8(0)
 
 
 def place_casters(casters: Casters, T_world_parts: np.ndarray, weight: np.ndarray) -> Placed:

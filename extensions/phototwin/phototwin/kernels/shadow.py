@@ -1,8 +1,8 @@
 """Shadows of parts that move: how much of the dominant source, and of the light from everywhere else, they hide.
 
 The source is a disc: rays to points of it are cast against the parts' meshes, eight per receiver, and the points differ between
-neighbours in a pattern of 4 x 4 that a filter of that size takes out again. Rays are cast for every second or fourth receiver first; where
-those around a receiver say much the same, it says what they say.
+neighbours in a pattern of 4 x 4 that a filter of that size takes out again. Rays are cast for every fourth receiver first; where
+those around a receiver say much the same and nothing near can throw a smaller shadow between them, it says what they say.
 """
 
 # Warp reads these annotations as types of its own; a type checker cannot.
@@ -54,8 +54,10 @@ STRENGTH = 0.7
 the rest is light that goes back and forth between a part and what is under it, which the path-traced scenes of suite ``blend`` (even seeds) show."""
 START_M = 0.002
 """Rays start this far off the receiver's surface: what is known of a surface is not exact [m]."""
+PENUMBRA = wp.constant(0.5)
+"""A shadow is smooth between receivers where its penumbra is wider than this share of their distance."""
 FINE_COLUMNS = 160
-"""With more receivers in a row than this, every fourth of them is looked at first instead of every second."""
+"""With more receivers in a row than this, the light from everywhere is looked at in every fourth of them instead of every second."""
 
 vec8 = wp.types.vector(length=8, dtype=wp.float32)
 
@@ -128,6 +130,7 @@ def block_kernel(
     placed: Placed,
     source: SourceDisc,
     listed: wp.array4d(dtype=wp.uint32),
+    smooth: wp.array3d(dtype=wp.uint8),
     points: wp.array3d(dtype=wp.vec3),
     normals: wp.array3d(dtype=wp.vec3),
     pattern: wp.array2d(dtype=wp.vec2),
@@ -156,7 +159,7 @@ def block_kernel(
             normal = normals[m, r, c]
             if valid(normal):
                 must = bool(True)
-                if alike >= 0.0:
+                if alike >= 0.0 and (step == 1 or smooth[n, r // TILE, tx] != wp.uint8(0)):
                     r0 = r - (r & step)
                     c0 = c - (c & step)
                     r1 = r0 + 2 * (r & step)
@@ -172,8 +175,6 @@ def block_kernel(
                             )
                             must = wp.max(around) - wp.min(around) > alike
                             share = 0.25 * (around[0] + around[1] + around[2] + around[3])
-                            # Equal shares of a penumbra are a coincidence.
-                            must = must or (alike == 0.0 and share > 0.0 and share < 1.0)
                 if must:
                     point = points[m, r, c] + start_m * normal
                     share = cast_rays(placed, source, listed, n, r, c, point, normal, pattern)
@@ -334,12 +335,13 @@ def cast_shadows(
         words = (-(-len(casters.pieces_p) // 32), -(-casters.parts // 32))
         lists = [wp.empty((count, *tiles, w), dtype=wp.uint32) for w in words]
         shines = int(np.max(light.irradiance) > 0)
-        wp.launch(list_parts_kernel, (count, *tiles), inputs=[placed, source, shines, ball], outputs=lists)
+        smooth = wp.empty((count, *tiles), dtype=wp.uint8)
+        given = [placed, source, shines, ball, PENUMBRA]
+        wp.launch(list_parts_kernel, (count, *tiles), inputs=given, outputs=[*lists, smooth])
         raw, blocked, occluded = (wp.empty((count, rows, columns), dtype=wp.float32) for _ in range(3))
-        given = [placed, source, lists[0], points, normals, _pattern(casters.device), start_m]
+        given = [placed, source, lists[0], smooth, points, normals, _pattern(casters.device), start_m]
         runs = (count, rows, tiles[1])
-        levels = [(4, -1.0), (2, 0.0), (1, ALIKE)] if columns > FINE_COLUMNS else [(2, -1.0), (1, ALIKE)]
-        for step, alike in levels:
+        for step, alike in ((4, -1.0), (2, ALIKE), (1, ALIKE)):
             dim = (count, -(-rows // step), tiles[1])
             wp.launch(block_kernel, dim, inputs=[*given, step, alike], outputs=[raw])
         wide = wp.empty((count, -(-rows // 2), -(-columns // 2)), dtype=wp.float32)
