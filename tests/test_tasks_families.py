@@ -73,8 +73,9 @@ class FakeEnv:
         body = body + torch.tensor([0.0, 0.0, self.robot.tcp_position_m[2]]) + self.scene.env_origins
         self.scene.arm.body_pos_w.torch[env, 0] = body[env]
 
-    def open_gripper(self, share):
+    def open_gripper(self, share, commanded=None):
         self.scene.arm.joint_pos.torch[:] = share * 0.04
+        self.scene.arm.joint_pos_target.torch[:] = (share if commanded is None else commanded) * 0.04
 
 
 class Scene:
@@ -90,7 +91,10 @@ class Scene:
         }
         down = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(n, 1, 1)
         self.arm = SimpleNamespace(
-            body_pos_w=Value(torch.zeros(n, 1, 3)), body_quat_w=Value(down), joint_pos=Value(torch.zeros(n, 2))
+            body_pos_w=Value(torch.zeros(n, 1, 3)),
+            body_quat_w=Value(down),
+            joint_pos=Value(torch.zeros(n, 2)),
+            joint_pos_target=Value(torch.zeros(n, 2)),
         )
         self.names = SimpleNamespace(body_names=[env.robot.tcp_body], joint_names=list(env.robot.finger_joints))
 
@@ -161,6 +165,49 @@ def test_stack_wants_rest_an_open_hand_and_a_level_target():
     env.open_gripper(1.0)
     env.put("blue_cube", (0.40, 0.0, 0.02), about_y(30))
     assert holds(env) == [False, False, False]
+
+
+def test_a_wide_thing_is_let_go_when_the_fingers_no_longer_press():
+    env = FakeEnv(Step("place", "green_cube", "on", "blue_cube"))
+    env.put("blue_cube", (0.40, 0.0, 0.02))
+    env.put("green_cube", (0.40, 0.0, 0.06))
+    env.put_tool((0.40, 0.0, 0.06))
+    env.open_gripper(0.55, commanded=0.0)
+    held = share(env)
+    assert holds(env) == [False] * 3
+    env.open_gripper(0.55)
+    assert holds(env) == [True] * 3 and (share(env) > held + 0.1).all()
+    env.open_gripper(1.0)
+    assert holds(env) == [True] * 3 and np.allclose(share(env), 1.0)
+
+
+def test_taking_is_told_for_every_bit_the_fingers_close_at_the_grasp():
+    import torch
+
+    from phototwin_tasks.mdp.guide import Guide
+    from phototwin_tasks.mdp.rewards import object_taken
+
+    env = FakeEnv(Step("lift", "green_cube"), n=2)
+    grasp = torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
+    env.guide = Guide(torch.tensor([0]), grasp, grasp[:, 3:], torch.tensor([0.5]), grasp[0])
+    env.put("green_cube", (0.4, 0.0, 0.02))
+    env.put_tool((0.41, 0.0, 0.02), env=0)
+    env.put_tool((0.43, 0.0, 0.02), env=1)  # too far to have it
+    for opening, expected in ((1.0, 0.0), (0.75, 0.5), (0.5, 1.0), (0.45, 1.0), (0.0, 0.0)):
+        env.open_gripper(opening)
+        assert np.allclose(object_taken(env), [expected, 0.0], atol=1e-6), opening
+    env.guide.openings[:] = 0.0  # pushed, not taken
+    env.open_gripper(0.1)
+    assert object_taken(env).tolist() == [0.0, 0.0]
+
+
+def test_offsets_are_shown_as_a_whole_and_their_last_centimetres():
+    import torch
+
+    from phototwin_tasks.mdp.shown import far_and_near
+
+    shown = far_and_near(torch.tensor([[0.3, -0.002]]))
+    assert np.allclose(shown, [[3.0, -0.02, 1.0, -0.0997]], atol=1e-4)
 
 
 def test_several_levels_are_a_task_of_their_own_and_all_must_stand():
@@ -365,6 +412,10 @@ def test_a_lift_after_a_place_needs_a_closed_hand_and_that_is_no_contradiction()
 
 @pytest.mark.parametrize("relation", ["on", "in", "next to"])
 def test_the_share_of_a_place_grows_along_its_way(relation):
+    import torch
+
+    from phototwin_tasks.memory import begin_step
+
     target = "red_can" if relation == "on" else "white_bowl"
     env = FakeEnv(Step("place", "green_cube", relation, target))
     x, y, _ = env.twin.object(target).T_world_object[:3, 3]
@@ -373,8 +424,10 @@ def test_the_share_of_a_place_grows_along_its_way(relation):
     end = np.array(ends[relation])
     start = end - np.array([0.0, 0.3, 0.0]) if relation == "next to" else np.array([x, y - 0.3, 0.02])
     height = 0.15 + top
-    env.open_gripper(0.4)
+    env.open_gripper(0.4, commanded=0.0)
     way = [start, [*start[:2], height], [x, (start[1] + end[1]) / 2, height], [*end[:2], height], end]
+    env.put("green_cube", start)
+    begin_step(env, torch.arange(3), 0)
     seen = []
     for place in way:
         env.put_tool(place)
@@ -382,7 +435,7 @@ def test_the_share_of_a_place_grows_along_its_way(relation):
         seen.append(share(env)[0])
     env.open_gripper(1.0)
     seen.append(share(env)[0])
-    assert (np.diff(seen) > 0.03).all() and seen[0] < 0.1 and seen[-1] > 0.95
+    assert (np.diff(seen) > 0.1).all() and seen[0] < 0.01 and seen[-1] > 0.95
 
 
 def test_what_fell_and_what_was_knocked_over():

@@ -72,6 +72,32 @@ def test_ppo_learns_for_a_few_iterations_and_its_policy_is_judged_again(twin, tm
     assert evaluate_policy(config, tmp_path / CHECKPOINT, 16) <= 1.0
 
 
+def test_after_every_look_attempts_end_at_times_of_their_own(monkeypatch):
+    """All start at once after a look; in step, every batch of PPO would be one part of the task."""
+    from contextlib import contextmanager
+    from types import SimpleNamespace
+
+    from phototwin_tasks import rl
+
+    learned = []
+    runner = SimpleNamespace(
+        cfg={"num_steps_per_env": 16},
+        learn=lambda count, init_at_random_ep_len: learned.append((count, init_at_random_ep_len)),
+        get_inference_policy=lambda: None,
+        alg=SimpleNamespace(train_mode=lambda: None),
+    )
+    env = SimpleNamespace(num_envs=4, unwrapped=SimpleNamespace(run_seed=0, start_pool=None), reset=lambda: None)
+
+    @contextmanager
+    def opened(config, log):
+        yield env, runner
+
+    monkeypatch.setattr(rl, "_open_runner", opened)
+    monkeypatch.setattr(rl, "success_rate", lambda env, policy, episodes: 0.5)
+    curve = rl.train_policy(rl.TrainConfig(steps=6 * 64, looks=3))
+    assert learned == [(2, True)] * 3 and [point.steps for point in curve] == [128, 256, 384]
+
+
 def test_isaac_lab_trains_any_twin_from_its_command_line(twin, tmp_path):
     done = subprocess.run(
         [

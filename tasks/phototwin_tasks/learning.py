@@ -27,7 +27,7 @@ POOL = 512
 
 @configclass
 class LearningObservationsCfg:
-    """State, flat, as offsets between what is to come together."""
+    """State, flat, as offsets between what is to come together, scaled to numbers of the order of one."""
 
     @configclass
     class PolicyCfg(ObservationGroupCfg):
@@ -90,10 +90,11 @@ def make_agent_cfg(family: str) -> RslRlOnPolicyRunnerCfg:
         actor=RslRlMLPModelCfg(
             hidden_dims=[256, 128, 64],
             activation="elu",
-            obs_normalization=True,
-            distribution_cfg=RslRlMLPModelCfg.GaussianDistributionCfg(init_std=0.8),
+            # Observations come scaled. Statistics of the first steps, all alike, would move for long, and with them what a policy does.
+            obs_normalization=False,
+            distribution_cfg=RslRlMLPModelCfg.GaussianDistributionCfg(init_std=0.5),
         ),
-        critic=RslRlMLPModelCfg(hidden_dims=[256, 128, 64], activation="elu", obs_normalization=True),
+        critic=RslRlMLPModelCfg(hidden_dims=[256, 128, 64], activation="elu", obs_normalization=False),
         algorithm=RslRlPpoAlgorithmCfg(
             num_learning_epochs=5,
             num_mini_batches=4,

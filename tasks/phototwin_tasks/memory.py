@@ -48,9 +48,9 @@ def step_index(env: TwinEnv, step: Step) -> int:
     return next(i for i, other in enumerate(env.task.steps) if other is step)
 
 
-def pose_at_start(env: TwinEnv, step: Step) -> torch.Tensor:
-    """Pose of a step's object when it began, (N, 7)."""
-    row = [item.key for item in env.twin.objects].index(step.object)
+def pose_at_start(env: TwinEnv, step: Step, key: str = "") -> torch.Tensor:
+    """Pose of a step's object, or of another, when it began, (N, 7)."""
+    row = [item.key for item in env.twin.objects].index(key or step.object)
     return env.memory.starts[step_index(env, step), :, row]
 
 

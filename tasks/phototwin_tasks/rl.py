@@ -91,7 +91,8 @@ def train_policy(
             until = round(iterations * look / config.looks)
             start = _cpu_s()
             with contextlib.redirect_stdout(io.StringIO()):
-                runner.learn(until - done, init_at_random_ep_len=look == 1)
+                # After a look all start at once: without other ends for each they would stay in step, every batch one part of the task.
+                runner.learn(until - done, init_at_random_ep_len=True)
             cpu_s, done = cpu_s + _cpu_s() - start, until
             with _other_starts(env.unwrapped, unseen):
                 success = success_rate(env, runner.get_inference_policy(), config.episodes)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 TAKEN_M = 0.02
 """With the tool this near to where it should take the object, closed fingers have the object between them."""
-CLOSED_SHARE, LOOSE_SHARE = 0.015, 0.1
-"""Fingers less open than the first have closed on nothing; more open than the object is wide by the second, they do not touch it yet."""
+CLOSED_SHARE = 0.015
+"""Fingers less open than this have closed on nothing."""
 
 
 def tool_near(env: TwinEnv, std_m: float) -> torch.Tensor:
@@ -35,13 +35,15 @@ def tool_turned(env: TwinEnv, std_rad: float) -> torch.Tensor:
 
 
 def object_taken(env: TwinEnv) -> torch.Tensor:
-    """1 where the tool is at the grasp and the fingers have been stopped by the object, (N,) float."""
-    index = step_at_hand(env)
+    """How far the fingers have closed at the grasp, (N,) in 0..1: 1 where the object stops them, 0 elsewhere and in a push.
+
+    Every bit of closing counts: where only closed fingers do, a policy that hovers over the grasp with open ones never tries.
+    """
     there = grasp_offset(env)[:, :3].norm(dim=-1) < TAKEN_M
     opening = gripper_opening(env)
-    width = env.guide.openings[index]
-    stopped = (opening > CLOSED_SHARE) & (opening < width + LOOSE_SHARE)
-    return (there & stopped).float()
+    width = env.guide.openings[step_at_hand(env)]
+    closed = (1 - (opening - width) / (1 - width).clamp(min=CLOSED_SHARE)).clamp(0, 1)
+    return closed * (there & (opening > CLOSED_SHARE) & (width > 0))
 
 
 def fingers_ready(env: TwinEnv) -> torch.Tensor:

@@ -19,6 +19,8 @@ REST_M_S, REST_RAD_S = 0.05, 0.6
 """What moves slower is at rest; a light thing on another trembles by a few cm/s, and rounded ones rock."""
 OPEN_SHARE = 0.5
 """Share of the way that the fingers of a gripper that has let go are open."""
+PRESS_SHARE = 0.1
+"""Fingers that are commanded to be closed further than they are by more than this press on something."""
 HAND_M = 0.04
 """What is farther from the tool point than this is not in the hand, open or closed."""
 RIM_BAND_M = 0.006
@@ -86,8 +88,20 @@ def tool_distance(env: TwinEnv, key: str) -> torch.Tensor:
 
 
 def released(env: TwinEnv, key: str) -> torch.Tensor:
-    """True where the gripper does not hold an object: it is open, or elsewhere, (N,) bool."""
-    return (gripper_opening(env) > OPEN_SHARE) | (tool_distance(env, key) > HAND_M)
+    """True where the gripper does not hold an object: it is open and does not press, or is elsewhere, (N,) bool.
+
+    Fingers around a wide thing are far open too.
+    """
+    return ((gripper_opening(env) > OPEN_SHARE) & ~fingers_press(env)) | (tool_distance(env, key) > HAND_M)
+
+
+def fingers_press(env: TwinEnv) -> torch.Tensor:
+    """True where the fingers are commanded to be closed further than they are, (N,) bool: something stops them, or they are on their way."""
+    robot = env.scene["robot"]
+    columns = [robot.joint_names.index(name) for name in env.robot.finger_joints]
+    lacking = (robot.data.joint_pos.torch - robot.data.joint_pos_target.torch)[:, columns]
+    span = lacking.new_tensor(env.robot.fingers_open) - lacking.new_tensor(env.robot.fingers_closed)
+    return (lacking / span).mean(-1) > PRESS_SHARE
 
 
 def centre_of_mass(env: TwinEnv, key: str) -> torch.Tensor:

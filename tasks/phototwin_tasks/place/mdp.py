@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from phototwin_tasks.mdp.observations import gripper_opening, object_pose
-from phototwin_tasks.mdp.states import at_rest, bottom, released, top
+from phototwin_tasks.mdp.states import at_rest, bottom, fingers_press, released, top
+from phototwin_tasks.memory import pose_at_start
 
 if TYPE_CHECKING:
     from phototwin.plan.task import Step
@@ -17,8 +18,6 @@ CONTACT_M = 0.015
 NEXT_TO_M = 0.12
 CARRY_M = 0.04
 """Height above what it is put on from which an object is let down."""
-NEAR_M = 0.10
-"""Distance from the goal over which nearness falls off."""
 
 
 def placed(env: TwinEnv, step: Step) -> torch.Tensor:
@@ -56,33 +55,44 @@ def is_next_to(env: TwinEnv, moved: str, other: str) -> torch.Tensor:
 def gap(env: TwinEnv, moved: str, other: str) -> torch.Tensor:
     """Distance between the circles around the footprints of two objects, (N,) [m]; negative where they overlap."""
     item, target = object_pose(env, moved), object_pose(env, other)
-    radii = sum(max(env.twin.object(key).size_m[:2]) / 2 for key in (moved, other))
-    return (item[:, :2] - target[:, :2]).norm(dim=-1) - radii
+    return (item[:, :2] - target[:, :2]).norm(dim=-1) - _radii(env, moved, other)
+
+
+def _radii(env: TwinEnv, moved: str, other: str) -> float:
+    """Sum of the radii of the circles around two footprints [m]."""
+    return sum(float(max(env.twin.object(key).size_m[:2])) / 2 for key in (moved, other))
 
 
 def place_share(env: TwinEnv, step: Step) -> torch.Tensor:
-    """How far the object is on its way, (N,) in 0..1: a third for being lifted, a third for coming over its place, the rest for being let down and go."""
-    moved, other = step.object, str(step.target)
+    """How far the object is on its way, (N,) in 0..1: for being lifted, for the way made to its place, for being let down, and most for being let go.
+
+    Every centimetre of the way counts alike, however long it is. Letting go must be worth more than holding on is to who
+    learns: ``rewards.object_taken`` ends with it.
+    """
+    moved, target = step.object, env.twin.object(str(step.target))
     height = bottom(env, moved)
     if step.relation == "next to":
-        distance = (gap(env, moved, other) - NEXT_TO_M / 2).abs()
-        reach, rest = NEXT_TO_M / 3, torch.zeros_like(height)
+        reach, rest, carry = NEXT_TO_M / 3, torch.zeros_like(height), torch.full_like(height, CARRY_M)
     else:
-        item, target = object_pose(env, moved), object_pose(env, other)
-        size = env.twin.object(other).size_m
-        distance = (item[:, :2] - target[:, :2]).norm(dim=-1)
-        reach, rest = float(min(size[:2])) / 4, target[:, 2] + size[2] / 2
+        reach = float(min(target.size_m[:2])) / 4
+        rest = object_pose(env, target.key)[:, 2] + target.size_m[2] / 2
+        carry = rest + CARRY_M
+    distance = _way_to_go(env, step, object_pose(env, moved), object_pose(env, target.key))
+    at_start = _way_to_go(env, step, pose_at_start(env, step), pose_at_start(env, step, target.key))
     over = distance < reach
-    carried = (
-        ((height - rest) / CARRY_M).clamp(0, 1)
-        if step.relation == "next to"
-        else (height / (rest + CARRY_M)).clamp(0, 1)
-    )
-    lifted = torch.where(over, 1.0, carried)
-    near = 1 - torch.tanh(distance / NEAR_M)
+    lifted = torch.where(over, 1.0, (height / carry).clamp(0, 1))
+    near = (1 - distance / at_start.clamp(min=reach)).clamp(0, 1)
     down = (1 - (height - rest) / CARRY_M).clamp(0, 1) * over
-    gone = (down > 0.5) * gripper_opening(env).clamp(0, 1)
-    return 0.3 * lifted + 0.35 * lifted * near + 0.2 * down + 0.15 * gone
+    gone = (down > 0.5) * gripper_opening(env).clamp(0, 1) * ~fingers_press(env)
+    return 0.25 * lifted + 0.3 * lifted * torch.where(over, 1.0, near) + 0.15 * down + 0.3 * gone
+
+
+def _way_to_go(env: TwinEnv, step: Step, item: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Horizontal distance between poses (N, 7) of a step's object and target that is left to go, (N,) [m]."""
+    between = (item[:, :2] - target[:, :2]).norm(dim=-1)
+    if step.relation != "next to":
+        return between
+    return (between - _radii(env, step.object, str(step.target)) - NEXT_TO_M / 2).abs()
 
 
 def place_goal(env: TwinEnv, step: Step) -> torch.Tensor:
