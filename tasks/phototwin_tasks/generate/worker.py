@@ -222,10 +222,10 @@ def open_env(twin: Path, job: Job, config: GenerateConfig) -> TwinEnv:
 
 def job_notes(env: TwinEnv, config: GenerateConfig, job: Job) -> dict[str, str]:
     """What was used for a job, for the report."""
-    x, y = env.T_world_base[:2, 3]
+    x, y, z = env.T_world_base[:3, 3]
     yaw = math.degrees(math.atan2(env.T_world_base[1, 0], env.T_world_base[0, 0]))
     grasps = env.cell.grasps
-    place = f"{config.robot}, base on the support at x = {x:.3f} m, y = {y:.3f} m, turned by {yaw:.0f} deg"
+    place = f"{config.robot}, base at x = {x:.3f} m, y = {y:.3f} m, z = {z:.3f} m, turned by {yaw:.0f} deg"
     found = ", ".join(f"{len(g.score)} free grasps of the {env.twin.object(key).name}" for key, g in grasps.items())
     notes = {f"robot, {job.task.text}": place, f"grasps, {job.task.text}": found}
     notes |= {"physics": f"{config.physics} on {config.device}", "renderer": config.renderer}

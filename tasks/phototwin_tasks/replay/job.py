@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import batched
+from itertools import batched, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,9 @@ from phototwin.errors import InputError
 from phototwin.output import disk_errors
 from phototwin.robots import get_robot
 from phototwin.scene import load_scene
-from phototwin_tasks.generate.config import OWN_RENDERER
+from phototwin_tasks.generate.config import OWN_RENDERER, randomization
 from phototwin_tasks.generate.jobs import Job, Run, load_run
+from phototwin_tasks.generate.worker import VARIANTS
 
 if TYPE_CHECKING:
     from phototwin_tasks.replay.states import States
@@ -81,24 +82,35 @@ def replay_run(folder: Path, by: str, engine: str, count: int | None = None) -> 
     successes = demos = 0
     worst = 0.0
     for job in run.jobs:
-        mine = (e for e in read_demos(file, count) if e.task_index == job.index and not e.provenance.get("variant"))
-        for episodes in batched(mine, MOST_AT_ONCE):
-            done, differs = _replay(run, job, list(episodes), by, engine)
-            successes, demos, worst = successes + int(done.sum()), demos + len(done), max(worst, differs)
+        mine = (e for e in read_demos(file, count) if e.task_index == job.index)
+        # Episodes are in the order of their attempts, so those of a variant come together.
+        for variant, some in groupby(mine, lambda e: int(e.provenance.get("variant", 0))):
+            twin = _variant_twin(run, job, variant)
+            for episodes in batched(some, MOST_AT_ONCE):
+                done, differs = _replay(run, job, twin, list(episodes), by, engine)
+                successes, demos, worst = successes + int(done.sum()), demos + len(done), max(worst, differs)
     return Replayed(by, engine, run.config.physics, demos, successes, worst)
 
 
-def _replay(run: Run, job: Job, episodes: list[Episode], by: str, engine: str) -> tuple[np.ndarray, float]:
+def _variant_twin(run: Run, job: Job, variant: int) -> Path:
+    """Folder of the twin that a variant's episodes were made in."""
+    from phototwin_tasks.variants import shard_variant
+
+    folder, seed = run.folder.parent / VARIANTS, run.config.seed
+    return shard_variant(run.twin(job), job.twin_sha256, randomization(run.config), seed, variant, folder)[1]
+
+
+def _replay(run: Run, job: Job, twin: Path, episodes: list[Episode], by: str, engine: str) -> tuple[np.ndarray, float]:
     """Success of each episode, (N,) bool, and the greatest difference."""
     from phototwin_tasks.generate.worker import open_env
     from phototwin_tasks.replay.states import replay_actions, replay_states, states_of
 
     stage = run.config.physics if engine == "mujoco" else engine
     config = replace(run.config, physics=stage, num_envs=len(episodes), renderer=OWN_RENDERER)
-    env = open_env(run.twin(job), job, config)
+    env = open_env(twin, job, config)
     try:
         if engine == "mujoco":
-            return replay_states(env, list(_in_mujoco(run, job, episodes, env)))[0], 0.0
+            return replay_states(env, list(_in_mujoco(run, twin, episodes, env)))[0], 0.0
         if by == "state":
             return replay_states(env, [states_of(e) for e in episodes])
         return replay_actions(env, episodes), 0.0
@@ -106,13 +118,13 @@ def _replay(run: Run, job: Job, episodes: list[Episode], by: str, engine: str) -
         env.close()
 
 
-def _in_mujoco(run: Run, job: Job, episodes: list[Episode], env: TwinEnv) -> Iterator[States]:
+def _in_mujoco(run: Run, twin: Path, episodes: list[Episode], env: TwinEnv) -> Iterator[States]:
     """What MuJoCo's engine makes of each episode; the environment only judges it."""
     from phototwin_tasks.randomization import attempt_draw
     from phototwin_tasks.replay.mujoco_engine import make_cell, simulate
 
     robot = get_robot(run.config.robot)
-    cell = make_cell(load_scene(run.twin(job)), robot, env.T_world_base, run.config.fps)
+    cell = make_cell(load_scene(twin), robot, env.T_world_base, run.config.fps)
     for episode in episodes:
         yield simulate(cell, robot, episode, attempt_draw(env, episode.attempt))
 
