@@ -20,6 +20,7 @@ SUITES = {
     "blend": "phototwin_tasks.benchmarks.blend_suite:measure",
     "kernels": "phototwin_tasks.benchmarks.kernel_suite:measure",
     "generate": "phototwin_tasks.benchmarks.generate_suite:measure",
+    "rl": "phototwin_tasks.benchmarks.rl_suite:measure",
 }
 REPOSITORY = Path(__file__).resolve().parents[3]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from phototwin_tasks.benchmarks import REPOSITORY, Measure
-from phototwin_tasks.benchmarks.generate_learn import learn_rows, rate_rows
+from phototwin_tasks.benchmarks.generate_rate import rate_rows
 from phototwin_tasks.benchmarks.generate_runs import generate, kill_rows, replay_rows, speed_rows
 from phototwin_tasks.benchmarks.generate_yield import yield_rows
 from phototwin_tasks.benchmarks.main_suite import SCENES, MainScene, source_arguments
@@ -35,7 +35,7 @@ def measure(data: Path | None, quick: bool) -> Iterator[Measure]:
 
     Args:
         data: Folder of real captures; those that are not there are left out.
-        quick: Two scenes, the Panda, fewer attempts, no learning.
+        quick: Two scenes, the Panda, fewer attempts.
     """
     with tempfile.TemporaryDirectory(prefix="phototwin_generate_") as folder:
         scratch = Path(folder)
@@ -59,8 +59,6 @@ def measure(data: Path | None, quick: bool) -> Iterator[Measure]:
         yield from kill_rows(sample, TASKS["lift"], scratch, 24, 3 if quick else 10)
         yield from yield_rows(twins, {"panda": None} if quick else ROBOTS, 8 if quick else 16)
         yield from rate_rows(sample, quick)
-        if not quick:
-            yield from learn_rows(sample)
 
 
 def make_twin(scene: MainScene, data: Path | None, scratch: Path) -> tuple[Path | None, str]:

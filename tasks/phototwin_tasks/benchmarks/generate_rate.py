@@ -1,4 +1,4 @@
-"""What policies learn on a twin, and how many steps a second many environments make."""
+"""How many steps a second many environments make."""
 
 from __future__ import annotations
 
@@ -7,22 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from phototwin_tasks.benchmarks import Measure
 
-GOALS = {"lift": (1_000_000, ">= 0.95"), "place": (2_000_000, ">= 0.8")}
-"""Environment steps that each family may learn for, and the deterministic success it must come to."""
 CPU_ENVS, GPU_ENVS = (1, 16, 64, 256), (1, 16, 64, 256, 1024, 4096)
 RATE_STEPS = 60
 TIMEOUT_S = 5400
 
-LEARN = """
-import json, sys
-from phototwin_tasks.rl import TrainConfig, train_policy
-family, steps = sys.argv[2], int(sys.argv[3])
-curve = train_policy(TrainConfig(sys.argv[1], family, steps=steps, looks=10, enough=float(sys.argv[4])))
-print("row", json.dumps([(p.steps, p.cpu_s, p.success) for p in curve]))
-"""
 RATE = """
 import json, sys, time, torch
 from phototwin_tasks.register import make_env_cfg
@@ -44,32 +36,20 @@ print("row", json.dumps(env.num_envs * int(sys.argv[5]) / (time.perf_counter() -
 """
 
 
-def learn_rows(twin: Path) -> Iterator[Measure]:
-    """Deterministic success of PPO on a twin's own objects, and what it cost."""
-    for family, (steps, target) in GOALS.items():
-        curve, error = _row(LEARN, str(twin), family, str(steps), target.split()[1])
-        if curve is None:
-            yield Measure(f"PPO, {family}: success", "sample", 0, "", target, error)
-            continue
-        best = max(curve, key=lambda point: point[2])
-        yield Measure(f"PPO, {family}: success", "sample", best[2], "", target, f"{best[0]} steps, deterministic")
-        yield Measure(f"PPO, {family}: processor time", "sample", best[1] / 60, "min")
-
-
 def rate_rows(twin: Path, quick: bool) -> Iterator[Measure]:
     """Environments x steps a second; on a GPU where there is one."""
     import torch
 
     device, counts = ("cuda:0", GPU_ENVS) if torch.cuda.is_available() else ("cpu", CPU_ENVS)
     for count in counts[1:3] if quick else counts:
-        rate, error = _row(RATE, str(twin), str(count), device, "ovphysx", str(RATE_STEPS))
+        rate, error = run_row(RATE, str(twin), str(count), device, "ovphysx", str(RATE_STEPS))
         yield Measure(
             "steps a second", f"{count} environments", rate or 0, "1/s", None, error or f"ovphysx on {device}"
         )
 
 
-def _row(code: str, *arguments: str) -> tuple:
-    """What a process prints as its row, or None and its last words."""
+def run_row(code: str, *arguments: str) -> tuple[Any, str]:
+    """What Python code run in a process of its own prints as its row, or None and its last words."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
