@@ -30,6 +30,10 @@ class Hand:
     rpy_rad: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
+APPROACH_M, APPROACH_SHARE = 0.07, 0.15
+"""The way back from a grasp: so far, but not further than this share of the arm's reach."""
+
+
 @dataclass(frozen=True)
 class Box:
     """A box fixed to a link.
@@ -120,6 +124,11 @@ class Robot:
 def match_joint(values: dict[str, float], joint: str) -> float | None:
     """The value of the first pattern that matches the whole joint name; None where none does."""
     return next((value for pattern, value in values.items() if re.fullmatch(pattern, joint)), None)
+
+
+def approach_distance(robot: Robot) -> float:
+    """How far back along its Z the tool comes from to a grasp, and goes again [m]: all that way must be free, and small arms do not reach much further back."""
+    return min(APPROACH_M, APPROACH_SHARE * robot.reach_m)
 
 
 def closing_command(robot: Robot) -> tuple[float, ...]:

@@ -11,11 +11,11 @@ import numpy as np
 
 from phototwin.errors import InputError, PlanError
 from phototwin.frames import invert, make_T, project, rotation_z, transform
-from phototwin.plan.grasp import APPROACH_M, Grasps, obstacle_points, propose_grasps
+from phototwin.plan.grasp import Grasps, obstacle_points, propose_grasps
 from phototwin.plan.ik import Arm, link_points, solve_pose, solve_poses, tool_pose
 from phototwin.plan.places import lift_poses
 from phototwin.plan.task import Step, Task
-from phototwin.robots import Robot
+from phototwin.robots import Robot, approach_distance
 from phototwin.scene import Camera, Scene, depth_inside
 
 DISTANCES = (0.667, 0.733, 0.6, 0.8, 0.533, 0.867, 0.467)
@@ -232,7 +232,7 @@ def _reach_share(scene: Scene, step: Step, arm: Arm, T_world_base: np.ndarray, g
     ways, stops = _ways(scene, step, arm.robot, grasps), _stops(scene, step, arm.robot, T_world_base)
     shifts = np.array([(0, 0), *((sx, sy) for sx in (-1, 1) for sy in (-1, 1))]) * NEIGHBOURHOOD_M
     moves_b = np.append(shifts, np.zeros((len(shifts), 1)), 1) @ T_world_base[:3, :3]
-    before = ways @ make_T(np.eye(3), np.array([0.0, 0.0, -APPROACH_M]))
+    before = ways @ make_T(np.eye(3), np.array([0.0, 0.0, -approach_distance(arm.robot)]))
     T_base_tool = [invert(T_world_base) @ stop[:, None] @ ways for stop in stops]
     T_base_tool.insert(1, invert(T_world_base) @ stops[0][:, None] @ before)
     if not _held_throughout(arm, T_base_tool, moves_b[:1])[0]:

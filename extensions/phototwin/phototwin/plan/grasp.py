@@ -24,7 +24,6 @@ from phototwin.plan.grasp_contacts import (
 from phototwin.plan.grasp_parts import on_handle, tag_parts
 from phototwin.plan.grasp_score import score_grasps, spread, weight_share
 from phototwin.plan.gripper import (
-    APPROACH_M,
     CONTACT_SLACK_M,
     NEIGHBOUR_MARGIN_M,
     TIP_CLEARANCE_M,
@@ -34,11 +33,10 @@ from phototwin.plan.gripper import (
     raise_above_support,
 )
 from phototwin.plan.ik import Arm, solve_poses
-from phototwin.robots import Robot
+from phototwin.robots import Robot, approach_distance
 from phototwin.scene import SceneObject
 
 __all__ = [
-    "APPROACH_M",
     "MAX_TILT_RAD",
     "NEIGHBOUR_MARGIN_M",
     "TIP_CLEARANCE_M",
@@ -228,11 +226,11 @@ def _only_part(
 
 
 def reachable_grasps(arm: Arm, T_base_object: np.ndarray, T_object_tool: np.ndarray) -> np.ndarray:
-    """Which grasps (G, 4, 4) the arm reaches, and before them the place ``APPROACH_M`` back from which it comes, (G,) bool."""
+    """Which grasps (G, 4, 4) the arm reaches, and before them the place ``approach_distance`` back from which it comes, (G,) bool."""
     T = T_base_object @ T_object_tool
     q, hit = solve_poses(arm, T, arm.home)
     before = T.copy()
-    before[:, :3, 3] -= APPROACH_M * T[:, :3, 2]
+    before[:, :3, 3] -= approach_distance(arm.robot) * T[:, :3, 2]
     hit[hit] = solve_poses(arm, before[hit], q[hit])[1]
     return hit
 

@@ -13,7 +13,7 @@ import numpy as np
 from phototwin.frames import invert
 from phototwin.kernels.boxes import find_box_hits
 from phototwin.kernels.obstacles import MeshSet, load_meshes
-from phototwin.robots import Robot
+from phototwin.robots import Robot, approach_distance
 from phototwin.scene import SceneObject
 
 TIP_CLEARANCE_M = 0.003
@@ -24,8 +24,6 @@ CONTACT_SLACK_M = 0.003
 STILL_JAW_GAP_M = 0.006
 """A jaw that stands still keeps up to this far from the object until the other pushes it there."""
 NEIGHBOUR_MARGIN_M = 0.004
-APPROACH_M = 0.07
-"""The gripper comes from this far back along its Z, and all that way must be free; small arms do not reach much further back."""
 LEAST_SLOPE = 0.2
 """A tool that comes down less steeply than this (its sine) is not drawn back to clear the support: it would go too far."""
 
@@ -52,13 +50,13 @@ def grip_offset(robot: Robot, width_m: np.ndarray) -> np.ndarray:
 
 
 def swept_boxes(robot: Robot, width_m: np.ndarray, slack_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """What the gripper sweeps as it comes ``APPROACH_M`` along its Z and closes on ``width_m`` (G,): lower and upper corners (G, 5, 3) [m].
+    """What the gripper sweeps as it comes ``approach_distance`` along its Z and closes on ``width_m`` (G,): lower and upper corners (G, 5, 3) [m].
 
     ``slack_m`` is how far the held object may reach into the fingers' way from the inside; negative keeps that distance on
     all sides instead, also between the fingers.
     """
     lower, upper = (np.repeat(np.concatenate([c, c[:2]])[None], len(width_m), 0) for c in gripper_boxes(robot))
-    lower[:, 2:, 2] -= APPROACH_M
+    lower[:, 2:, 2] -= approach_distance(robot)
     middle = grip_offset(robot, width_m)
     inside = 0.5 * np.asarray(width_m) + slack_m
     if slack_m >= 0:

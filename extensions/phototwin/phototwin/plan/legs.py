@@ -9,7 +9,6 @@ import numpy as np
 
 from phototwin.frames import make_T, transform
 from phototwin.plan.collision import SUPPORT
-from phototwin.plan.grasp import APPROACH_M
 from phototwin.plan.paths import FREE, LINE, STAY, Leg
 from phototwin.plan.places import Others
 from phototwin.scene import SceneObject
@@ -72,10 +71,10 @@ def way_to(T: np.ndarray) -> np.ndarray:
     return T[None]
 
 
-def approach_legs(grasp: np.ndarray) -> tuple[Leg, ...]:
-    """From anywhere to a closed gripper: the tool pose ``grasp`` (4, 4) in the world."""
+def approach_legs(grasp: np.ndarray, back_m: float) -> tuple[Leg, ...]:
+    """From anywhere to a closed gripper: the tool pose ``grasp`` (4, 4) in the world, come to from ``back_m`` before it."""
     return (
-        Leg("before the object", way_to(drawn_back(grasp, APPROACH_M)), FREE, AIR_SPEED_M_S, True),
+        Leg("before the object", way_to(drawn_back(grasp, back_m)), FREE, AIR_SPEED_M_S, True),
         Leg("reach", way_to(grasp), LINE, CONTACT_SPEED_M_S, True, handles=True),
         Leg("settle", way_to(grasp), STAY, SETTLE_S, True, handles=True),
         Leg("close", way_to(grasp), STAY, CLOSE_S, False, handles=True),
@@ -106,10 +105,11 @@ def put_legs(
     T_object_tool: np.ndarray,
     height_m: float,
     onto: Sequence[str],
+    back_m: float,
     lower_m_s: float = CONTACT_SPEED_M_S,
     level: bool = True,
 ) -> tuple[Leg, ...]:
-    """From where the held object is, over its goal at that height of its origin, down, open, and back."""
+    """From where the held object is, over its goal at that height of its origin, down, open, and ``back_m`` back."""
     place = T_world_goal @ T_object_tool
     over = raised(T_world_goal, height_m) @ T_object_tool
     near = raised(T_world_goal, min(height_m, float(T_world_goal[2, 3]) + NEAR_M)) @ T_object_tool
@@ -121,8 +121,8 @@ def put_legs(
         Leg("lower", way_to(place), LINE, lower_m_s, False, True, touches),
         Leg("settle", way_to(place), STAY, SETTLE_S, False, True, touches),
         Leg("open", way_to(place), STAY, OPEN_S, True, handles=True),
-        Leg("retreat", way_to(drawn_back(place, APPROACH_M)), LINE, LIFT_SPEED_M_S, True, handles=True),
-        Leg("rest", way_to(drawn_back(place, APPROACH_M)), STAY, REST_S, True),
+        Leg("retreat", way_to(drawn_back(place, back_m)), LINE, LIFT_SPEED_M_S, True, handles=True),
+        Leg("rest", way_to(drawn_back(place, back_m)), STAY, REST_S, True),
     ]
     return tuple(legs)
 

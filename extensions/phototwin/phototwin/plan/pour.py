@@ -15,6 +15,7 @@ from phototwin.plan.legs import PEAK_SPEED_M_S, Deed, Others, carry_height, lift
 from phototwin.plan.paths import FREE, LINE, STAY, Leg
 from phototwin.plan.places import RELEASE_M
 from phototwin.plan.task import Step
+from phototwin.robots import approach_distance
 from phototwin.scene import SceneObject
 
 TILT_RAD = np.deg2rad(110.0)
@@ -110,11 +111,11 @@ def pour_deeds(
         angle = start + 2.0 * np.pi * ((k + 1) // 2) * (-1.0) ** k / WAYS
         way = np.array([np.cos(angle), np.sin(angle), 0.0])
         tilt = make_tilt(item, rotation_z(turn) @ T_now[:3, :3], way, target, T_target)
-        deeds.append(_pour_deed(item, T_now, tilt, others))
+        deeds.append(_pour_deed(item, T_now, tilt, others, approach_distance(cell.robot)))
     return deeds
 
 
-def _pour_deed(item: SceneObject, T_now: np.ndarray, tilt: Tilt, others: Others) -> Deed:
+def _pour_deed(item: SceneObject, T_now: np.ndarray, tilt: Tilt, others: Others, back_m: float) -> Deed:
     """Lift, carry over the target, tilt, hold, tilt back, and put it back where it stood."""
     upright, poured = tilt.T_world_object[0], tilt.T_world_object[1:]
     height = max(carry_height(item, T_now, upright, others), float(upright[2, 3]))
@@ -130,7 +131,7 @@ def _pour_deed(item: SceneObject, T_now: np.ndarray, tilt: Tilt, others: Others)
             Leg("tilt", there, LINE, TILT_SPEED_M_S, False, True),
             Leg("pour", there[-1:], STAY, HOLD_S, False, True),
             Leg("tilt back", back, LINE, TILT_SPEED_M_S, False, True),
-            *put_legs(goal, T_object_tool, height, under),
+            *put_legs(goal, T_object_tool, height, under, back_m),
         )
 
     def leaves_the_lip_free(T_object_tool: np.ndarray) -> bool:

@@ -40,7 +40,7 @@ from phototwin.plan.pour import pour_deeds
 from phototwin.plan.push import PUSH_ENDS, PUSH_STARTS, Push, pushes
 from phototwin.plan.task import Step
 from phototwin.plan.upright import grasps_as_it_lies, upright_poses
-from phototwin.scene import SceneObject
+from phototwin.robots import approach_distance
 
 STACK_SPEED_M_S = 0.08
 """Peak speed down onto a stack: what stands there must stay."""
@@ -134,7 +134,7 @@ def _deeds(cell: Workcell, step: Step, poses: dict[str, np.ndarray], rng: np.ran
     if step.skill == "lift":
         return [lift_deed(T_now, T, standing_on(item, T_now, others)) for T in goals]
     onto = (step.target,) if step.target and step.relation != "next to" else ()
-    return [put_deed(step, item, T_now, T, others, onto) for T in goals]
+    return [put_deed(step, cell, T_now, T, others, onto) for T in goals]
 
 
 def _put_back(cell: Workcell, step: Step, poses: dict[str, np.ndarray]) -> list[Deed]:
@@ -148,13 +148,14 @@ def _put_back(cell: Workcell, step: Step, poses: dict[str, np.ndarray]) -> list[
     spots = free_spots(item, levelled(T_now[:3, :3]), T_now[:2, 3], others, cell.scene)
     if not spots:
         raise PlanError(f"There is no room to put the held {item.name} down before the next step: make room.")
-    return [put_deed(step, item, T_now, T, others, ()) for T in spots]
+    return [put_deed(step, cell, T_now, T, others, ()) for T in spots]
 
 
 def put_deed(
-    step: Step, item: SceneObject, T_now: np.ndarray, T_world_goal: np.ndarray, others: Others, onto: Sequence[str]
+    step: Step, cell: Workcell, T_now: np.ndarray, T_world_goal: np.ndarray, others: Others, onto: Sequence[str]
 ) -> Deed:
     """Lift the object from where it is, carry it over what is in between, and put it down at a pose (4, 4)."""
+    item, back_m = cell.scene.object(step.object), approach_distance(cell.robot)
     height = carry_height(item, T_now, T_world_goal, others)
     under = standing_on(item, T_now, others)
     speed = STACK_SPEED_M_S if step.skill == "stack" else CONTACT_SPEED_M_S
@@ -162,7 +163,7 @@ def put_deed(
     def legs(T_object_tool: np.ndarray) -> Sequence[Leg]:
         lift = lift_leg(T_now, T_object_tool, height, under)
         level = step.skill != "upright"
-        down = put_legs(T_world_goal, T_object_tool, height, (*onto, *under[:1]), speed, level)
+        down = put_legs(T_world_goal, T_object_tool, height, (*onto, *under[:1]), back_m, speed, level)
         return lift, *down
 
     hard = np.stack([T_world_goal, raised(T_world_goal, height)])
@@ -276,7 +277,7 @@ def _able(
 ) -> list[Deed]:
     """The deeds for which the arm reaches the hardest poses with a grasp, and the gripper has room to open at the goal."""
     arm, T_base_world = cell.arm, invert(cell.T_world_base)
-    for leg in approach_legs(poses[key] @ T_object_tool)[:2]:
+    for leg in approach_legs(poses[key] @ T_object_tool, approach_distance(cell.robot))[:2]:
         pose = T_base_world @ leg.T_world_tool[-1]
         q, position, angle = solve_pose(arm, pose, arm.home)
         if not reached(position, angle):
@@ -324,7 +325,7 @@ def _try_grasp(
     """One grasp with the first of the deeds that can be done; what cannot is counted in ``failures``."""
     arm, T_base_world = cell.arm, invert(cell.T_world_base)
     load = Load(key, T_object_tool, poses)
-    first, *approach = approach_legs(poses[key] @ T_object_tool)
+    first, *approach = approach_legs(poses[key] @ T_object_tool, approach_distance(cell.robot))
     blocked = False
     for q_before in solve_postures(arm, T_base_world @ first.T_world_tool[-1], q0):
         taken = follow_legs(cell, approach, q_before, load, searches)
