@@ -187,18 +187,19 @@ def test_taking_is_told_for_every_bit_the_fingers_close_at_the_grasp():
     from phototwin_tasks.mdp.guide import Guide
     from phototwin_tasks.mdp.rewards import object_taken
 
-    env = FakeEnv(Step("lift", "green_cube"), n=2)
+    env = FakeEnv(Step("lift", "green_cube"))
     grasp = torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
     env.guide = Guide(torch.tensor([0]), grasp, grasp[:, 3:], torch.tensor([0.5]), grasp[0])
     env.put("green_cube", (0.4, 0.0, 0.02))
     env.put_tool((0.41, 0.0, 0.02), env=0)
-    env.put_tool((0.43, 0.0, 0.02), env=1)  # too far to have it
+    env.put_tool((0.43, 0.0, 0.02), env=1)  # hardly has it
+    env.put_tool((0.45, 0.0, 0.02), env=2)  # too far to have it
     for opening, expected in ((1.0, 0.0), (0.75, 0.5), (0.5, 1.0), (0.45, 1.0), (0.0, 0.0)):
         env.open_gripper(opening)
-        assert np.allclose(object_taken(env), [expected, 0.0], atol=1e-6), opening
+        assert np.allclose(object_taken(env), [expected, expected / 2, 0.0], atol=1e-5), opening
     env.guide.openings[:] = 0.0  # pushed, not taken
     env.open_gripper(0.1)
-    assert object_taken(env).tolist() == [0.0, 0.0]
+    assert object_taken(env).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_offsets_are_shown_as_a_whole_and_their_last_centimetres():
@@ -415,6 +416,7 @@ def test_the_share_of_a_place_grows_along_its_way(relation):
     import torch
 
     from phototwin_tasks.memory import begin_step
+    from phototwin_tasks.place.mdp import CARRY_M
 
     target = "red_can" if relation == "on" else "white_bowl"
     env = FakeEnv(Step("place", "green_cube", relation, target))
@@ -423,7 +425,7 @@ def test_the_share_of_a_place_grows_along_its_way(relation):
     ends = {"on": (x, y, top + 0.02), "in": (x, y, 0.03), "next to": (x, y - 0.14, 0.02)}
     end = np.array(ends[relation])
     start = end - np.array([0.0, 0.3, 0.0]) if relation == "next to" else np.array([x, y - 0.3, 0.02])
-    height = 0.15 + top
+    height = CARRY_M + 0.02 + (0.0 if relation == "next to" else top)
     env.open_gripper(0.4, commanded=0.0)
     way = [start, [*start[:2], height], [x, (start[1] + end[1]) / 2, height], [*end[:2], height], end]
     env.put("green_cube", start)
@@ -436,6 +438,8 @@ def test_the_share_of_a_place_grows_along_its_way(relation):
     env.open_gripper(1.0)
     seen.append(share(env)[0])
     assert (np.diff(seen) > 0.1).all() and seen[0] < 0.01 and seen[-1] > 0.95
+    env.put("green_cube", [*start[:2], height + 0.1])
+    assert share(env)[0] < seen[1], "too high"
 
 
 def test_what_fell_and_what_was_knocked_over():

@@ -13,8 +13,8 @@ from phototwin_tasks.skills import task_share
 if TYPE_CHECKING:
     from phototwin_tasks.twin_env import TwinEnv
 
-TAKEN_M = 0.02
-"""With the tool this near to where it should take the object, closed fingers have the object between them."""
+TAKEN_M, MISSED_M = 0.02, 0.04
+"""With the tool nearer than the first to where it should take the object, closed fingers have the object between them; not farther than the second."""
 CLOSED_SHARE = 0.015
 """Fingers less open than this have closed on nothing."""
 
@@ -38,12 +38,14 @@ def object_taken(env: TwinEnv) -> torch.Tensor:
     """How far the fingers have closed at the grasp, (N,) in 0..1: 1 where the object stops them, 0 elsewhere and in a push.
 
     Every bit of closing counts: where only closed fingers do, a policy that hovers over the grasp with open ones never tries.
+    So does every bit of distance: an object that slips a little in the hand is not lost.
     """
-    there = grasp_offset(env)[:, :3].norm(dim=-1) < TAKEN_M
+    away = grasp_offset(env)[:, :3].norm(dim=-1)
+    there = ((MISSED_M - away) / (MISSED_M - TAKEN_M)).clamp(0, 1)
     opening = gripper_opening(env)
     width = env.guide.openings[step_at_hand(env)]
     closed = (1 - (opening - width) / (1 - width).clamp(min=CLOSED_SHARE)).clamp(0, 1)
-    return closed * (there & (opening > CLOSED_SHARE) & (width > 0))
+    return closed * there * ((opening > CLOSED_SHARE) & (width > 0))
 
 
 def fingers_ready(env: TwinEnv) -> torch.Tensor:

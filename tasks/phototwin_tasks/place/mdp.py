@@ -18,6 +18,8 @@ CONTACT_M = 0.015
 NEXT_TO_M = 0.12
 CARRY_M = 0.04
 """Height above what it is put on from which an object is let down."""
+ASTRAY = 1.2
+"""An object that is this much farther from its place than it was is told the way back still."""
 
 
 def placed(env: TwinEnv, step: Step) -> torch.Tensor:
@@ -64,7 +66,7 @@ def _radii(env: TwinEnv, moved: str, other: str) -> float:
 
 
 def place_share(env: TwinEnv, step: Step) -> torch.Tensor:
-    """How far the object is on its way, (N,) in 0..1: for being lifted, for the way made to its place, for being let down, and most for being let go.
+    """How far the object is on its way, (N,) in 0..1: for being lifted (not too high), for the way made to its place, for being let down and let go.
 
     Every centimetre of the way counts alike, however long it is. Letting go must be worth more than holding on is to who
     learns: ``rewards.object_taken`` ends with it.
@@ -80,11 +82,12 @@ def place_share(env: TwinEnv, step: Step) -> torch.Tensor:
     distance = _way_to_go(env, step, object_pose(env, moved), object_pose(env, target.key))
     at_start = _way_to_go(env, step, pose_at_start(env, step), pose_at_start(env, step, target.key))
     over = distance < reach
-    lifted = torch.where(over, 1.0, (height / carry).clamp(0, 1))
-    near = (1 - distance / at_start.clamp(min=reach)).clamp(0, 1)
+    off = torch.where(height < carry, carry - height, (height - carry) / 2)
+    lifted = torch.where(over, 1.0, (1 - off / carry).clamp(0, 1))
+    near = torch.where(over, 1.0, (1 - distance / (ASTRAY * at_start.clamp(min=reach))).clamp(0, 1))
     down = (1 - (height - rest) / CARRY_M).clamp(0, 1) * over
     gone = (down > 0.5) * gripper_opening(env).clamp(0, 1) * ~fingers_press(env)
-    return 0.25 * lifted + 0.3 * lifted * torch.where(over, 1.0, near) + 0.15 * down + 0.3 * gone
+    return 0.15 * lifted + 0.4 * lifted * near + 0.15 * down + 0.3 * gone
 
 
 def _way_to_go(env: TwinEnv, step: Step, item: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
