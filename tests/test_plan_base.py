@@ -9,6 +9,7 @@ from synthetic import make_scene
 
 from phototwin.errors import InputError, PlanError
 from phototwin.frames import invert, make_T, project, rotation_z, transform
+from phototwin.plan import base
 from phototwin.plan.base import CAMERA_DISTANCE_M, load_base, place_base
 from phototwin.plan.grasp import obstacle_points, propose_grasps
 from phototwin.plan.ik import link_points, load_arm, reached, solve_pose, solve_poses, tool_pose
@@ -151,3 +152,18 @@ def test_neither_numbers_nor_file_is_refused(scene, tmp_path):
     for text in ("1 2 3", str(tmp_path / "missing.json"), "over there"):
         with pytest.raises(InputError, match="x y z yaw"):
             load_base(text, scene.camera)
+
+
+@pytest.mark.parametrize(("text", "nearer"), [("push the red can away", 0.3), ("push the green cube away", 0.45)])
+def test_the_arm_at_work_stays_away_from_a_near_camera(scene, arm, text, nearer, monkeypatch):
+    centre = np.mean([item.T_world_object[:3, 3] for item in scene.objects], 0)
+    T_world_camera = scene.camera.T_world_camera.copy()
+    T_world_camera[:3, 3] += nearer * (centre - T_world_camera[:3, 3])
+    near = replace(scene, camera=replace(scene.camera, T_world_camera=T_world_camera))
+    task = parse_instruction(text, near.objects)
+    fills = base._fills_picture
+    chosen = place_base(near, task, PANDA, arm, 0)
+    monkeypatch.setattr(base, "_fills_picture", lambda *_: 0.0)
+    blind = place_base(near, task, PANDA, arm, 0)
+    (step,) = task.steps
+    assert fills(near, step, arm, chosen, {}) < fills(near, step, arm, blind, {}) - 0.05

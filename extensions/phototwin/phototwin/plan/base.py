@@ -25,6 +25,8 @@ CAMERA_DISTANCE_M = 0.12
 """The arm never comes closer to the camera than this."""
 CAMERA_COMFORT_M = 0.30
 """Closer than this it fills the picture, which counts against a place."""
+WAYS_SEEN, LEAST_SCORE = 6, 1e-3
+"""Ways to hold the object in which the arm's nearness to the camera is looked at, and what a place is worth that only reaches it."""
 WORK_HEIGHT = 0.2
 """Height of the tool at work, as a share of the reach, for what the arm hides and how much of it is seen then."""
 BASE_GAP_M = 0.03
@@ -106,7 +108,8 @@ def place_base(
 
     Candidates stand around the objects; those in an object, in a wall or at the camera are left out. The others are ordered by
     what the robot hides of the objects (at rest above all, then at work), how much of it is seen, its distance to the camera
-    and whether the base is on the known support; the first from which the objects can be reached wherever they may be moved is taken, or the one that reaches most.
+    and whether the base is on the known support; the first from which the objects can be reached wherever they may be moved, and without
+    an arm that fills the picture, is taken, or the one that comes nearest to that.
 
     Args:
         scene: The twin.
@@ -132,16 +135,19 @@ def place_base(
         raise PlanError(
             "There is no free place for the robot within reach of the objects: clear the support around them."
         )
-    best, best_share = None, 0.0
+    best, best_score = None, 0.0
     for T_world_base in candidates[:CANDIDATES_TRIED]:
-        share = 1.0
+        score = 1.0
         for step in task.steps:
-            share = min(share, _reach_share(scene, step, arm, T_world_base, grasps))
-            if share <= best_share:
+            share = _reach_share(scene, step, arm, T_world_base, grasps)
+            if share > 0.0:
+                share = max(share - _fills_picture(scene, step, arm, T_world_base, grasps), LEAST_SCORE)
+            score = min(score, share)
+            if score <= best_score:
                 break
-        if share > best_share:
-            best, best_share = T_world_base, share
-        if best_share == 1.0:
+        if score > best_score:
+            best, best_score = T_world_base, score
+        if best_score == 1.0:
             break
     if best is None:
         names = " or the ".join(dict.fromkeys(scene.object(step.object).name for step in task.steps))
@@ -238,6 +244,22 @@ def _reach_share(scene: Scene, step: Step, arm: Arm, T_world_base: np.ndarray, g
     if not _held_throughout(arm, T_base_tool, moves_b[:1])[0]:
         return 0.0
     return float(np.append(True, _held_throughout(arm, T_base_tool, moves_b[1:])).mean())
+
+
+def _fills_picture(scene: Scene, step: Step, arm: Arm, T_world_base: np.ndarray, grasps: dict[str, Grasps]) -> float:
+    """How near the arm comes to the camera within its view at the stops of a step, in most ways to hold the object: 0 from ``CAMERA_COMFORT_M`` on, 1 at the camera."""
+    ways, camera = _ways(scene, step, arm.robot, grasps), scene.camera
+    worst = 0.0
+    for stop in _stops(scene, step, arm.robot, T_world_base):
+        q, hit = solve_poses(arm, invert(T_world_base) @ stop[0] @ ways, arm.home)
+        near = []
+        for posture in q[hit][:WAYS_SEEN]:
+            body_w = transform(T_world_base, link_points(arm, posture))
+            seen = body_w[_project_to_cells(camera, body_w)[2]] - camera.T_world_camera[:3, 3]
+            near.append(min(np.linalg.norm(seen, axis=1), default=np.inf))
+        if near:
+            worst = max(worst, 1.0 - float(np.median(near)) / CAMERA_COMFORT_M)
+    return worst
 
 
 def _held_throughout(arm: Arm, T_base_tool: list[np.ndarray], moves_b: np.ndarray) -> np.ndarray:
