@@ -227,7 +227,7 @@ def job_notes(env: TwinEnv, config: GenerateConfig, job: Job) -> dict[str, str]:
     grasps = env.cell.grasps
     place = f"{config.robot}, base at x = {x:.3f} m, y = {y:.3f} m, z = {z:.3f} m, turned by {yaw:.0f} deg"
     found = ", ".join(f"{len(g.score)} free grasps of the {env.twin.object(key).name}" for key, g in grasps.items())
-    notes = {f"robot, {job.task.text}": place, f"grasps, {job.task.text}": found}
+    notes = {f"robot, {job.task.text}": place} | ({f"grasps, {job.task.text}": found} if found else {})
     notes |= {"physics": f"{config.physics} on {config.device}", "renderer": config.renderer}
     if config.physics == "ovphysx":
         notes["licence"] = "ovphysx and ovstage are closed source under NVIDIA's licences; newton_mjwarp is open"
