@@ -18,6 +18,8 @@ CONTACT_M = 0.015
 NEXT_TO_M = 0.12
 CARRY_M = 0.04
 """Height above what it is put on from which an object is let down."""
+NEAR_M = 0.10
+"""Distance from the goal over which nearness falls off."""
 ASTRAY = 1.2
 """An object that is this much farther from its place than it was is told the way back still."""
 
@@ -68,7 +70,7 @@ def _radii(env: TwinEnv, moved: str, other: str) -> float:
 def place_share(env: TwinEnv, step: Step) -> torch.Tensor:
     """How far the object is on its way, (N,) in 0..1: for being lifted (not too high), for the way made to its place, for being let down and let go.
 
-    Every centimetre of the way counts alike, however long it is. Letting go must be worth more than holding on is to who
+    Every centimetre of the way counts, however long it is, and the last ones most. Letting go must be worth more than holding on is to who
     learns: ``rewards.object_taken`` ends with it.
     """
     moved, target = step.object, env.twin.object(str(step.target))
@@ -84,10 +86,11 @@ def place_share(env: TwinEnv, step: Step) -> torch.Tensor:
     over = distance < reach
     off = torch.where(height < carry, carry - height, (height - carry) / 2)
     lifted = torch.where(over, 1.0, (1 - off / carry).clamp(0, 1))
-    near = torch.where(over, 1.0, (1 - distance / (ASTRAY * at_start.clamp(min=reach))).clamp(0, 1))
+    made = (1 - distance / (ASTRAY * at_start.clamp(min=reach))).clamp(0, 1)
+    near = torch.where(over, 1.0, (made + 1 - torch.tanh(distance / NEAR_M)) / 2)
     down = (1 - (height - rest) / CARRY_M).clamp(0, 1) * over
     gone = (down > 0.5) * gripper_opening(env).clamp(0, 1) * ~fingers_press(env)
-    return 0.15 * lifted + 0.4 * lifted * near + 0.15 * down + 0.3 * gone
+    return 0.1 * lifted + 0.5 * lifted * near + 0.15 * down + 0.25 * gone
 
 
 def _way_to_go(env: TwinEnv, step: Step, item: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from phototwin.plan.pour import opening, rim_points
 from phototwin_tasks.mdp.observations import object_pose
 from phototwin_tasks.mdp.states import at_rest, axis_height, bottom, heights, tool_distance, top
 from phototwin_tasks.memory import has_poured
-from phototwin_tasks.place.mdp import CONTACT_M
+from phototwin_tasks.place.mdp import CONTACT_M, NEAR_M
 
 if TYPE_CHECKING:
     from phototwin.plan.task import Step
@@ -23,8 +23,6 @@ POURING_RAD = math.radians(90.0)
 """Tilt of a vessel's axis at which it gives out what is in it."""
 STANDING_COS = math.cos(math.radians(30.0))
 HELD_M = 0.06
-NEAR_M = 0.10
-"""Distance between lip and opening over which nearness falls off."""
 
 
 def pours(env: TwinEnv, step: Step) -> torch.Tensor:
