@@ -202,6 +202,31 @@ def test_taking_is_told_for_every_bit_the_fingers_close_at_the_grasp():
     assert object_taken(env).tolist() == [0.0, 0.0, 0.0]
 
 
+def test_the_way_leads_to_the_grasp_and_with_the_object_in_the_hand_to_the_goal_from_above():
+    import torch
+
+    from phototwin_tasks.mdp.guide import Guide
+    from phototwin_tasks.mdp.way import way_offset
+
+    env = FakeEnv(Step("place", "green_cube", "on", "blue_cube"))
+    grasp = torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
+    env.guide = Guide(torch.tensor([0]), grasp, grasp[:, 3:], torch.tensor([0.5]), grasp[0])
+    env.put("green_cube", (0.4, 0.0, 0.02))
+    env.put("blue_cube", (0.4, 0.3, 0.02))
+    env.put_tool((0.4, 0.0, 0.12))
+    env.put_tool((0.43, 0.0, 0.12), env=1)
+    assert np.allclose(way_offset(env)[:2], [[0, 0, -0.1], [-0.03, 0, -0.07]], atol=1e-5), "along the approach"
+    env.put_tool((0.4, 0.0, 0.02))
+    env.open_gripper(0.5, commanded=0.0)
+    assert np.allclose(way_offset(env), [0, 0.3, 0.04 + 0.08], atol=1e-5), "over what is in between"
+    command = torch.tensor([[0.4, 0.01, 0.03, 1.0, 0.0, 0.0, 0.0]]).expand(3, 7)
+    assert np.allclose(way_offset(env, command), [0, 0.29, 0.03 + 0.08], atol=1e-5), "what the command lacks"
+    env.put("blue_cube", (0.4, 0.0, 0.02))
+    env.put("green_cube", (0.4, 0.0, 0.09))
+    env.put_tool((0.4, 0.0, 0.09))
+    assert np.allclose(way_offset(env), [0, 0, -0.03], atol=1e-5), "down on it"
+
+
 def test_offsets_are_shown_as_a_whole_and_their_last_centimetres():
     import torch
 

@@ -22,7 +22,7 @@ def test_moves_of_the_tool_follow_a_script_to_a_lifted_cube(twin):
     from isaaclab_tasks.utils import resolve_presets
 
     from phototwin_tasks.learning import for_learning
-    from phototwin_tasks.mdp.guide import grasp_offset, way_offset
+    from phototwin_tasks.mdp.guide import grasp_offset, grasp_way
     from phototwin_tasks.mdp.observations import object_pose
     from phototwin_tasks.register import make_env_cfg
     from phototwin_tasks.twin_env import TwinEnv
@@ -44,7 +44,7 @@ def test_moves_of_the_tool_follow_a_script_to_a_lifted_cube(twin):
             offset = grasp_offset(env)
             there = (offset[:, :3].norm(dim=-1) < 0.01) & (offset[:, 3:].norm(dim=-1) < 0.1)
             near += there.float()
-            way = torch.where((near > 8)[:, None], torch.tensor([0.0, 0.0, 0.05]), way_offset(env, command))
+            way = torch.where((near > 8)[:, None], torch.tensor([0.0, 0.0, 0.05]), grasp_way(env, command))
             moves = (way / cfg.actions.tool.move_m).clamp(-1, 1)
             turn = (grasp_offset(env, command)[:, 5:6] / cfg.actions.tool.turn_rad).clamp(-1, 1)
             grip = torch.where(near > 2, -1.0, 1.0)[:, None]

@@ -21,7 +21,7 @@ from phototwin.frames import invert, make_T, quat_xyzw_from_matrix
 from phototwin.plan.ik import reached, solve_pose
 from phototwin.plan.ik import tool_pose as forward_kinematics
 from phototwin.plan.waypoints import plan_step
-from phototwin_tasks.mdp.observations import object_pose, tool_pose
+from phototwin_tasks.mdp.observations import gripper_opening, object_pose, tool_pose
 
 if TYPE_CHECKING:
     from phototwin.plan.cell import Workcell
@@ -33,6 +33,10 @@ HALF_TURN = np.diag([-1.0, -1.0, 1.0, 1.0])
 SAME_M = 1e-3
 READY_M = 0.15
 """Learning starts this far before the first grasp."""
+TAKEN_M, MISSED_M = 0.02, 0.04
+"""With the tool nearer than the first to where it should take the object, closed fingers have the object between them; not farther than the second."""
+CLOSED_SHARE = 0.015
+"""Fingers less open than this have closed on nothing."""
 BACK_M = 0.08
 """The tool comes to a grasp from this far back along its approach, and from nearer the less it is beside it."""
 
@@ -138,8 +142,8 @@ def grasp_offset(env: TwinEnv, pose: torch.Tensor | None = None) -> torch.Tensor
     return torch.cat([goal[:, :3] - tool[:, :3], axis_angle_from_quat(turn)], -1)
 
 
-def way_offset(env: TwinEnv, pose: torch.Tensor | None = None) -> torch.Tensor:
-    """From the tool, or another pose (N, 7), to where it should head next: to the grasp, but along its approach, (N, 3) [m].
+def grasp_way(env: TwinEnv, pose: torch.Tensor | None = None) -> torch.Tensor:
+    """From the tool, or another pose (N, 7), to the grasp, but along its approach, (N, 3) [m].
 
     From the side it would go through the object.
     """
@@ -147,3 +151,16 @@ def way_offset(env: TwinEnv, pose: torch.Tensor | None = None) -> torch.Tensor:
     approach = matrix_from_quat(grasp_pose(env)[:, 3:])[:, :, 2]
     beside = (offset - (offset * approach).sum(-1, keepdim=True) * approach).norm(dim=-1, keepdim=True)
     return offset - approach * beside.clamp(max=BACK_M)
+
+
+def grasp_closed(env: TwinEnv) -> torch.Tensor:
+    """How far the fingers have closed at the grasp, (N,) in 0..1: 1 where the object stops them, 0 elsewhere and in a push.
+
+    Every bit of distance counts: an object that slips a little in the hand is not lost.
+    """
+    away = grasp_offset(env)[:, :3].norm(dim=-1)
+    there = ((MISSED_M - away) / (MISSED_M - TAKEN_M)).clamp(0, 1)
+    opening = gripper_opening(env)
+    width = env.guide.openings[step_at_hand(env)]
+    closed = (1 - (opening - width) / (1 - width).clamp(min=CLOSED_SHARE)).clamp(0, 1)
+    return closed * there * ((opening > CLOSED_SHARE) & (width > 0))

@@ -6,18 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from phototwin_tasks.mdp.guide import grasp_offset, step_at_hand, way_offset
+from phototwin_tasks.mdp.guide import TAKEN_M, grasp_closed, grasp_offset, step_at_hand
 from phototwin_tasks.mdp.observations import gripper_opening
+from phototwin_tasks.mdp.way import way_offset
 from phototwin_tasks.skills import task_share
 
 if TYPE_CHECKING:
     from phototwin_tasks.twin_env import TwinEnv
-
-TAKEN_M, MISSED_M = 0.02, 0.04
-"""With the tool nearer than the first to where it should take the object, closed fingers have the object between them; not farther than the second."""
-CLOSED_SHARE = 0.015
-"""Fingers less open than this have closed on nothing."""
-
 
 def tool_near(env: TwinEnv, std_m: float) -> torch.Tensor:
     """Nearness of the tool to where it takes the object at hand, (N,) in 0..1."""
@@ -25,7 +20,7 @@ def tool_near(env: TwinEnv, std_m: float) -> torch.Tensor:
 
 
 def tool_on_way(env: TwinEnv, std_m: float) -> torch.Tensor:
-    """Nearness of the tool to the way to there, (N,) in 0..1."""
+    """Nearness of the tool to where it should head next, (N,) in 0..1."""
     return 1 - torch.tanh(way_offset(env).norm(dim=-1) / std_m)
 
 
@@ -35,17 +30,11 @@ def tool_turned(env: TwinEnv, std_rad: float) -> torch.Tensor:
 
 
 def object_taken(env: TwinEnv) -> torch.Tensor:
-    """How far the fingers have closed at the grasp, (N,) in 0..1: 1 where the object stops them, 0 elsewhere and in a push.
+    """How far the fingers have closed at the grasp, (N,) in 0..1.
 
     Every bit of closing counts: where only closed fingers do, a policy that hovers over the grasp with open ones never tries.
-    So does every bit of distance: an object that slips a little in the hand is not lost.
     """
-    away = grasp_offset(env)[:, :3].norm(dim=-1)
-    there = ((MISSED_M - away) / (MISSED_M - TAKEN_M)).clamp(0, 1)
-    opening = gripper_opening(env)
-    width = env.guide.openings[step_at_hand(env)]
-    closed = (1 - (opening - width) / (1 - width).clamp(min=CLOSED_SHARE)).clamp(0, 1)
-    return closed * there * ((opening > CLOSED_SHARE) & (width > 0))
+    return grasp_closed(env)
 
 
 def fingers_ready(env: TwinEnv) -> torch.Tensor:

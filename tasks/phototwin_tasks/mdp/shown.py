@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from isaaclab.utils.math import axis_angle_from_quat, matrix_from_quat, quat_conjugate, quat_mul, quat_unique
 
-from phototwin_tasks.mdp.guide import grasp_offset, step_at_hand, way_offset
+from phototwin_tasks.mdp.guide import grasp_offset, step_at_hand
 from phototwin_tasks.mdp.observations import gripper_opening, object_pose, object_velocity, tool_pose
+from phototwin_tasks.mdp.way import way_offset
 from phototwin_tasks.skills import goal_offset
 
 if TYPE_CHECKING:
