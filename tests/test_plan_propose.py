@@ -11,6 +11,7 @@ from synthetic import box_mesh, lathe, look_at, make_bowl, make_can, make_cube, 
 
 from phototwin.errors import InstructionError, PlanError
 from phototwin.frames import make_T, rotation_z
+from phototwin.plan.grasp import propose_grasps
 from phototwin.plan.instruction import parse_instruction
 from phototwin.plan.propose import look_at as outlook
 from phototwin.plan.propose import propose_tasks
@@ -182,6 +183,16 @@ def test_what_the_gripper_finds_no_contact_on_is_not_pushed(monkeypatch):
 
     monkeypatch.setattr("phototwin.plan.propose.pushes", refuse)
     assert {p.task.family for p in propose_tasks(scene_of(cube), PANDA, 10, 0)} == {"lift"}
+
+
+def test_what_would_slip_is_not_proposed(monkeypatch):
+    cube = thing("red", "cube", (0.05,) * 3, 0.5, 0.0)
+    sure = propose_grasps(cube, PANDA, (), cube.T_world_object, 0)
+    for score, families in ((0.42, set()), (0.6, {"lift"})):
+        found = replace(sure, score=np.full_like(sure.score, score))
+        monkeypatch.setattr("phototwin.plan.propose.propose_grasps", lambda *_, found=found, **__: found)
+        assert ("red_cube" in outlook(scene_of(cube), PANDA).grasps) == bool(families)
+        assert {p.task.family for p in propose_tasks(scene_of(cube), PANDA, 20, 0)} - {"push"} == families
 
 
 @pytest.mark.parametrize(

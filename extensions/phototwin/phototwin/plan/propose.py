@@ -40,6 +40,8 @@ from phototwin.scene import Scene, SceneObject, depth_inside
 
 FEW_CANDIDATES = 400
 """Grasps that are tried to tell whether there is any."""
+LEAST_SCORE = 0.5
+"""A thing whose best grasp is worse slips out of every other hand: it is not proposed. Who asks for it by name gets an attempt."""
 APART_M = 0.06
 """Gap from which two things are not next to each other yet."""
 POUR_SHARE = 0.6
@@ -151,9 +153,16 @@ def look_at(scene: Scene, robot: Robot) -> Outlook:
         if no_grasp[item.key]:
             continue
         try:
-            grasps[item.key] = propose_grasps(item, robot, others, item.T_world_object, 0, candidates=FEW_CANDIDATES)
+            found = propose_grasps(item, robot, others, item.T_world_object, 0, candidates=FEW_CANDIDATES)
         except PlanError as error:
             no_grasp[item.key] = str(error)
+            continue
+        if found.score.max() < LEAST_SCORE:
+            no_grasp[item.key] = (
+                f"The {item.name} would slip out of the {robot.name}'s gripper: no grasp of it is sure."
+            )
+        else:
+            grasps[item.key] = found
     cell = Workcell(scene, robot, cast(Arm, None), np.eye(4), {}, 1.0)
     return Outlook(scene, no_grasp, grasps, loaded, points_w, cell)
 
