@@ -11,14 +11,16 @@ from synthetic import box_mesh, lathe, look_at, make_bowl, make_can, make_cube, 
 
 from phototwin.errors import InstructionError, PlanError
 from phototwin.frames import make_T, rotation_z
+from phototwin.plan.base import reach_share
 from phototwin.plan.grasp import propose_grasps
+from phototwin.plan.ik import load_arm
 from phototwin.plan.instruction import parse_instruction
 from phototwin.plan.propose import look_at as outlook
-from phototwin.plan.propose import propose_tasks
+from phototwin.plan.propose import propose_reached, propose_tasks
 from phototwin.plan.propose_fits import dish, fits_in, fits_on, lies, rolls, stackable, tower_stands
 from phototwin.plan.propose_words import VERBS, phrases, read_back, word_task
-from phototwin.plan.task import RELATIONS, SKILLS, Step, check_task
-from phototwin.robots import PANDA
+from phototwin.plan.task import RELATIONS, SKILLS, Step, Task, check_task
+from phototwin.robots import PANDA, SO101
 from phototwin.scene import Camera, Mesh, Scene, SceneObject, Support
 
 COLORS = {"red": (0.8, 0.1, 0.1), "green": (0.1, 0.6, 0.2), "blue": (0.1, 0.2, 0.8), "white": (0.9, 0.9, 0.9)}
@@ -268,3 +270,28 @@ def test_fits():
     assert dish(thing("white", "plate", (0.2, 0.2, 0.02), 0, 0)) and not dish(bowl)
     assert tower_stands((block, cube)) and not tower_stands((cube, block))
     assert set(RELATIONS) == set(SKILLS)
+
+
+def test_what_the_robot_does_not_reach_is_not_proposed(monkeypatch):
+    near, far = thing("red", "cube", (0.05,) * 3, 0.5, 0.2), thing("green", "cube", (0.05,) * 3, 0.5, -0.2)
+    scene = scene_of(near, far)
+    monkeypatch.setattr(
+        "phototwin.plan.propose.reach_share", lambda _, task, *__: 0.4 + 0.6 * ("green_cube" not in task.keys)
+    )
+    found = propose_reached(scene, PANDA, 8)
+    assert found and all(proposal.task.keys == ("red_cube",) for proposal in found)
+    monkeypatch.setattr("phototwin.plan.propose.reach_share", lambda *_: 0.0)
+    with pytest.raises(InstructionError, match="reaches nothing in 'made'"):
+        propose_reached(scene, PANDA, 8)
+
+
+def test_a_large_arm_reaches_what_a_small_one_does_not():
+    box = thing("blue", "box", (0.05, 0.1, 0.2), 0.5, 0.0)
+    task = Task((Step("lift", "blue_box"),), "lift the blue box")
+    assert reach_share(scene_of(box), task, PANDA, load_arm(PANDA)) == 1.0
+    assert reach_share(scene_of(box), task, SO101, load_arm(SO101)) < 0.7
+
+
+def test_one_proposal_of_each_family(tmp_path):
+    families = [proposal.task.family for proposal in propose_reached(make_scene(tmp_path), PANDA, 60, families=True)]
+    assert len(families) == len(set(families)) and {"lift", "place"} <= set(families)

@@ -86,20 +86,18 @@ def main() -> int:
 
 
 def _one_of_each(twin: Path, robot: str, families: tuple[str, ...]) -> list[Task]:
-    """The first proposal of every family."""
+    """The first proposal of every family that the robot reaches."""
     from phototwin.errors import InstructionError
-    from phototwin.plan.propose import propose_tasks
+    from phototwin.plan.propose import propose_reached
     from phototwin.robots import get_robot
     from phototwin.scene import load_scene
 
     try:
-        proposals = propose_tasks(load_scene(twin), get_robot(robot), PROPOSED, seed=0)
+        proposals = propose_reached(load_scene(twin), get_robot(robot), PROPOSED, families=True)
     except InstructionError:
         return []
-    first = {}
-    for proposal in proposals:
-        first.setdefault(proposal.task.family, proposal.task)
-    return [task for family, task in sorted(first.items()) if not families or family in families]
+    tasks = sorted((proposal.task for proposal in proposals), key=lambda task: task.family)
+    return [task for task in tasks if not families or task.family in families]
 
 
 def _attempt(twin: Path, robot: str, task: Task, attempts: int) -> dict:

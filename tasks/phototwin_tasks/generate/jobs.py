@@ -170,9 +170,9 @@ def propose(scene: Scene, config: GenerateConfig) -> list[Said]:
     Raises:
         InstructionError: Nothing can be done with what there is.
     """
-    from phototwin.plan.propose import propose_tasks
+    from phototwin.plan.propose import propose_reached
 
-    proposals = propose_tasks(scene, get_robot(config.robot), config.num_tasks, config.seed)
+    proposals = propose_reached(scene, get_robot(config.robot), config.num_tasks, config.seed)
     tasks = {proposal.task.steps: proposal.task for proposal in reversed(proposals)}
     return [(task, _wordings(task, scene, config.seed)) for task in reversed(tasks.values())]
 

@@ -122,13 +122,7 @@ def place_base(
     Raises:
         PlanError: From nowhere can the object be reached.
     """
-    grasps = dict(grasps or {})
-    for step in task.steps:
-        if step.object not in grasps and step.skill != "push":
-            item = scene.object(step.object)
-            others = tuple((o, o.T_world_object) for o in scene.objects if o.key != item.key)
-            count = 4 * SHORT_ARM_WAYS if robot.free_axis else 4 * WAYS_TRIED
-            grasps[item.key] = propose_grasps(item, robot, others, item.T_world_object, seed, count)
+    grasps = _with_grasps(scene, task, robot, seed, grasps or {})
     centre = np.mean([scene.object(key).T_world_object[:2, 3] for key in task.keys], 0)
     candidates = _candidates(scene, robot, arm, centre)
     if not candidates:
@@ -153,6 +147,32 @@ def place_base(
         names = " or the ".join(dict.fromkeys(scene.object(step.object).name for step in task.steps))
         raise PlanError(f"The {names} is out of reach: from no place around it does the {robot.name}'s tool get there.")
     return best
+
+
+def reach_share(scene: Scene, task: Task, robot: Robot, arm: Arm, seed: int = 0) -> float:
+    """Share of the places to which the task's objects may be moved that the robot reaches from where it is placed, the least of all steps; 0 where it reaches none."""
+    try:
+        grasps = _with_grasps(scene, task, robot, seed, {})
+        T_world_base = place_base(scene, task, robot, arm, seed, grasps)
+    except PlanError:
+        return 0.0
+    return min(_reach_share(scene, step, arm, T_world_base, grasps) for step in task.steps)
+
+
+def _with_grasps(scene: Scene, task: Task, robot: Robot, seed: int, grasps: dict[str, Grasps]) -> dict[str, Grasps]:
+    """Grasps of all objects that the task takes; those that are not given are proposed.
+
+    Raises:
+        PlanError: There is none of one of them.
+    """
+    grasps = dict(grasps)
+    for step in task.steps:
+        if step.object not in grasps and step.skill != "push":
+            item = scene.object(step.object)
+            others = tuple((o, o.T_world_object) for o in scene.objects if o.key != item.key)
+            count = 4 * SHORT_ARM_WAYS if robot.free_axis else 4 * WAYS_TRIED
+            grasps[item.key] = propose_grasps(item, robot, others, item.T_world_object, seed, count)
+    return grasps
 
 
 def _candidates(scene: Scene, robot: Robot, arm: Arm, centre: np.ndarray) -> list[np.ndarray]:

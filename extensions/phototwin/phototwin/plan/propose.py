@@ -1,6 +1,6 @@
 """Tasks that make sense on a twin, when nobody said what to do: which things a gripper takes, and what may become of them.
 
-Sizes and shapes decide; what a robot reaches from its place is left to whoever places it.
+Sizes and shapes decide, and where ``propose_reached`` is asked, what the robot's arm reaches.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 
 from phototwin.errors import InstructionError, PlanError
 from phototwin.frames import transform
+from phototwin.plan.base import reach_share
 from phototwin.plan.cell import Workcell
 from phototwin.plan.grasp import Grasps, propose_grasps
-from phototwin.plan.ik import Arm
+from phototwin.plan.ik import Arm, load_arm
 from phototwin.plan.propose_fits import (
     HIGHEST_M,
     ROOM_M,
@@ -52,6 +53,10 @@ LOWEST_PUSH_M = 0.015
 """Fingertips do not push what is lower."""
 LEAST_FOOT_M = 0.025
 """A thing is only set up on a foot this wide."""
+LEAST_REACH = 0.7
+"""Tasks whose objects are reached from fewer of the places to which they may be moved are not proposed for a robot."""
+LOOKED_THROUGH = 60
+"""So many proposals are looked through for some that the robot reaches."""
 MAX_TOWER = 4
 LIFTED_M = 0.005
 """What has its bottom this far above that of another, within its outline, is in it or on it."""
@@ -140,6 +145,39 @@ def propose_tasks(scene: Scene, robot: Robot, count: int = 10, seed: int = 0) ->
         reasons = " ".join(dict.fromkeys(why for why in known.no_grasp.values() if why))
         raise InstructionError(f"Nothing can be done with what is in the photo of '{scene.name}'. {reasons}".strip())
     return tuple(proposals)
+
+
+def propose_reached(
+    scene: Scene, robot: Robot, count: int, seed: int = 0, families: bool = False
+) -> tuple[Proposal, ...]:
+    """The first proposals that the robot reaches wherever their objects may be moved, or nearly.
+
+    Args:
+        scene: The twin.
+        robot: Who shall do it.
+        count: At most so many.
+        seed: As for ``propose_tasks``.
+        families: One of every family only.
+
+    Raises:
+        InstructionError: Nothing makes sense, or nothing of it is reached.
+    """
+    arm, kept, shares = load_arm(robot), [], {}
+    for proposal in propose_tasks(scene, robot, max(count, LOOKED_THROUGH), seed):
+        task = proposal.task
+        if families and task.family in [k.task.family for k in kept]:
+            continue
+        if task.steps not in shares:
+            shares[task.steps] = reach_share(scene, task, robot, arm, seed)
+        if shares[task.steps] >= LEAST_REACH:
+            kept.append(proposal)
+        if len(kept) == count:
+            break
+    if not kept:
+        raise InstructionError(
+            f"The {robot.name} reaches nothing in '{scene.name}' that it could do something with: take a robot with longer arms."
+        )
+    return tuple(kept)
 
 
 def look_at(scene: Scene, robot: Robot) -> Outlook:
