@@ -14,6 +14,7 @@ from phototwin_tasks.skills import task_share
 if TYPE_CHECKING:
     from phototwin_tasks.twin_env import TwinEnv
 
+
 def tool_near(env: TwinEnv, std_m: float) -> torch.Tensor:
     """Nearness of the tool to where it takes the object at hand, (N,) in 0..1."""
     return 1 - torch.tanh(grasp_offset(env)[:, :3].norm(dim=-1) / std_m)

@@ -95,13 +95,18 @@ def released(env: TwinEnv, key: str) -> torch.Tensor:
     return ((gripper_opening(env) > OPEN_SHARE) & ~fingers_press(env)) | (tool_distance(env, key) > HAND_M)
 
 
-def fingers_press(env: TwinEnv) -> torch.Tensor:
-    """True where the fingers are commanded to be closed further than they are, (N,) bool: something stops them, or they are on their way."""
+def commanded_opening(env: TwinEnv) -> torch.Tensor:
+    """Share of the way open that the fingers are commanded to, (N,), whatever is between them."""
     robot = env.scene["robot"]
     columns = [robot.joint_names.index(name) for name in env.robot.finger_joints]
-    lacking = (robot.data.joint_pos.torch - robot.data.joint_pos_target.torch)[:, columns]
-    span = lacking.new_tensor(env.robot.fingers_open) - lacking.new_tensor(env.robot.fingers_closed)
-    return (lacking / span).mean(-1) > PRESS_SHARE
+    target = robot.data.joint_pos_target.torch[:, columns]
+    closed, opened = target.new_tensor(env.robot.fingers_closed), target.new_tensor(env.robot.fingers_open)
+    return ((target - closed) / (opened - closed)).mean(-1)
+
+
+def fingers_press(env: TwinEnv) -> torch.Tensor:
+    """True where the fingers are commanded to be closed further than they are, (N,) bool: something stops them, or they are on their way."""
+    return gripper_opening(env) - commanded_opening(env) > PRESS_SHARE
 
 
 def centre_of_mass(env: TwinEnv, key: str) -> torch.Tensor:

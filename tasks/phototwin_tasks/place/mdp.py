@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from phototwin_tasks.mdp.observations import gripper_opening, object_pose
-from phototwin_tasks.mdp.states import at_rest, bottom, fingers_press, released, top
+from phototwin_tasks.mdp.observations import object_pose
+from phototwin_tasks.mdp.states import at_rest, bottom, commanded_opening, released, top
 from phototwin_tasks.memory import pose_at_start
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def place_share(env: TwinEnv, step: Step) -> torch.Tensor:
     """How far the object is on its way, (N,) in 0..1: for being lifted (not too high), for the way made to its place, for being let down and let go.
 
     Every centimetre of the way counts, however long it is, and the last ones most. Letting go must be worth more than holding on is to who
-    learns: ``rewards.object_taken`` ends with it.
+    learns, ``rewards.object_taken`` ends with it, and every bit the fingers are told to open counts, long before the object is free.
     """
     moved, target = step.object, env.twin.object(str(step.target))
     height = bottom(env, moved)
@@ -89,7 +89,7 @@ def place_share(env: TwinEnv, step: Step) -> torch.Tensor:
     made = (1 - distance / (ASTRAY * at_start.clamp(min=reach))).clamp(0, 1)
     near = torch.where(over, 1.0, (made + 1 - torch.tanh(distance / NEAR_M)) / 2)
     down = (1 - (height - rest) / CARRY_M).clamp(0, 1) * over
-    gone = (down > 0.5) * gripper_opening(env).clamp(0, 1) * ~fingers_press(env)
+    gone = (down > 0.5) * commanded_opening(env).clamp(0, 1)
     return 0.1 * lifted + 0.5 * lifted * near + 0.15 * down + 0.25 * gone
 
 
