@@ -1,8 +1,11 @@
 """Photo to twin from files: each stage alone, its replacement by a file, and the manifest that says which."""
 
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,3 +142,14 @@ def test_a_model_of_somebodys_own_paints_the_background(given, monkeypatch):
     background, photo = load_rgb(scene.path(scene.background_rgb)), load_rgb(folder / "photo.png")
     assert (background[load_ids(folder / "masks.png") > 0] == 128).all() and (background == photo).all(-1).mean() > 0.5
     assert "GreyWall" in scene.notes["background"]
+
+
+def test_processes_that_need_the_sample_at_once_all_get_it(tmp_path):
+    command = [sys.executable, "-c", "from phototwin.pipeline import sample_twin; print(sample_twin())"]
+    environment = os.environ | {"PHOTOTWIN_CACHE": str(tmp_path)}
+    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    folders = {process.communicate()[0].splitlines()[-1] for process in started}
+    assert [process.returncode for process in started] == [0, 0]
+    (folder,) = folders
+    assert load_scene(Path(folder)).objects
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("sample")] == [Path(folder).name]

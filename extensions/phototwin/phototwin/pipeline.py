@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import socket
 import tempfile
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -280,11 +282,22 @@ def write_manifest(
 
 
 def sample_twin() -> Path:
-    """Folder of the bundled sample's twin, made once per version of the sample and kept in the cache."""
-    from phototwin import __version__
+    """Folder of the bundled sample's twin, made once per version of the sample and kept in the cache.
 
-    cache = Path(os.environ.get("PHOTOTWIN_CACHE", Path.home() / ".cache" / "phototwin"))
-    folder = cache / f"sample-{__version__}-{source_fingerprint()[:12]}"
+    Of processes that start together, as the first ones of a cluster do, each makes its own and the first to end keeps it.
+    """
+    from phototwin import __version__
+    from phototwin.stage.robots import cache_folder
+
+    folder = cache_folder() / f"sample-{__version__}-{source_fingerprint()[:12]}"
     if not (folder / "twin.usda").is_file():
-        photo_to_twin(sample_source(), folder)
+        own = folder.with_name(f"{folder.name}.{socket.gethostname()}-{os.getpid()}")
+        try:
+            photo_to_twin(sample_source(), own)
+            own.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another process was faster
+                raise
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
     return folder
