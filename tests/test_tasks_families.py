@@ -204,6 +204,38 @@ def test_taking_is_told_for_every_bit_the_fingers_close_at_the_grasp():
     assert object_taken(env).tolist() == [0.0, 0.0, 0.0]
 
 
+def test_who_lets_go_where_the_object_belongs_loses_nothing_of_what_taking_it_has_earned():
+    import torch
+
+    from phototwin_tasks.mdp import rewards
+    from phototwin_tasks.mdp.guide import Guide
+
+    env = FakeEnv(Step("place", "green_cube", "on", "blue_cube"))
+    grasp = torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
+    env.guide = Guide(torch.tensor([0]), grasp, grasp[:, 3:], torch.tensor([0.5]), grasp[0])
+    env.put("blue_cube", (0.40, 0.0, 0.02))
+    env.put("green_cube", (0.40, 0.0, 0.06))
+    env.put("green_cube", (0.40, 0.3, 0.06), env=1)  # held somewhere else
+    env.put_tool((0.40, 0.0, 0.06))
+    env.put_tool((0.40, 0.3, 0.06), env=1)
+
+    def earned():
+        near, taken = rewards.tool_near(env, 0.03), rewards.object_taken(env)
+        return torch.stack([near, taken, rewards.fingers_ready(env), rewards.tool_turned(env, 0.5)]).sum(0)
+
+    env.open_gripper(0.5, commanded=0.0)
+    held, share_held = earned(), share(env)
+    assert np.allclose(held[:2], 4.0, atol=1e-5)
+    for commanded in (0.3, 0.5):
+        env.open_gripper(0.5, commanded=commanded)
+        assert earned()[0] >= held[0] and (share(env)[0] > share_held[0])
+    env.open_gripper(1.0)
+    env.put_tool((0.40, 0.2, 0.30))
+    env.put_tool((0.40, 0.3, 0.06), env=1)
+    assert np.isclose(earned()[0], 4.0) and np.isclose(share(env)[0], 1.0), "free, and the hand is elsewhere"
+    assert earned()[1] < 3.5, "dropped where it does not belong"
+
+
 def test_the_way_leads_to_the_grasp_and_with_the_object_in_the_hand_to_the_goal_from_above():
     import torch
 

@@ -55,7 +55,7 @@ class LearningRewardsCfg:
     ready = RewardTermCfg(func=rewards.fingers_ready, weight=0.5)
     take = RewardTermCfg(func=rewards.object_taken, weight=2.0)
     share = RewardTermCfg(func=rewards.share_done, weight=20.0)
-    done = RewardTermCfg(func=rewards.step_done, weight=20.0)
+    done = RewardTermCfg(func=rewards.step_done, weight=100.0)
     action_rate = RewardTermCfg(func=action_rate_l2, weight=-5e-3)
 
 
@@ -106,7 +106,8 @@ def make_agent_cfg(family: str) -> RslRlOnPolicyRunnerCfg:
             desired_kl=0.01,
             max_grad_norm=1.0,
             value_loss_coef=1.0,
-            use_clipped_value_loss=True,
+            # Clipped, a value moves by 0.2 an iteration at most; here values are tens.
+            use_clipped_value_loss=False,
             clip_param=0.2,
         ),
     )

@@ -89,15 +89,20 @@ def task_done(env: TwinEnv) -> torch.Tensor:
     return done & lasting_hold(env, count - 1) if done.any() else done
 
 
-def task_share(env: TwinEnv) -> torch.Tensor:
-    """How much of the task is done, (N,) in 0..1: whole steps, and the share of the one at hand."""
-    count = len(env.task.steps)
-    share = env.progress.clamp(max=count).float()
+def step_share(env: TwinEnv) -> torch.Tensor:
+    """How much of the step at hand is done, (N,) in 0..1; 0 where all are."""
+    share = torch.zeros(env.num_envs, device=env.device)
     for index, step in enumerate(env.task.steps):
         here = env.progress == index
         if here.any():
-            share = torch.where(here, share + SHARES[step.skill](env, step), share)
-    return share / count
+            share = torch.where(here, SHARES[step.skill](env, step), share)
+    return share
+
+
+def task_share(env: TwinEnv) -> torch.Tensor:
+    """How much of the task is done, (N,) in 0..1: whole steps, and the share of the one at hand."""
+    count = len(env.task.steps)
+    return (env.progress.clamp(max=count) + step_share(env)) / count
 
 
 def goal_offset(env: TwinEnv) -> torch.Tensor:

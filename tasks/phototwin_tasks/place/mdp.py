@@ -89,7 +89,7 @@ def place_share(env: TwinEnv, step: Step) -> torch.Tensor:
     made = (1 - distance / (ASTRAY * at_start.clamp(min=reach))).clamp(0, 1)
     near = torch.where(over, 1.0, (made + 1 - torch.tanh(distance / NEAR_M)) / 2)
     down = (1 - (height - rest) / CARRY_M).clamp(0, 1) * over
-    gone = (down > 0.5) * commanded_opening(env).clamp(0, 1)
+    gone = down * commanded_opening(env).clamp(0, 1)
     return 0.1 * lifted + 0.5 * lifted * near + 0.15 * down + 0.25 * gone
 
 
