@@ -3,6 +3,7 @@
 One group a demonstration, T steps::
 
     actions (T, A)  rewards (T,)  dones (T,)
+    executed (T, A)                                                  where noise was added to the actions: what the robot was told
     obs/        rgb (T, H, W, 3)  joint_pos  joint_vel  tcp_pose (T, 7)  object_poses (T, 7 N)      before action t
     next_obs/   the same without rgb                                                                after action t
     states/     articulation/robot/{root_pose, root_velocity, joint_position, joint_velocity}       after action t
@@ -11,6 +12,7 @@ One group a demonstration, T steps::
     camera/     K_px (3, 3)  T_world_camera (4, 4)
     raw/        rgba (T, H, W, 4)                                    on request: what was rendered, before it was blended
     quality/    seam (T,)                                            how real the borders of what was composited look
+    fingerprint/  rgb (T, 8)  rgba (T, 8)                            first bytes of each frame's SHA-256
 
 and as attributes ``num_samples``, ``success``, ``seed``, ``attempt``, ``instruction``, ``state_sha256`` and the rest of
 ``Episode``. ``states`` follow Isaac Lab (its replay compares row t with the simulator after action t). After the last
@@ -25,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from phototwin.data.fingerprint import hash_frames
 from phototwin.episode import Episode
 
 FORMAT_VERSION = 1
@@ -70,6 +73,8 @@ def write_episode(group: Any, episode: Episode) -> None:
     group.attrs["state_sha256"] = state_sha256(episode)
     last = np.arange(steps) == steps - 1
     group["actions"] = np.asarray(episode.action, dtype=np.float32)
+    if len(episode.executed):
+        group["executed"] = np.asarray(episode.executed, dtype=np.float32)
     group["rewards"] = (last & episode.success).astype(np.float32)
     group["dones"] = last.astype(np.int64)
     obs = {
@@ -86,8 +91,10 @@ def write_episode(group: Any, episode: Episode) -> None:
         group[f"next_obs/{name}"] = _after(value, final)
     if episode.success and len(episode.rgb):
         _write_images(group, "obs/rgb", episode.rgb)
+        group["fingerprint/rgb"] = hash_frames(episode.rgb)
         if len(episode.raw_rgba):
             _write_images(group, "raw/rgba", episode.raw_rgba)
+            group["fingerprint/rgba"] = hash_frames(episode.raw_rgba)
     if len(episode.seam):
         group["quality/seam"] = np.asarray(episode.seam, dtype=np.float32)
     if steps:
@@ -96,8 +103,8 @@ def write_episode(group: Any, episode: Episode) -> None:
     group["camera/T_world_camera"] = np.asarray(episode.T_world_camera, dtype=np.float64)
 
 
-def read_episode(group: Any) -> Episode:
-    """The episode that ``write_episode`` put into an ``h5py.Group``; ``rgb`` has no rows where none were stored."""
+def read_episode(group: Any, frames: bool = True) -> Episode:
+    """The episode that ``write_episode`` put into an ``h5py.Group``; ``rgb`` has no rows where none were stored or wanted."""
     attributes: dict[str, Any] = {name: _plain(group.attrs[name]) for name in PLAIN_ATTRIBUTES if name in group.attrs}
     attributes |= {name: json.loads(group.attrs[name]) for name in JSON_ATTRIBUTES}
     for name in ("joint_names", "action_names", "object_keys"):
@@ -121,13 +128,14 @@ def read_episode(group: Any) -> Episode:
             )
             final_poses[i] = states[item]["root_pose"][-1]
     return Episode(
-        rgb=group["obs/rgb"][:] if "rgb" in group["obs"] else np.zeros((0, 0, 0, 3), np.uint8),
-        raw_rgba=group["raw/rgba"][:] if "raw" in group else np.zeros((0, 0, 0, 4), np.uint8),
+        rgb=group["obs/rgb"][:] if frames and "rgb" in group["obs"] else np.zeros((0, 0, 0, 3), np.uint8),
+        raw_rgba=group["raw/rgba"][:] if frames and "raw" in group else np.zeros((0, 0, 0, 4), np.uint8),
         seam=group["quality/seam"][:] if "quality" in group else np.zeros(0, np.float32),
         joint_pos=group["obs/joint_pos"][:],
         joint_vel=group["obs/joint_vel"][:],
         tcp_pose_w=group["obs/tcp_pose"][:],
         action=group["actions"][:],
+        executed=group["executed"][:] if "executed" in group else np.zeros((0, 0), np.float32),
         object_poses_w=group["obs/object_poses"][:].reshape(steps, len(keys), 7),
         object_velocities_w=velocities,
         final_joint_pos=final_joints,
@@ -137,6 +145,16 @@ def read_episode(group: Any) -> Episode:
         T_world_camera=group["camera/T_world_camera"][:],
         **attributes,
     )
+
+
+def write_next_frames(group: Any) -> None:
+    """Give a demonstration ``next_obs/rgb``: the frames one row later, and the last one again, as none was taken after it."""
+    frames = group["obs/rgb"]
+    stored = group.create_dataset("next_obs/rgb", frames.shape, np.uint8, chunks=frames.chunks, compression="gzip")
+    for t in range(0, len(frames), CHUNK_FRAMES):
+        rows = np.minimum(np.arange(t, min(t + CHUNK_FRAMES, len(frames))) + 1, len(frames) - 1)
+        part = frames[rows[0] : rows[-1] + 1]
+        stored[t : t + len(rows)] = part[rows - rows[0]]
 
 
 def write_table(file: Any, demos: int, steps: int, env_args: dict[str, Any]) -> None:

@@ -22,6 +22,8 @@ from typing import IO, Any
 import numpy as np
 
 from phototwin.build.distractors import is_distractor_key
+from phototwin.data.fingerprint import MeansWriter, hash_rows
+from phototwin.data.hdf5 import state_sha256
 from phototwin.data.store import read_demos
 from phototwin.episode import Episode
 from phototwin.errors import InputError, OutputError
@@ -30,6 +32,8 @@ IMAGE_KEY = "observation.images.photo"
 POSE_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw")
 FACTS_FILE = "meta/phototwin.json"
 """Beside LeRobot's own tables: one entry an episode with what they have no place for."""
+MEANS_FILE = "meta/phototwin_frames.npz"
+"""Fingerprints of the frames before they were encoded, see ``phototwin.data.fingerprint``."""
 END = "end"
 CRF = 20
 """Quality of H.264: PSNR about 40 dB on photos; 23 is the codec's default, 18 is called visually lossless."""
@@ -48,7 +52,7 @@ def write_lerobot(episodes: Iterable[Episode], folder: Path, name: str = "photot
 
     Features: ``observation.images.photo`` (video), ``observation.state`` (joint positions), ``observation.tcp_pose``,
     ``action``, and ``object_poses`` (7 numbers an object of the photo, as added ones differ between variants), which is no ``observation`` so that no policy takes it for one.
-    ``meta/phototwin.json`` has camera, base, seed, success and provenance of every episode.
+    ``meta/phototwin.json`` has camera, base, seed, success and provenance of every episode, ``meta/phototwin_frames.npz`` a fingerprint of every frame.
 
     Args:
         episodes: Episodes with frames, all of one robot and frame size; read one at a time.
@@ -137,7 +141,7 @@ def _write(episodes: Iterator[Episode], folder: Path, name: str, slots: int) -> 
     first = next(episodes, None)
     if first is None:
         raise InputError("There are no demonstrations to make a LeRobot dataset of.")
-    dataset, facts = None, []
+    dataset, means, facts = None, None, []
     try:
         for episode in itertools.chain([first], episodes):
             steps, frames = len(episode.action), len(episode.rgb)
@@ -145,9 +149,15 @@ def _write(episodes: Iterator[Episode], folder: Path, name: str, slots: int) -> 
                 raise InputError(f"Attempt {episode.attempt} has {steps} steps and {frames} frames: nothing to show.")
             if dataset is None:
                 dataset = _create(first, folder, name, slots)
-            _add_episode(dataset, episode, slots)
-            facts.append(_facts(episode))
+                means = MeansWriter(folder / MEANS_FILE)
+            assert means is not None
+            columns = _columns(episode, slots)
+            _add_episode(dataset, episode, columns)
+            means.add(len(facts), episode.rgb)
+            facts.append(_facts(episode) | {"rows_sha256": hash_rows(columns[name] for name in sorted(columns))})
     finally:
+        if means is not None:
+            means.close()
         if dataset is not None:
             dataset.finalize()  # also where it failed: otherwise the garbage collector does it, and writes into the folder
     (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n")
@@ -166,6 +176,7 @@ def _facts(episode: Episode) -> dict[str, Any]:
         "base_pose_w": episode.base_pose_w.tolist(),
         "K_px": episode.K_px.tolist(),
         "T_world_camera": episode.T_world_camera.tolist(),
+        "state_sha256": state_sha256(episode),
         "provenance": episode.provenance,
     }
 
@@ -196,24 +207,26 @@ def _create(episode: Episode, folder: Path, name: str, slots: int) -> Any:
     return dataset
 
 
-def _add_episode(dataset: Any, episode: Episode, slots: int) -> None:
+def _columns(episode: Episode, slots: int) -> dict[str, np.ndarray]:
+    """The features of an episode that are vectors, each (T, D) float32."""
     steps = len(episode.action)
     own = [i for i, key in enumerate(episode.object_keys) if not is_distractor_key(key)]
     if slots and len(own) > slots:
         raise InputError(f"Attempt {episode.attempt} is of a scene with {len(own)} objects, expected at most {slots}.")
     poses = np.zeros((steps, 7 * (slots or len(own))), np.float32)
     poses[:, : 7 * len(own)] = episode.object_poses_w[:, own].reshape(steps, -1)
-    for t in range(steps):
-        dataset.add_frame(
-            {
-                IMAGE_KEY: episode.rgb[t],
-                "observation.state": episode.joint_pos[t],
-                "observation.tcp_pose": episode.tcp_pose_w[t],
-                "object_poses": poses[t],
-                "action": episode.action[t],
-                "task": episode.instruction,
-            }
-        )
+    return {
+        "observation.state": episode.joint_pos,
+        "observation.tcp_pose": episode.tcp_pose_w,
+        "object_poses": poses,
+        "action": episode.action,
+    }
+
+
+def _add_episode(dataset: Any, episode: Episode, columns: dict[str, np.ndarray]) -> None:
+    for t in range(len(episode.action)):
+        row = {name: column[t] for name, column in columns.items()}
+        dataset.add_frame({IMAGE_KEY: episode.rgb[t], "task": episode.instruction, **row})
     dataset.save_episode()
 
 

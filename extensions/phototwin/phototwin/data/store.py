@@ -203,8 +203,13 @@ class EpisodeStore:
         write_bytes(self.folder / "attempts.json", content.encode())
 
 
-def read_demos(file: Path, limit: int | None = None) -> Iterator[Episode]:
+def read_demos(file: Path, limit: int | None = None, frames: bool = True) -> Iterator[Episode]:
     """The demonstrations of an ``episodes.hdf5`` or of one attempt's file, one after another; links are followed.
+
+    Args:
+        file: The file.
+        limit: So many; all where None.
+        frames: Whether frames are wanted, which are nearly all of the data.
 
     Raises:
         OutputError: The file cannot be read.
@@ -214,7 +219,7 @@ def read_demos(file: Path, limit: int | None = None) -> Iterator[Episode]:
     with _readable(file), h5py.File(file) as stream:
         data: Any = stream["data"]
         for name in sorted(data, key=lambda name: int(name[5:]))[:limit]:
-            yield read_episode(data[name])
+            yield read_episode(data[name], frames)
 
 
 def _read_attempts(file: Path) -> list[Attempt]:

@@ -1,0 +1,267 @@
+"""New HDF5 and LeRobot datasets out of demonstrations that exist: merge, append, filter, split, convert.
+
+Demonstrations are copied one at a time, group by group, as they are stored; a dataset is written aside and renamed, so what has a
+name is whole. ``demo_i`` is numbered anew; ``state_sha256`` stays and tells which is which.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phototwin.build.distractors import is_distractor_key
+from phototwin.data.hdf5 import write_episode, write_next_frames, write_table
+from phototwin.data.lerobot import write_lerobot
+from phototwin.data.store import GYM_ENV_TYPE, read_demos
+from phototwin.data.verify import HDF5_NAME, LEROBOT_NAME, RUN_NAME
+from phototwin.errors import InputError, OutputError
+
+ONE_EACH = ("robot", "fps", "frame size", "joint names", "action names")
+"""What all demonstrations of a dataset have in common."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A demonstration in a file, by what it is chosen.
+
+    Attributes:
+        file: The file.
+        demo: Its name in it.
+        digest: Its ``state_sha256``.
+        steps: Its length.
+        success: Whether it did its task.
+        instruction: What the robot was told.
+        task: Family and objects.
+        object_keys: The scene's objects.
+        seam: Its worst seam score, None where none was recorded.
+        bytes: What its datasets take in the file.
+        common: What must be the same in all demonstrations of a dataset, by ``ONE_EACH``.
+    """
+
+    file: Path
+    demo: str
+    digest: str
+    steps: int
+    success: bool
+    instruction: str
+    task: dict[str, str]
+    object_keys: tuple[str, ...]
+    seam: float | None
+    bytes: int
+    common: dict[str, Any]
+
+
+def read_entries(file: Path) -> list[Entry]:
+    """The demonstrations of an HDF5 dataset, in order; frames are not read.
+
+    Raises:
+        InputError: The file cannot be read, or is not one of our datasets.
+    """
+    import h5py
+
+    try:
+        with h5py.File(file) as stream:
+            data: Any = stream["data"]
+            return [_entry(Path(file), name, data[name]) for name in sorted(data, key=lambda name: int(name[5:]))]
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"'{file}' cannot be read as a dataset ({error}): 'dataset.py verify' tells more.") from error
+
+
+def write_dataset(entries: Sequence[Entry], out: Path, lerobot: bool = True) -> Path:
+    """``out``, now a folder with ``episodes.hdf5`` and, if wanted, ``lerobot/``, of the given demonstrations.
+
+    Raises:
+        InputError: There are none, or they do not fit together.
+        OutputError: ``out`` exists, or cannot be written.
+    """
+    refuse_mixed(entries)
+    with new_folder(out) as partial:
+        write_hdf5(entries, partial / HDF5_NAME)
+        if lerobot:
+            write_lerobot(read_demos(partial / HDF5_NAME), partial / LEROBOT_NAME, slots=object_slots(entries))
+    return out
+
+
+def append_dataset(entries: Sequence[Entry], out: Path) -> Path:
+    """``out`` with more demonstrations: its file is written anew aside and replaced, then its LeRobot dataset, where it has one.
+
+    Raises:
+        InputError: They do not fit together, or ``out`` holds no dataset or a run.
+        OutputError: ``out`` cannot be written; what it held is kept.
+    """
+    file = out / HDF5_NAME
+    if (out / RUN_NAME).is_file():
+        raise InputError(f"'{out}' is a run: go on with generate.py --resume, or merge it into a new folder.")
+    together = [*read_entries(file), *entries]
+    refuse_mixed(together)
+    partial = file.with_name(HDF5_NAME + ".partial")
+    with _writing(out, partial):
+        write_hdf5(together, partial)
+        os.replace(partial, file)
+    if (out / LEROBOT_NAME).is_dir():
+        write_lerobot(read_demos(file), out / LEROBOT_NAME, slots=object_slots(together))
+    return out
+
+
+def write_hdf5(entries: Iterable[Entry], file: Path) -> None:
+    """Copy demonstrations into a new self-contained file, one at a time."""
+    import h5py
+
+    entries = list(entries)
+    with h5py.File(file, "w") as stream:
+        data = stream.create_group("data")
+        args = []
+        for i, entry in enumerate(entries):
+            with h5py.File(entry.file) as source:
+                there: Any = source["data"]
+                # Through the group: a table of links leads to another file.
+                data.copy(there[entry.demo], f"demo_{i}")
+                args.append(json.loads(there.attrs["env_args"]))
+        write_table(stream, len(entries), sum(e.steps for e in entries), _one_environment(args))
+    with open(file, "rb") as written:
+        os.fsync(written.fileno())
+
+
+def rewrite_hdf5(file: Path, out: Path, every_next: bool = False) -> Path:
+    """``out``, now an HDF5 file with the demonstrations of ``file`` as they are written today: self-contained, with fingerprints.
+
+    Args:
+        file: An HDF5 dataset, whole or a table of links.
+        out: The file to write.
+        every_next: Whether ``next_obs`` has frames too, which robomimic's value-based algorithms read. The last frame stands for the one after
+            the last action, which was not recorded.
+
+    Raises:
+        InputError: ``file`` cannot be read.
+        OutputError: ``out`` exists or cannot be written.
+    """
+    import h5py
+
+    entries = read_entries(file)
+    refuse_mixed(entries)
+    if out.exists():
+        raise OutputError(f"'{out}' exists: choose another --out, or remove it.")
+    partial = out.with_name(out.name + ".partial")
+    with _writing(out, partial):
+        with h5py.File(partial, "w") as stream:
+            for i, episode in enumerate(read_demos(file)):
+                group: Any = stream.create_group(f"data/demo_{i}")
+                write_episode(group, episode)
+                if every_next and "rgb" in group["obs"]:
+                    write_next_frames(group)
+            with h5py.File(file) as source:
+                data: Any = source["data"]
+                args = json.loads(data.attrs["env_args"])
+            write_table(stream, len(entries), sum(e.steps for e in entries), args)
+        os.replace(partial, out)
+    return out
+
+
+def refuse_mixed(entries: Sequence[Entry]) -> None:
+    """Check that demonstrations can be one dataset.
+
+    Raises:
+        InputError: There are none, or two differ in robot, frame rate, frame size or columns.
+    """
+    if not entries:
+        raise InputError(
+            "No demonstration is left to write: loosen what is asked for; 'dataset.py info' lists what there is."
+        )
+    first = entries[0]
+    for entry in entries:
+        for name in ONE_EACH:
+            if entry.common[name] != first.common[name]:
+                raise InputError(
+                    f"{entry.demo} of '{entry.file}' has {name} {entry.common[name]}, but {first.demo} of '{first.file}' {first.common[name]}: "
+                    "a dataset has one. Keep them apart."
+                )
+
+
+def object_slots(entries: Sequence[Entry]) -> int:
+    """How many slots ``object_poses`` needs in LeRobot: 0 where all scenes have the same objects."""
+    own = {tuple(key for key in entry.object_keys if not is_distractor_key(key)) for entry in entries}
+    return 0 if len(own) == 1 else max(map(len, own))
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder that becomes ``out`` when all went well, and is removed where it did not.
+
+    Raises:
+        OutputError: ``out`` exists, or the disk is full.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"'{out}' exists and is not empty: choose another --out, or remove it.")
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with _writing(out, partial):
+        partial.mkdir(parents=True)
+        yield partial
+        if out.exists():
+            out.rmdir()
+        os.replace(partial, out)
+
+
+@contextmanager
+def _writing(out: Path, partial: Path) -> Iterator[None]:
+    """Turn a failed write into an ``OutputError``; whatever failed, nothing is left aside."""
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except (OSError, RuntimeError) as error:
+        raise OutputError(
+            f"'{out}' could not be written ({error}): free some space or choose another --out."
+        ) from error
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def _entry(file: Path, name: str, group: Any) -> Entry:
+    attributes = group.attrs
+    common = {"robot": str(attributes["robot"]), "fps": float(attributes["fps"])}
+    common["frame size"] = tuple(group["obs/rgb"].shape[1:3]) if "rgb" in group["obs"] else None
+    common["joint names"] = tuple(json.loads(attributes["joint_names"]))
+    common["action names"] = tuple(json.loads(attributes["action_names"]))
+    seam = group["quality/seam"][:] if "quality" in group else ()
+    return Entry(
+        file=file,
+        demo=name,
+        digest=str(attributes["state_sha256"]),
+        steps=int(attributes["num_samples"]),
+        success=bool(attributes["success"]),
+        instruction=str(attributes["instruction"]),
+        task=json.loads(attributes["task"]),
+        object_keys=tuple(json.loads(attributes["object_keys"])),
+        seam=float(min(seam)) if len(seam) else None,
+        bytes=_stored_bytes(group),
+        common=common,
+    )
+
+
+def _stored_bytes(group: Any) -> int:
+    """What all datasets of a group take in the file."""
+    total = 0
+
+    def count(_: str, item: Any) -> None:
+        nonlocal total
+        if hasattr(item, "dtype"):
+            total += item.id.get_storage_size()
+
+    group.visititems(count)
+    return total
+
+
+def _one_environment(args: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The environment of robomimic's ``env_args``: the common one, or one that tells only the name where they differ."""
+    if all(each == args[0] for each in args):
+        return args[0]
+    return {"env_name": args[0]["env_name"], "type": GYM_ENV_TYPE, "env_kwargs": {}}

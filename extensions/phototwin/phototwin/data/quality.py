@@ -1,0 +1,200 @@
+"""The gate before training: what each demonstration measures, and why it should not be learned from.
+
+``verify`` asks whether a file is what was recorded; this asks whether what was recorded is worth learning: physics that holds, borders
+that look real, nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from phototwin.episode import Episode
+from phototwin.frames import matrix_from_quat_xyzw
+
+Pieces = Sequence[np.ndarray]
+"""Corners of the convex pieces of an object, each (V, 3) in its frame."""
+
+
+@dataclass(frozen=True)
+class QualityLimits:
+    """What a demonstration may measure. Seen in 82 good ones: see ``docs/datasets.md``.
+
+    Attributes:
+        object_speed: Fastest object [m/s].
+        object_kick: By how much a thing may be faster from frame to frame than its velocities say [m/s].
+        joint_speed: Fastest joint [rad/s].
+        below_support_m: How deep a corner of an object may be below the support (z = 0).
+        overlap_m: How deep a corner of an object may be inside another.
+        seam: Score below which the border in a frame looks composited.
+        low_seam_share: Share of the frames that may.
+        apart_rad: Demonstrations whose joints stay closer than this to an earlier one's [rms] and whose objects start
+        apart_m: closer than this are the same again.
+    """
+
+    object_speed: float = 2.0
+    object_kick: float = 0.8
+    joint_speed: float = 4.0
+    below_support_m: float = 0.005
+    overlap_m: float = 0.008
+    seam: float = 0.5
+    low_seam_share: float = 0.1
+    apart_rad: float = 0.005
+    apart_m: float = 0.001
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What became of the gate for one demonstration.
+
+    Attributes:
+        name: Its name in the file.
+        digest: Its ``state_sha256``.
+        scores: What it measures, by name; what could not be measured is not in it.
+        reasons: Why it is rejected; () where it passes.
+    """
+
+    name: str
+    digest: str
+    scores: dict[str, float]
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """What near-duplicates are told by.
+
+    Attributes:
+        name: Of the demonstration.
+        joints: (S * J,) joint positions at S shares of its time.
+        start_m: (3 N,) where the objects begin.
+    """
+
+    name: str
+    joints: np.ndarray
+    start_m: np.ndarray
+
+
+SAMPLES = 32
+"""Points of a trajectory that are compared."""
+
+
+def judge(
+    episodes: Iterable[tuple[str, str, Episode]],
+    limits: QualityLimits | None = None,
+    bodies: Callable[[Episode], Mapping[str, Pieces]] = lambda episode: {},
+) -> list[Quality]:
+    """The gate's word on each demonstration, in order; episodes are looked at one at a time and need no frames.
+
+    Args:
+        episodes: Name, digest and episode.
+        limits: What may be measured.
+        bodies: Shapes of an episode's objects by key; without them penetration is only known where an object's centre sinks below the support.
+    """
+    limits, traces, found = limits or QualityLimits(), [], []
+    for name, digest, episode in episodes:
+        quality = Quality(name, digest, measure(episode, limits, bodies(episode)))
+        reasons = [] if episode.success else [f"it failed: {episode.failure}"]
+        reasons += _reasons(quality.scores, limits)
+        trace = _trace(name, episode)
+        twin = _nearest(trace, traces, limits)
+        if twin:
+            reasons.append(f"it is {twin} again")
+        else:
+            traces.append(trace)
+        found.append(replace(quality, reasons=tuple(reasons)))
+    return found
+
+
+def measure(episode: Episode, limits: QualityLimits, bodies: Mapping[str, Pieces]) -> dict[str, float]:
+    """Scores of one demonstration, by name of the limit they belong to."""
+    poses, velocities = episode.object_poses_w.astype(np.float64), episode.object_velocities_w[..., :3]
+    steps = np.diff(poses[..., :3], axis=0) * episode.fps
+    kicks = steps - (velocities[1:] + velocities[:-1]) / 2
+    scores = {
+        "steps": float(len(episode.action)),
+        "object_speed": float(np.linalg.norm(steps, axis=-1).max(initial=0.0)),
+        "object_kick": float(np.linalg.norm(kicks, axis=-1).max(initial=0.0)),
+        "joint_speed": float(np.abs(np.diff(episode.joint_pos, axis=0)).max(initial=0.0) * episode.fps),
+        "below_support_m": float(_sunk(episode, poses, bodies)),
+    }
+    if len(bodies) > 1:
+        scores["overlap_m"] = _overlap(episode, poses, bodies)
+    if len(episode.seam):
+        scores["seam"] = float(episode.seam.min())
+        scores["low_seam_share"] = float((episode.seam < limits.seam).mean())
+    return scores
+
+
+def _reasons(scores: Mapping[str, float], limits: QualityLimits) -> list[str]:
+    said = {
+        "object_speed": "an object moves at {:.2f} m/s",
+        "object_kick": "an object is {:.2f} m/s off its velocity",
+        "joint_speed": "a joint moves at {:.2f} rad/s",
+        "below_support_m": "an object is {:.4f} m below the support",
+        "overlap_m": "two objects are {:.4f} m inside each other",
+        "low_seam_share": "borders look composited in {:.2f} of the frames",
+    }
+    return [
+        f"{text.format(scores[name])}, limit {getattr(limits, name):g}"
+        for name, text in said.items()
+        if name in scores and not scores[name] <= getattr(limits, name)
+    ]
+
+
+def _sunk(episode: Episode, poses: np.ndarray, bodies: Mapping[str, Pieces]) -> float:
+    """How deep the lowest corner of any object gets below z = 0 [m]; its centre, where its shape is not known."""
+    deepest = 0.0
+    for i, key in enumerate(episode.object_keys):
+        corners = np.concatenate(list(bodies[key])) if key in bodies else np.zeros((1, 3))
+        heights = poses[:, i, 2:3] + matrix_from_quat_xyzw(poses[:, i, 3:])[:, 2] @ corners.T
+        deepest = max(deepest, float(-heights.min(initial=0.0)))
+    return deepest
+
+
+def _overlap(episode: Episode, poses: np.ndarray, bodies: Mapping[str, Pieces]) -> float:
+    """How deep any corner of an object gets inside a convex piece of another [m]."""
+    from scipy.spatial import ConvexHull
+
+    planes = {key: [ConvexHull(piece).equations for piece in pieces] for key, pieces in bodies.items()}
+    deepest = 0.0
+    for i, a in enumerate(episode.object_keys):
+        for j, b in enumerate(episode.object_keys):
+            if a == b or a not in bodies or b not in bodies:
+                continue
+            corners = np.concatenate(list(bodies[a]))
+            radius = sum(np.linalg.norm(np.concatenate(list(bodies[key])), axis=1).max() for key in (a, b))
+            near = np.linalg.norm(poses[:, i, :3] - poses[:, j, :3], axis=1) < radius
+            for pose_a, pose_b in zip(poses[near, i], poses[near, j], strict=True):
+                points_w = corners @ matrix_from_quat_xyzw(pose_a[3:]).T + pose_a[:3]
+                points_b = (points_w - pose_b[:3]) @ matrix_from_quat_xyzw(pose_b[3:])
+                for equations in planes[b]:
+                    outside = (points_b @ equations[:, :3].T + equations[:, 3]).max(1)
+                    deepest = max(deepest, float(-outside.min()))
+    return deepest
+
+
+def _trace(name: str, episode: Episode) -> _Trace:
+    count = len(episode.joint_pos)
+    if not count:
+        return _Trace(name, np.zeros(0), np.zeros(0))
+    rows = np.linspace(0, count - 1, SAMPLES).round().astype(int)
+    joints = episode.joint_pos[rows].astype(np.float64).ravel()
+    return _Trace(name, joints, episode.object_poses_w[0, :, :3].astype(np.float64).ravel())
+
+
+def _nearest(trace: _Trace, earlier: Sequence[_Trace], limits: QualityLimits) -> str | None:
+    """Name of an earlier demonstration that is the same again."""
+    for other in earlier:
+        if (
+            other.joints.shape != trace.joints.shape
+            or other.start_m.shape != trace.start_m.shape
+            or not len(trace.joints)
+        ):
+            continue
+        apart = np.sqrt(((trace.joints - other.joints) ** 2).mean())
+        if apart <= limits.apart_rad and np.abs(trace.start_m - other.start_m).max(initial=0.0) <= limits.apart_m:
+            return other.name
+    return None

@@ -1,0 +1,142 @@
+"""Where the datasets of a folder are, and everything that is wrong with them.
+
+The named checks are the tables ``EPISODE_CHECKS`` of ``checks_hdf5`` and ``checks_lerobot``; each function looks at one episode.
+``verify_hdf5`` and ``verify_lerobot`` add what concerns whole files, and this module what concerns several of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phototwin.data.checks import Defect
+from phototwin.data.lerobot import FACTS_FILE
+from phototwin.data.verify_hdf5 import verify_hdf5
+from phototwin.data.verify_lerobot import verify_lerobot
+from phototwin.errors import InputError
+
+HDF5_NAME, LEROBOT_NAME, ATTEMPTS_NAME, RUN_NAME = "episodes.hdf5", "lerobot", "attempts.json", "run.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where datasets are.
+
+    Attributes:
+        folder: The folder that holds them.
+        hdf5: The HDF5 file, or None.
+        lerobot: The folder of the LeRobot dataset, or None.
+    """
+
+    folder: Path
+    hdf5: Path | None
+    lerobot: Path | None
+
+
+def find_datasets(folder: Path) -> Place:
+    """The datasets of a run, of a folder of datasets, or the one that ``folder`` itself is.
+
+    Raises:
+        InputError: There is none.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        return Place(folder.parent, folder, None)
+    if (folder / "meta").is_dir():
+        return Place(folder, None, folder)
+    for place in (folder, folder / "demos"):
+        hdf5, lerobot = place / HDF5_NAME, place / LEROBOT_NAME
+        if hdf5.is_file() or lerobot.is_dir():
+            return Place(place, hdf5 if hdf5.is_file() else None, lerobot if lerobot.is_dir() else None)
+    what = "holds no dataset" if folder.is_dir() else "does not exist"
+    raise InputError(
+        f"'{folder}' {what}: give the folder of a run of generate.py, a folder with {HDF5_NAME} or {LEROBOT_NAME}/, or an .hdf5 file."
+    )
+
+
+def need_hdf5(folder: Path) -> Path:
+    """The HDF5 dataset of a folder.
+
+    Raises:
+        InputError: There is none.
+    """
+    found = find_datasets(folder)
+    if found.hdf5 is None:
+        raise InputError(
+            f"'{folder}' holds a LeRobot dataset only: this needs {HDF5_NAME}, whose frames are not compressed with loss and which has velocities."
+        )
+    return found.hdf5
+
+
+def verify(folder: Path) -> Iterator[Defect]:
+    """Every defect of the datasets of a folder, one after another.
+
+    Raises:
+        InputError: There is no dataset.
+    """
+    found = find_datasets(folder)
+    if found.hdf5 is not None:
+        yield from verify_hdf5(found.hdf5, found.hdf5.name)
+        for file in sorted(found.folder.glob("episodes/attempt_*.hdf5")):
+            yield from verify_hdf5(file, f"episodes/{file.name}")
+    if found.lerobot is not None:
+        yield from verify_lerobot(found.lerobot, found.lerobot.name)
+    digests = _digests(found)
+    if (found.folder / ATTEMPTS_NAME).is_file():
+        yield from _attempts(found.folder / ATTEMPTS_NAME, digests)
+    if found.lerobot is not None and digests:
+        yield from _agreement(found.lerobot, digests)
+
+
+def _digests(found: Place) -> dict[str, Any]:
+    """Attributes of the demonstrations of the HDF5 file by their digest; {} where it cannot be read."""
+    import h5py
+
+    if found.hdf5 is None:
+        return {}
+    try:
+        with h5py.File(found.hdf5) as file:
+            data: Any = file["data"]
+            return {data[name].attrs["state_sha256"]: dict(data[name].attrs) | {"name": name} for name in data}
+    except (OSError, KeyError):
+        return {}  # told by verify_hdf5
+
+
+def _attempts(file: Path, digests: dict[str, Any]) -> Iterator[Defect]:
+    """Whether the list of attempts and the demonstrations tell the same."""
+    try:
+        attempts = json.loads(file.read_text())["attempts"]
+        entries = {(a["task"], a["index"]): a for a in attempts}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield Defect(file.name, "", "readable", f"is not a list of attempts: {error}")
+        return
+    if len(entries) != len(attempts):
+        yield Defect(file.name, "", "index", "lists an attempt twice")
+    for digest, demo in digests.items():
+        key = (int(demo.get("task_index", 0)), int(demo.get("attempt", -1)))
+        told = entries.get(key)
+        said = told and (told["success"], told["steps"], told["state_sha256"])
+        want = (bool(demo["success"]), int(demo["num_samples"]), digest)
+        if said != want:
+            text = f"attempt {key[1]} of task {key[0]} is listed as {said}, but the demonstration is {want}"
+            yield Defect(file.name, demo["name"], "agreement", text)
+
+
+def _agreement(lerobot: Path, digests: dict[str, Any]) -> Iterator[Defect]:
+    """Whether the HDF5 file and the LeRobot dataset hold the same demonstrations."""
+    try:
+        told = [facts.get("state_sha256") for facts in json.loads((lerobot / FACTS_FILE).read_text())]
+    except (OSError, ValueError):
+        return  # told by verify_lerobot
+    if None in told:
+        yield Defect(f"{lerobot.name}/{FACTS_FILE}", "", "agreement", "has episodes without state_sha256")
+        return
+    for i, digest in enumerate(told):
+        if digest not in digests:
+            yield Defect(lerobot.name, f"episode {i}", "agreement", f"is not in {HDF5_NAME}")
+    for digest, demo in digests.items():
+        if digest not in told:
+            yield Defect(HDF5_NAME, demo["name"], "agreement", f"is not in {lerobot.name}/")

@@ -1,0 +1,240 @@
+"""What ``scripts/dataset.py`` runs; each function gives the text to print."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from phototwin.data.compose import (
+    Entry,
+    append_dataset,
+    new_folder,
+    object_slots,
+    read_entries,
+    refuse_mixed,
+    rewrite_hdf5,
+    write_dataset,
+)
+from phototwin.data.lerobot import write_lerobot
+from phototwin.data.quality import QualityLimits
+from phototwin.data.store import read_demos
+from phototwin.data.verify import find_datasets, need_hdf5, verify
+from phototwin.errors import InputError, OutputError
+from phototwin_tasks.dataset.gate import judge_file, read_rejected
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which demonstrations to keep; what is None or () does not matter.
+
+    Attributes:
+        success: Whether they did their task.
+        task: Families.
+        object: Objects of the task.
+        min_seam: Least seam score of the worst frame.
+        rejected: File of a review page.
+        limits: Limits of the gate.
+    """
+
+    success: bool | None = None
+    task: tuple[str, ...] = ()
+    object: tuple[str, ...] = ()
+    min_seam: float | None = None
+    rejected: Path | None = None
+    limits: QualityLimits | None = None
+
+
+def info(folder: Path) -> str:
+    """What the datasets of a folder hold."""
+    found = find_datasets(folder)
+    lines: list[str] = []
+    if found.hdf5 is not None:
+        entries = read_entries(found.hdf5)
+        lines += [f"{found.hdf5}", *(_about(entries) if entries else ["  no demonstrations"])]
+    if found.lerobot is not None:
+        lines += _about_lerobot(found.lerobot)
+    return "\n".join(lines) + "\n"
+
+
+def verify_to(stream: TextIO, folder: Path) -> int:
+    """Write a line for each defect of the datasets of a folder as it is found; 1 where there is any, else 0."""
+    count = 0
+    for defect in verify(folder):
+        stream.write(f"{defect}\n")
+        count += 1
+    found = find_datasets(folder)
+    names = " and ".join(str(p) for p in (found.hdf5, found.lerobot) if p is not None)
+    stream.write(f"{count} defects in {names}\n" if count else f"{names}: no defects\n")
+    return 1 if count else 0
+
+
+def merge(folders: Sequence[Path], out: Path, append: bool, lerobot: bool) -> str:
+    """Make one dataset of several, or add to one."""
+    if not folders:
+        raise InputError("No dataset is named: give the folders to merge.")
+    entries = [entry for folder in folders for entry in read_entries(need_hdf5(folder))]
+    if append:
+        append_dataset(entries, out)
+    else:
+        write_dataset(entries, out, lerobot)
+    return f"{len(entries)} demonstrations {'added to' if append else 'in'} {out}\n"
+
+
+def keep(folder: Path, out: Path, wanted: Wanted, twin: Path | None, lerobot: bool) -> str:
+    """Make a dataset of the demonstrations that are wanted; says why others are not."""
+    file = need_hdf5(folder)
+    entries = read_entries(file)
+    why = {entry.demo: _why_not(entry, wanted) for entry in entries}
+    if wanted.rejected is not None:
+        by_hand = read_rejected(wanted.rejected)
+        unknown = len(by_hand - {e.digest for e in entries})
+        if unknown:
+            raise InputError(
+                f"{unknown} demonstrations in '{wanted.rejected}' are not in '{file}': it is of another dataset."
+            )
+        why |= {e.demo: [*why[e.demo], "rejected by hand"] for e in entries if e.digest in by_hand}
+    if wanted.limits is not None:
+        judged = judge_file(file, wanted.limits, twin)
+        why |= {q.name: [*why[q.name], *q.reasons] for q in judged.qualities}
+    chosen = [entry for entry in entries if not why[entry.demo]]
+    lines = [f"{name}: {'; '.join(reasons)}" for name, reasons in why.items() if reasons]
+    if not chosen:
+        raise InputError(f"No demonstration of '{file}' is left. " + " ".join(f"{line}." for line in lines[:3]))
+    write_dataset(chosen, out, lerobot)
+    return "\n".join([*lines, f"{len(chosen)} of {len(entries)} demonstrations in {out}"]) + "\n"
+
+
+def split(folder: Path, out: Path, by: str, shares: Sequence[float], lerobot: bool) -> str:
+    """Make a dataset of each part of one, in folders of ``out``."""
+    entries = read_entries(need_hdf5(folder))
+    if by == "share":
+        parts = _deal(entries, shares)
+    else:
+        key: dict[str, Callable[[Entry], str]] = {
+            "task": lambda e: e.task.get("family", ""),
+            "object": lambda e: e.task.get("object", ""),
+            "instruction": lambda e: e.instruction,
+        }
+        parts = {}
+        for entry in entries:
+            parts.setdefault(_slug(key[by](entry)), []).append(entry)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"'{out}' exists and is not empty: choose another --out, or remove it.")
+    for part in parts.values():
+        refuse_mixed(part)
+    with new_folder(out) as partial:
+        for name, part in parts.items():
+            write_dataset(part, partial / name, lerobot)
+    return "".join(f"{len(part)} demonstrations in {out / name}\n" for name, part in parts.items())
+
+
+def convert(folder: Path, to: str, out: Path) -> str:
+    """Write a dataset anew in another layout."""
+    file = need_hdf5(folder)
+    if to == "lerobot":
+        entries = read_entries(file)
+        refuse_mixed(entries)
+        with new_folder(out) as partial:
+            write_lerobot(read_demos(file), partial / "set", slots=object_slots(entries))
+            for item in (partial / "set").iterdir():
+                item.rename(partial / item.name)
+            (partial / "set").rmdir()
+    else:
+        rewrite_hdf5(file, out, every_next=to == "robomimic")
+    return f"{out}\n"
+
+
+def review(folder: Path, out: Path | None, limits: QualityLimits, twin: Path | None) -> str:
+    """Write the page on which demonstrations are looked through."""
+    from phototwin.view.review import ReviewCard, write_review
+
+    file = need_hdf5(folder)
+    judged = judge_file(file, limits, twin)
+    target = out or file.with_name("review.html")
+
+    cards = (
+        (ReviewCard(q.name, q.digest, q.scores, q.reasons), e)
+        for q, e in zip(judged.qualities, read_demos(file), strict=True)
+    )
+    write_review(target, file.name, cards)
+    rejected = sum(bool(q.reasons) for q in judged.qualities)
+    return f"{target}: {len(judged.qualities)} demonstrations, {rejected} marked by the gate{judged.note}\n"
+
+
+def _why_not(entry: Entry, wanted: Wanted) -> list[str]:
+    reasons = []
+    if wanted.success is not None and entry.success != wanted.success:
+        reasons.append("it did its task" if entry.success else "it did not do its task")
+    if wanted.task and entry.task.get("family") not in wanted.task:
+        reasons.append(f"its task is {entry.task.get('family')}")
+    if wanted.object and entry.task.get("object") not in wanted.object:
+        reasons.append(f"its object is {entry.task.get('object')}")
+    if wanted.min_seam is not None and (entry.seam is None or entry.seam < wanted.min_seam):
+        reasons.append("no seam score" if entry.seam is None else f"its worst seam is {entry.seam:.2f}")
+    return reasons
+
+
+def _about(entries: Sequence[Entry]) -> list[str]:
+    steps, space = sum(e.steps for e in entries), sum(e.bytes for e in entries)
+    common = entries[0].common
+    size = common["frame size"]
+    seams = [e.seam for e in entries if e.seam is not None]
+
+    def counts(values: Sequence[str]) -> str:
+        return ", ".join(f"{value} ({count})" for value, count in Counter(values).most_common())
+
+    return [
+        f"  {len(entries)} demonstrations, {steps} steps, {sum(e.success for e in entries)} successful, "
+        f"{space / len(entries) / 1e6:.2f} MB each",
+        f"  {counts([e.common['robot'] for e in entries])} at {common['fps']:g} frames/s, "
+        + (f"frames {size[1]} x {size[0]}" if size else "no frames")
+        + (f", worst seam {min(seams):.2f}" if seams else ""),
+        f"  tasks: {counts([e.task.get('family', '?') for e in entries])}",
+        f"  objects: {counts([e.task.get('object', '?') for e in entries])}",
+        f"  columns: {len(common['joint names'])} joints, actions {', '.join(common['action names'])}",
+        f"  told: {counts([e.instruction for e in entries])}",
+    ]
+
+
+def _about_lerobot(folder: Path) -> list[str]:
+    try:
+        facts = json.loads((folder / "meta/info.json").read_text())
+        count, space = facts["total_episodes"], sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        features = ", ".join(f"{k} {tuple(v['shape'])}" for k, v in facts["features"].items() if v["names"])
+        return [
+            f"{folder}",
+            f"  {count} episodes, {facts['total_frames']} frames, {facts['total_tasks']} tasks, {space / max(count, 1) / 1e6:.2f} MB each",
+            f"  {facts['robot_type']} at {facts['fps']} frames/s, LeRobot {facts['codebase_version']}",
+            f"  features: {features}",
+        ]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"'{folder}/meta/info.json' cannot be read ({error}): 'dataset.py verify' tells more."
+        ) from error
+
+
+def _deal(entries: Sequence[Entry], shares: Sequence[float]) -> dict[str, list[Entry]]:
+    """Deal demonstrations out by shares, evenly over their order."""
+    if len(shares) < 2 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+        raise InputError(
+            f"--shares {' '.join(map(str, shares))} cannot be: expected two or more positive numbers that add up to 1."
+        )
+    parts: dict[str, list[Entry]] = {f"part_{i}": [] for i in range(len(shares))}
+    for done, entry in enumerate(entries, 1):
+        behind = [share * done - len(part) for share, part in zip(shares, parts.values(), strict=True)]
+        parts[f"part_{behind.index(max(behind))}"].append(entry)
+    empty = [name for name, part in parts.items() if not part]
+    if empty:
+        raise InputError(
+            f"{len(entries)} demonstrations are too few for {len(shares)} parts: {empty[0]} would have none."
+        )
+    return parts
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:60] or "unnamed"
