@@ -43,6 +43,7 @@ class Args:
         renderer: warp_raster (ours: draws only what moves), path_traced (ours, slow, for truth), newton_warp, ovrtx or isaacsim_rtx.
         device: cpu or cuda:0.
         camera_jitter: Move the camera of every attempt but the first, up to so many metres along and degrees about each axis, and a share of zoom.
+        noise_m: Make the tool wander off its path by so many metres (root mean square), and record what should be done there: policies learn the way back.
         keep_raw: Store what was rendered beside what was blended (raw/rgba in the HDF5).
         out: Folder of the run; out/<name of the photo> when not given.
         resume: Go on with an interrupted run of the same settings.
@@ -69,6 +70,7 @@ class Args:
     device: str = "cpu"
     camera_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
     randomize: str = "default"
+    noise_m: float = 0.0
     keep_raw: bool = False
     out: Path | None = None
     resume: bool = False
@@ -99,6 +101,7 @@ def main(args: Args) -> int:
         device=args.device,
         randomize=args.randomize,
         camera_jitter=args.camera_jitter,
+        noise_m=args.noise_m,
         keep_raw=args.keep_raw,
     )
     crew = Crew(args.workers, args.ray, args.part)

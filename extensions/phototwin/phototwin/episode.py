@@ -33,6 +33,7 @@ class Episode:
         tcp_pose_w: (T, 7) float32, the point between the finger pads.
         action: (T, A) float32, see ``action_names``.
         action_names: A names.
+        executed: (T, A) float32, what the robot was told where noise was added to ``action``, which then is what should have been done; T = 0 elsewhere.
         object_poses_w: (T, N, 7) float32.
         object_velocities_w: (T, N, 6) float32, linear then angular.
         final_joint_pos: (J,) float32 after the last action.
@@ -70,6 +71,12 @@ class Episode:
     T_world_camera: np.ndarray
     raw_rgba: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0, 4), np.uint8))
     seam: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    executed: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     task_index: int = 0
     last_rgb: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def commands(self) -> np.ndarray:
+        """What the robot was told, (T, A): repeated from the first state they make the episode again."""
+        return self.executed if len(self.executed) else self.action

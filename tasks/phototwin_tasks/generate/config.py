@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 
 from phototwin.errors import InputError
+from phototwin.plan.noise import check_noise
 from phototwin.plan.randomize import PRESETS, Randomization, load_randomization
 from phototwin.robots import get_robot
 from phototwin_tasks.machine import check_machine
@@ -46,6 +47,7 @@ class GenerateConfig:
         randomize: Ranges of what attempts vary: a preset ("none", "default", "wide") or a JSON file, see ``load_randomization``.
         base: Where the robot stands, "x y z yaw" or a JSON file (docs/robots.md); empty finds a place.
         camera_jitter: Instead of its ranges for the camera: how far it is moved along each axis [m], about each axis [deg], zoom [share].
+        noise_m: Root mean square distance by which the tool is made to wander off its path [m]; what is recorded as action is what should be done there.
         keep_raw: Store what was rendered beside what became of it.
     """
 
@@ -64,6 +66,7 @@ class GenerateConfig:
     randomize: str = "default"
     base: str = ""
     camera_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    noise_m: float = 0.0
     keep_raw: bool = False
 
 
@@ -109,6 +112,7 @@ def complete_config(config: GenerateConfig, tasks: int = 1) -> GenerateConfig:
             f"--resolution is {config.resolution}; each side must be between {LEAST_SIDE_PX} and {MOST_SIDE_PX}."
         )
     _check_jitter(config)
+    check_noise(config.noise_m)
     if config.randomize not in PRESETS:  # what a file says now is what the run is made of
         config = replace(config, randomize=json.dumps(asdict(randomization(config)), sort_keys=True))
     check_machine(config.physics, config.renderer, config.device)

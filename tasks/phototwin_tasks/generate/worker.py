@@ -166,7 +166,7 @@ class Simulator:
         _, env, looks = self._opened
         provenance: dict[str, Any] = {"twin": order.job.twin_sha256, "versions": versions()} | asdict(self._config)
         provenance |= {"num_envs": order.shard.size, "variant": self._variant}
-        return rollout(env, list(order.shard.attempts), looks, on_step, provenance)
+        return rollout(env, list(order.shard.attempts), looks, on_step, provenance, self._config.noise_m)
 
     def notes(self) -> dict[str, str]:
         """What was used."""

@@ -137,7 +137,7 @@ def simulate(cell: MujocoCell, robot: Robot, episode: Episode, draw: Draw | None
         data = mujoco.MjData(model)
         rows = [_begin(cell, data, episode)]
         width = len(robot.arm_joints)
-        for action in episode.action:
+        for action in episode.commands:
             fingers = robot.fingers_open if action[width] > 0 else closing_command(robot)
             data.ctrl[:] = (*action[:width], *fingers)
             mujoco.mj_step(model, data, cell.substeps)

@@ -159,7 +159,7 @@ def replay_actions(env: TwinEnv, episodes: Sequence[Episode]) -> np.ndarray:
     write_states(env, stacked([states_of(e).row(0) for e in episodes]))
     judge = Judge(env, [len(e.action) for e in episodes])
     for t in range(max(len(e.action) for e in episodes)):
-        action = np.stack([e.action[min(t, len(e.action) - 1)] for e in episodes])
+        action = np.stack([e.commands[min(t, len(e.action) - 1)] for e in episodes])
         env.step(torch.as_tensor(action, device=env.device))
         judge.watch(t + 1)
     return judge.success

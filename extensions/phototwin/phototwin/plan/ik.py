@@ -160,6 +160,13 @@ def tool_pose(arm: Arm, q: np.ndarray) -> np.ndarray:
     return out.reshape(*np.shape(q)[:-1], 4, 4)
 
 
+def tool_jacobian(arm: Arm, q: np.ndarray) -> np.ndarray:
+    """What moves of the joints at ``q`` (J,) do to the tool, in the axes of the base: linear, then angular, (6, J) [m/rad, rad/rad]."""
+    pin = _pinocchio()
+    frame = pin.ReferenceFrame.LOCAL_WORLD_ALIGNED
+    return pin.computeFrameJacobian(arm.model, arm.data, np.asarray(q, dtype=np.float64), arm.tool, frame)
+
+
 def link_points(arm: Arm, q: np.ndarray) -> np.ndarray:
     """Surface points (P, 3) of all moving links and the fingers in the base frame at joint positions (J,) [m]."""
     pin = _pinocchio()
@@ -294,15 +301,13 @@ def follow_path(arm: Arm, T_base_tool: np.ndarray, q0: np.ndarray, fps: float) -
 
 def why_unreached(arm: Arm, T_base_tool: np.ndarray, q: np.ndarray) -> str:
     """In words why the solver ended at ``q`` (J,) away from the pose: out of reach, at a joint limit, or singular."""
-    pin = _pinocchio()
     distance = float(np.linalg.norm(T_base_tool[:3, 3]))
     if distance > arm.robot.reach_m:
         return f"out of reach, {distance:.2f} m from the base and {arm.robot.reach_m:.2f} m is as far as it gets"
     at_limit = np.flatnonzero((q <= arm.lower + 1e-6) | (q >= arm.upper - 1e-6))
     if len(at_limit):
         return f"{' and '.join(arm.robot.arm_joints[j] for j in at_limit)} at the joint limit"
-    J = pin.computeFrameJacobian(arm.model, arm.data, q, arm.tool, pin.ReferenceFrame.LOCAL)
-    if np.linalg.svd(J, compute_uv=False)[-1] < 0.02:
+    if np.linalg.svd(tool_jacobian(arm, q), compute_uv=False)[-1] < 0.02:
         return "the arm is singular there"
     return "out of reach in that orientation"
 
