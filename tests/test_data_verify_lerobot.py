@@ -1,0 +1,282 @@
+"""``verify`` finds every planted defect of a LeRobot dataset and names the episode; a whole one has none."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from data_helpers import fill_store
+
+from phototwin.data.compose import read_entries, write_dataset
+from phototwin.data.fingerprint import block_means, compare_means, episode_means, read_means
+from phototwin.data.verify import verify
+
+VIDEO = "videos/observation.images.photo/chunk-000/file-000.mp4"
+ROWS = "data/chunk-000/file-000.parquet"
+ENTRIES = "meta/episodes/chunk-000/file-000.parquet"
+FACTS = "meta/phototwin.json"
+LENGTHS = (30, 31, 32, 33)
+FIRST = 30
+"""Row of the table and frame of the video at which episode 1 begins."""
+BEGIN = "videos/observation.images.photo/from_timestamp"
+END = "videos/observation.images.photo/to_timestamp"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A folder with episodes.hdf5 and lerobot/, as merge makes it."""
+    folder = tmp_path_factory.mktemp("whole")
+    file = fill_store(folder / "run", size=(96, 64))
+    return write_dataset(read_entries(file), folder / "both")
+
+
+def rows(change):
+    """Change the table of all rows, a pandas frame; the rows of episode 1 begin at FIRST."""
+
+    def plant(folder):
+        import pandas as pd
+
+        table = pd.read_parquet(folder / ROWS)
+        table = change(table)
+        table.to_parquet(folder / ROWS)
+
+    return plant
+
+
+def cell(name, row, value):
+    def change(table):
+        table.loc[FIRST + row, name] = value
+        return table
+
+    return rows(change)
+
+
+def vector(name, change):
+    """Change the (T, D) array of a feature in the rows of episode 1."""
+
+    def all_rows(table):
+        values = np.stack(table[name].to_numpy())
+        values[FIRST : FIRST + 31] = change(values[FIRST : FIRST + 31].copy())
+        table[name] = list(values)
+        return table
+
+    return rows(all_rows)
+
+
+def at(index, value):
+    def change(values):
+        values[index] = value
+        return values
+
+    return change
+
+
+def entry(name, value):
+    def plant(folder):
+        import pandas as pd
+
+        table = pd.read_parquet(folder / ENTRIES)
+        table.at[1, name] = value
+        table.to_parquet(folder / ENTRIES)
+
+    return plant
+
+
+def facts(change):
+    def plant(folder):
+        value = json.loads((folder / FACTS).read_text())
+        change(value)
+        (folder / FACTS).write_text(json.dumps(value))
+
+    return plant
+
+
+def fact(name, value):
+    return facts(lambda value_of: value_of[1].update({name: value}))
+
+
+def video(change):
+    """Decode, change the list of frames, encode again as the writer does."""
+
+    def plant(folder):
+        import av
+
+        with av.open(str(folder / VIDEO)) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        frames = change(frames)
+        with av.open(str(folder / VIDEO), "w") as container:
+            stream = container.add_stream("h264", 20, options={"crf": "20", "g": "8", "preset": "veryfast"})
+            stream.height, stream.width = frames[0].shape[:2]
+            stream.pix_fmt = "yuv420p"
+            for image in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+
+    return plant
+
+
+def own(change):
+    """Change the frames of episode 1."""
+    return video(lambda f: f[:FIRST] + change(f[FIRST : FIRST + 31]) + f[FIRST + 31 :])
+
+
+def painted(frames):
+    frames[9] = np.full_like(frames[9], 90)
+    return frames
+
+
+def patched(frames):
+    frames[9][40:56, 40:56] = 0
+    return frames
+
+
+def other_task(folder):
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "meta/tasks.parquet")
+    table.index = [name.replace(", 1", ", one") for name in table.index]
+    table.to_parquet(folder / "meta/tasks.parquet")
+
+
+PLANTS = {
+    "episode_index": (cell("episode_index", 4, 2), "index"),
+    "frame_index": (cell("frame_index", 4, 5), "index"),
+    "index": (cell("index", 4, 0), "index"),
+    "timestamp": (cell("timestamp", 4, 0.225), "timestamps"),
+    "task_index": (cell("task_index", 4, 0), "task"),
+    "task's sentence": (other_task, "task"),
+    "task of the episode": (entry("tasks", ["something else"]), "task"),
+    "NaN": (vector("action", at((4, 2), np.nan)), "finite"),
+    "degrees": (vector("action", lambda a: a * 57.3), "units"),
+    "millimetres": (vector("object_poses", lambda a: a * 1000), "units"),
+    "quaternion": (vector("observation.tcp_pose", at((4, 3), 1.3)), "rotations"),
+    "joint jump": (vector("observation.state", at((4, 8), 2.5)), "jumps"),
+    "object jump": (vector("object_poses", at((slice(9, None), 7), 1.3)), "jumps"),
+    "digest": (vector("action", at((4, 2), 0.1)), "digest"),
+    "length": (entry("length", 30), "index"),
+    "its part of the video is longer": (entry(END, 3.2), "timestamps"),
+    "its part of the video begins late": (entry(BEGIN, 1.55), "frames"),
+    "its part of the video is another's": (entry(BEGIN, 0.0), "frames"),
+    "camera": (facts(lambda f: f[1]["K_px"].__setitem__(0, [0, 0, 48])), "camera"),
+    "camera pose": (facts(lambda f: f[1]["T_world_camera"].__setitem__(0, [0, -1.02, 0, 0.5])), "camera"),
+    "provenance": (fact("provenance", {}), "words"),
+    "success": (fact("success", False), "success"),
+    "duplicate": (facts(lambda f: f[1].update(state_sha256=f[0]["state_sha256"])), "duplicates"),
+    "of another file": (fact("state_sha256", "0" * 64), "agreement"),
+    "frames one early": (own(lambda f: f[1:] + f[-1:]), "frames"),
+    "frames one late": (own(lambda f: f[:1] + f[:-1]), "frames"),
+    "frame dropped, last one repeated": (own(lambda f: f[:9] + f[10:] + f[-1:]), "frames"),
+    "frame repeated": (own(lambda f: [*f[:9], f[8], *f[10:]]), "frames"),
+    "frames exchanged": (own(lambda f: [*f[:9], f[10], f[9], *f[11:]]), "frames"),
+    "frame replaced": (own(painted), "frames"),
+    "patch in a frame": (own(patched), "frames"),
+    "darker": (own(lambda f: [image // 10 * 9 for image in f]), "frames"),
+}
+"""What is planted in episode 1, and the check that must find it."""
+
+
+def found(whole, tmp_path, plant):
+    shutil.copytree(whole, tmp_path / "copy")
+    plant(tmp_path / "copy/lerobot")
+    return list(verify(tmp_path / "copy"))
+
+
+def test_a_whole_dataset_has_no_defect(whole):
+    assert not list(verify(whole)) and not list(verify(whole / "lerobot"))
+
+
+def test_encoding_again_is_no_defect(whole, tmp_path):
+    assert not found(whole, tmp_path, video(lambda frames: frames))
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_what_is_planted_in_an_episode_is_found_and_named(whole, tmp_path, name):
+    plant, check = PLANTS[name]
+    defects = found(whole, tmp_path, plant)
+    assert ("episode 1", check) in {(d.episode, d.check) for d in defects}, defects
+    # Of HDF5, only that it holds what LeRobot then does not.
+    assert {d.episode for d in defects if d.file.startswith("lerobot")} <= {"episode 1", "", "episodes 0 to 3"}, defects
+    assert {d.check for d in defects if d.file == "episodes.hdf5"} <= {"agreement"}
+
+
+def short(folder):
+    content = (folder / ROWS).read_bytes()
+    (folder / ROWS).write_bytes(content[: len(content) // 2])
+
+
+def no_video(folder):
+    (folder / VIDEO).write_bytes(b"not a video" * 100)
+
+
+def less_info(folder):
+    value = json.loads((folder / "meta/info.json").read_text()) | {"total_frames": 7}
+    (folder / "meta/info.json").write_text(json.dumps(value))
+
+
+def other_stats(folder):
+    value = json.loads((folder / "meta/stats.json").read_text())
+    value["action"]["max"][2] += 0.5
+    (folder / "meta/stats.json").write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("plant", "file", "episode", "check"),
+    [
+        (short, ROWS, "episodes 0 to 3", "readable"),
+        (rows(lambda table: table.drop(index=5)), ROWS, "episodes 0 to 3", "layout"),
+        (rows(lambda table: table.drop(columns="action")), ROWS, "episodes 0 to 3", "layout"),
+        (no_video, VIDEO, "episodes 0 to 3", "readable"),
+        (lambda folder: (folder / VIDEO).unlink(), VIDEO, "episodes 0 to 3", "readable"),
+        (video(lambda frames: frames[:-5]), VIDEO, "episode 3", "frames"),
+        (video(lambda frames: frames + frames[:5]), VIDEO, "episodes 0 to 3", "frames"),
+        (less_info, "meta/info.json", "", "index"),
+        (lambda folder: (folder / "meta/info.json").write_text("{"), "meta/info.json", "", "readable"),
+        (lambda folder: (folder / "meta/tasks.parquet").write_bytes(b"PAR1"), "meta/tasks.parquet", "", "readable"),
+        (lambda folder: (folder / ENTRIES).unlink(), "meta/episodes", "", "readable"),
+        (facts(lambda value: value.pop()), FACTS, "episode 3", "words"),
+        (facts(lambda value: value.append(value[0])), FACTS, "episode 4", "index"),
+        (lambda f: (f / "meta/phototwin_frames.npz").write_bytes(b"x"), "meta/phototwin_frames.npz", "", "readable"),
+        (other_stats, "meta/stats.json", "", "stats"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_is_planted_in_a_file_is_found_and_named(whole, tmp_path, plant, file, episode, check):
+    defects = found(whole, tmp_path, plant)
+    assert (f"lerobot/{file}", episode, check) in {(d.file, d.episode, d.check) for d in defects}, defects
+
+
+def test_fingerprints_are_small_and_come_back(whole, tmp_path):
+    stored = read_means(whole / "lerobot/meta/phototwin_frames.npz")
+    from phototwin.data.store import read_demos
+
+    for i, episode in enumerate(read_demos(whole / "episodes.hdf5")):
+        means = episode_means(stored, i)
+        assert means is not None and (means == np.round(block_means(episode.rgb))).all()
+    assert episode_means(stored, 4) is None
+    assert (whole / "lerobot/meta/phototwin_frames.npz").stat().st_size < 4 * 3000
+
+
+@pytest.mark.parametrize("size", [(12, 12), (5, 7), (33, 21), (640, 480)])
+def test_block_means_keep_the_mean(size):
+    width, height = size
+    rgb = np.random.default_rng(0).integers(0, 256, (2, height, width, 3)).astype(np.uint8)
+    means = block_means(rgb)
+    assert means.shape == (2, 144) and means.min() >= 0 and means.max() <= 255
+    if min(size) >= 12:
+        gray = rgb @ (np.array([77, 150, 29]) / 256)
+        edges = [np.diff([*(np.arange(12) * s // 12), s]) for s in (height, width)]
+        share = np.outer(*edges).ravel() / (height * width)
+        assert np.allclose((means * share).sum(1), gray.mean((1, 2)), atol=1e-3)
+
+
+def test_noise_of_a_codec_is_no_defect_and_a_step_is():
+    rng = np.random.default_rng(1)
+    steps = np.cumsum(rng.normal(0, 2.0, (60, 144)), 0) + 100
+    recorded = np.round(steps).astype(np.uint8)
+    seen = steps + rng.normal(0, 0.6, steps.shape) + 1.4
+    assert compare_means(recorded, seen) == []
+    assert any("one frame after" in text for text in compare_means(recorded, np.roll(seen, -1, 0)))
+    assert any("one frame before" in text for text in compare_means(recorded, np.roll(seen, 1, 0)))
+    assert compare_means(recorded, seen[:-2]) == ["58 frames in the video, 60 recorded"]
+    still = np.full((60, 144), 100.0) + rng.normal(0, 0.6, (60, 144))
+    assert compare_means(np.full((60, 144), 100, np.uint8), np.roll(still, 1, 0)) == []
