@@ -89,4 +89,4 @@ def _twins(file: Path) -> list[Path]:
 
 
 def _shapes(folder: Path) -> dict[str, Pieces]:
-    return {item.key: [piece.points for piece in item.pieces] for item in load_scene(folder).objects}
+    return {item.key: item.pieces for item in load_scene(folder).objects}

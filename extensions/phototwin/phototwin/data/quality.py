@@ -13,9 +13,12 @@ import numpy as np
 
 from phototwin.episode import Episode
 from phototwin.frames import matrix_from_quat_xyzw
+from phototwin.scene import ConvexPiece
 
-Pieces = Sequence[np.ndarray]
-"""Corners of the convex pieces of an object, each (V, 3) in its frame."""
+Pieces = Sequence[ConvexPiece]
+"""The convex pieces of an object, in its frame."""
+STILL_M = 1e-5
+"""Frames in which no object moves further need not be looked at again."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class QualityLimits:
         object_kick: By how much a thing may be faster from frame to frame than its velocities say [m/s].
         joint_speed: Fastest joint [rad/s].
         below_support_m: How deep a corner of an object may be below the support (z = 0).
-        overlap_m: How deep a corner of an object may be inside another.
+        overlap_m: How deep an object may be inside another.
         seam: Score below which the border in a frame looks composited.
         low_seam_share: Share of the frames that may.
         apart_rad: Demonstrations whose joints stay closer than this to an earlier one's [rms] and whose objects start
@@ -38,7 +41,7 @@ class QualityLimits:
     object_kick: float = 0.8
     joint_speed: float = 4.0
     below_support_m: float = 0.005
-    overlap_m: float = 0.008
+    overlap_m: float = 0.005
     seam: float = 0.5
     low_seam_share: float = 0.1
     apart_rad: float = 0.005
@@ -148,31 +151,26 @@ def _sunk(episode: Episode, poses: np.ndarray, bodies: Mapping[str, Pieces]) -> 
     """How deep the lowest corner of any object gets below z = 0 [m]; its centre, where its shape is not known."""
     deepest = 0.0
     for i, key in enumerate(episode.object_keys):
-        corners = np.concatenate(list(bodies[key])) if key in bodies else np.zeros((1, 3))
+        corners = np.concatenate([piece.points for piece in bodies[key]]) if key in bodies else np.zeros((1, 3))
         heights = poses[:, i, 2:3] + matrix_from_quat_xyzw(poses[:, i, 3:])[:, 2] @ corners.T
         deepest = max(deepest, float(-heights.min(initial=0.0)))
     return deepest
 
 
 def _overlap(episode: Episode, poses: np.ndarray, bodies: Mapping[str, Pieces]) -> float:
-    """How deep any corner of an object gets inside a convex piece of another [m]."""
-    from scipy.spatial import ConvexHull
+    """How deep two objects are inside each other at worst [m]: the shortest way out along a face, as ``signed_distances`` has it."""
+    from phototwin.build.layout import make_solids
+    from phototwin.kernels.signed_distance import signed_distances
 
-    planes = {key: [ConvexHull(piece).equations for piece in pieces] for key, pieces in bodies.items()}
+    known = [i for i, key in enumerate(episode.object_keys) if key in bodies]
+    solids = make_solids([tuple(bodies[episode.object_keys[i]]) for i in known])
+    T = np.tile(np.eye(4), (len(poses), len(known), 1, 1))
+    T[..., :3, :3], T[..., :3, 3] = matrix_from_quat_xyzw(poses[:, known, 3:]), poses[:, known, :3]
+    moved = np.abs(np.diff(T, axis=0)).max((1, 2, 3), initial=0.0) > STILL_M
     deepest = 0.0
-    for i, a in enumerate(episode.object_keys):
-        for j, b in enumerate(episode.object_keys):
-            if a == b or a not in bodies or b not in bodies:
-                continue
-            corners = np.concatenate(list(bodies[a]))
-            radius = sum(np.linalg.norm(np.concatenate(list(bodies[key])), axis=1).max() for key in (a, b))
-            near = np.linalg.norm(poses[:, i, :3] - poses[:, j, :3], axis=1) < radius
-            for pose_a, pose_b in zip(poses[near, i], poses[near, j], strict=True):
-                points_w = corners @ matrix_from_quat_xyzw(pose_a[3:]).T + pose_a[:3]
-                points_b = (points_w - pose_b[:3]) @ matrix_from_quat_xyzw(pose_b[3:])
-                for equations in planes[b]:
-                    outside = (points_b @ equations[:, :3].T + equations[:, 3]).max(1)
-                    deepest = max(deepest, float(-outside.min()))
+    for t in np.flatnonzero(np.append(True, moved)[: len(T)]):
+        _, _, distance = signed_distances(solids, T[t], 0.0)
+        deepest = max(deepest, -float(distance.min(initial=0.0)))
     return deepest
 
 

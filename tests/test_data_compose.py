@@ -1,0 +1,197 @@
+"""Merge, append, filter, split, convert: nothing lost, nothing half-written, and what comes out has no defect."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from data_helpers import fill_store, possible_episode
+from test_data import assert_same, datasets
+
+from phototwin.data import compose
+from phototwin.data.compose import append_dataset, read_entries, rewrite_hdf5, write_dataset
+from phototwin.data.quality import QualityLimits
+from phototwin.data.store import EpisodeStore, read_demos
+from phototwin.data.verify import verify
+from phototwin.errors import InputError, OutputError
+from phototwin_tasks.dataset import job
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two stores of three and two demonstrations; the second's begin elsewhere."""
+    fill_store(tmp_path / "a", 3)
+    store = EpisodeStore(tmp_path / "b")
+    for attempt in (7, 8):
+        store.write(possible_episode(attempt, task={"family": "lift", "object": "yellow_cube"}))
+    store.finish(2)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def attempts(file):
+    return [e.attempt for e in read_demos(file, frames=False)]
+
+
+def test_merged_demonstrations_are_the_same_bit_by_bit(tmp_path, two):
+    assert "5 demonstrations" in job.merge(two, tmp_path / "out", append=False, lerobot=True)
+    together = [e for folder in two for e in read_demos(folder / "episodes.hdf5")]
+    for a, b in zip(together, read_demos(tmp_path / "out/episodes.hdf5"), strict=True):
+        assert_same(a, b)
+    assert not list(verify(tmp_path / "out"))
+    facts = json.loads((tmp_path / "out/lerobot/meta/phototwin.json").read_text())
+    assert [f["attempt"] for f in facts] == [0, 1, 2, 7, 8]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "out"]
+
+
+def test_append_keeps_what_was_there(tmp_path, two):
+    job.merge(two[:1], tmp_path / "out", append=False, lerobot=False)
+    before = datasets(tmp_path / "out/episodes.hdf5")
+    job.merge(two[1:], tmp_path / "out", append=True, lerobot=False)
+    after = datasets(tmp_path / "out/episodes.hdf5")
+    assert {k: v for k, v in after.items() if k.startswith("/data/demo_2/")} == {
+        k: v for k, v in before.items() if k.startswith("/data/demo_2/")
+    }
+    assert attempts(tmp_path / "out/episodes.hdf5") == [0, 1, 2, 7, 8] and not list(verify(tmp_path / "out"))
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["episodes.hdf5"]
+
+
+def test_a_run_is_not_appended_to(tmp_path, two):
+    (two[0] / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="--resume"):
+        append_dataset(read_entries(two[1] / "episodes.hdf5"), two[0])
+
+
+def test_a_table_of_links_is_merged_whole(tmp_path):
+    store = EpisodeStore(tmp_path / "a")
+    for attempt in range(2):
+        store.write(possible_episode(attempt))
+    store.link()
+    write_dataset(read_entries(store.file), tmp_path / "out", lerobot=False)
+    (tmp_path / "a").rename(tmp_path / "gone")
+    assert attempts(tmp_path / "out/episodes.hdf5") == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"robot": "ur10"}, "robot ur10"),
+        ({"fps": 10.0}, "fps 10.0"),
+        ({"size": (48, 48)}, "frame size"),
+        ({"action_names": tuple("abcdefgh")}, "action names"),
+    ],
+    ids=["robot", "fps", "size", "actions"],
+)
+def test_what_cannot_be_one_dataset_is_refused(tmp_path, two, changes, word):
+    fill_store(tmp_path / "c", 1, **changes)
+    with pytest.raises(InputError, match=word) as told:
+        job.merge((two[0], tmp_path / "c"), tmp_path / "out", append=False, lerobot=False)
+    assert "demo_0" in str(told.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("broken", ["write_table", "write_lerobot"])
+def test_a_full_disk_leaves_nothing(tmp_path, two, monkeypatch, broken):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(compose, broken, full)
+    with pytest.raises(OutputError, match="No space left"):
+        job.merge(two, tmp_path / "out", append=False, lerobot=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_failing_append_keeps_the_old_dataset(tmp_path, two, monkeypatch):
+    before = (two[0] / "episodes.hdf5").read_bytes()
+    monkeypatch.setattr(compose, "write_table", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        append_dataset(read_entries(two[1] / "episodes.hdf5"), two[0])
+    assert (two[0] / "episodes.hdf5").read_bytes() == before and not list(two[0].glob("*.partial"))
+
+
+def test_an_output_that_exists_is_refused(tmp_path, two):
+    with pytest.raises(OutputError, match="not empty"):
+        job.merge(two, two[0], append=False, lerobot=False)
+    with pytest.raises(OutputError, match="exists"):
+        rewrite_hdf5(two[0] / "episodes.hdf5", two[1] / "episodes.hdf5")
+    with pytest.raises(OutputError, match="not empty"):
+        job.convert(two[0], "lerobot", two[1])
+    with pytest.raises(OutputError, match="not empty"):
+        job.split(two[0], two[1], "share", (0.5, 0.5), lerobot=False)
+
+
+def keep(tmp_path, folder, **wanted):
+    text = job.keep(folder, tmp_path / "out", job.Wanted(**wanted), None, lerobot=False)
+    return text, attempts(tmp_path / "out/episodes.hdf5")
+
+
+def test_filter_by_what_is_recorded(tmp_path, two):
+    job.merge(two, tmp_path / "both", append=False, lerobot=False)
+    text, left = keep(tmp_path / "1", tmp_path / "both", task=("lift",))
+    assert left == [7, 8] and "demo_0: its task is place" in text and "2 of 5" in text
+    assert keep(tmp_path / "2", tmp_path / "both", object=("green_cube",))[1] == [0, 1, 2]
+    assert keep(tmp_path / "3", tmp_path / "both", success=True, min_seam=0.6)[1] == [0, 1, 2, 7, 8]
+    assert not list(verify(tmp_path / "1/out"))
+    with pytest.raises(InputError, match=r"demo_0: its worst seam is 0\.60"):
+        keep(tmp_path / "4", tmp_path / "both", min_seam=0.7)
+    assert not (tmp_path / "4").exists()
+
+
+def test_filter_by_hand(tmp_path, two):
+    entries = read_entries(two[0] / "episodes.hdf5")
+    file = tmp_path / "rejected.json"
+    file.write_text(json.dumps({"rejected": [{"demo": "demo_1", "state_sha256": entries[1].digest}]}))
+    text, left = keep(tmp_path, two[0], rejected=file)
+    assert left == [0, 2] and "demo_1: rejected by hand" in text
+    with pytest.raises(InputError, match="another dataset"):
+        keep(tmp_path / "x", two[1], rejected=file)
+    file.write_text("[]")
+    with pytest.raises(InputError, match=r"no rejected\.json"):
+        keep(tmp_path / "x", two[0], rejected=file)
+
+
+def test_filter_by_quality(tmp_path):
+    store = EpisodeStore(tmp_path / "a")
+    store.write(possible_episode(0))
+    fast = possible_episode(1)
+    fast.object_poses_w[10:, 1, 0] += 0.5
+    store.write(fast)
+    store.finish(2)
+    text, left = keep(tmp_path, tmp_path / "a", limits=QualityLimits())
+    assert left == [0] and "demo_1: an object moves at 10.00 m/s, limit 2" in text
+
+
+def test_split(tmp_path, two):
+    job.merge(two, tmp_path / "both", append=False, lerobot=False)
+    job.split(tmp_path / "both", tmp_path / "by_task", "task", (), lerobot=False)
+    assert attempts(tmp_path / "by_task/place/episodes.hdf5") == [0, 1, 2]
+    assert attempts(tmp_path / "by_task/lift/episodes.hdf5") == [7, 8]
+    job.split(tmp_path / "both", tmp_path / "shares", "share", (0.6, 0.4), lerobot=False)
+    parts = [attempts(tmp_path / f"shares/part_{i}/episodes.hdf5") for i in range(2)]
+    assert [len(p) for p in parts] == [3, 2] and sorted([*parts[0], *parts[1]]) == [0, 1, 2, 7, 8]
+    assert not list(verify(tmp_path / "shares/part_0"))
+    with pytest.raises(InputError, match="too few"):
+        job.split(tmp_path / "both", tmp_path / "x", "share", (0.99, 0.01), lerobot=False)
+    with pytest.raises(InputError, match="add up to 1"):
+        job.split(tmp_path / "both", tmp_path / "x", "share", (0.9, 0.9), lerobot=False)
+    assert not (tmp_path / "x").exists()
+
+
+def test_convert(tmp_path, two):
+    with h5py.File(two[0] / "episodes.hdf5", "r+") as file:
+        del file["data/demo_1/fingerprint"]
+    job.convert(two[0], "hdf5", tmp_path / "new.hdf5")
+    assert not list(verify(tmp_path / "new.hdf5"))
+    job.convert(two[0], "robomimic", tmp_path / "robomimic.hdf5")
+    assert not list(verify(tmp_path / "robomimic.hdf5"))
+    with h5py.File(tmp_path / "robomimic.hdf5") as file:
+        for name, demo in file["data"].items():
+            frames = demo["obs/rgb"][:]
+            assert (demo["next_obs/rgb"][:] == np.concatenate([frames[1:], frames[-1:]])).all(), name
+            assert set(demo["obs"]) == set(demo["next_obs"])
+    job.convert(two[0], "lerobot", tmp_path / "set")
+    assert not list(verify(tmp_path / "set"))
+
+
+def test_info(tmp_path, two):
+    text = job.info(two[0])
+    assert "3 demonstrations, 93 steps, 3 successful" in text and "frames 64 x 48" in text
+    assert "panda (3) at 20 frames/s" in text and "place (3)" in text and "green_cube (3)" in text
