@@ -40,6 +40,9 @@ def judge_file(file: Path, limits: QualityLimits, twin: Path | None) -> Judged:
     Raises:
         InputError: ``twin`` is no twin, or none of the demonstrations was made in it.
     """
+    import warp
+
+    warp.config.quiet = True  # overlaps are measured by a kernel, whose greeting is no part of the answer
     shapes = {twin_hash(folder): _shapes(folder) for folder in ([twin] if twin else _twins(file))}
     known: list[bool] = []
 

@@ -221,8 +221,8 @@ def _writing(out: Path, partial: Path) -> Iterator[None]:
     finally:
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+        elif partial.is_file():
+            partial.unlink()
 
 
 def _entry(file: Path, name: str, group: Any) -> Entry:

@@ -23,7 +23,7 @@ STILL_M = 1e-5
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """What a demonstration may measure. Seen in 82 good ones: see ``docs/datasets.md``.
+    """What a demonstration may measure. What good ones measure stands in ``docs/datasets.md``.
 
     Attributes:
         object_speed: Fastest object [m/s].
@@ -32,9 +32,9 @@ class QualityLimits:
         below_support_m: How deep a corner of an object may be below the support (z = 0).
         overlap_m: How deep an object may be inside another.
         seam: Score below which the border in a frame looks composited.
-        low_seam_share: Share of the frames that may.
-        apart_rad: Demonstrations whose joints stay closer than this to an earlier one's [rms] and whose objects start
-        apart_m: closer than this are the same again.
+        low_seam_share: Share of the frames that may look so.
+        apart_rad: A demonstration is an earlier one again where its joints stay this close [rms] ...
+        apart_m: ... and its objects begin this close to where they began there.
     """
 
     object_speed: float = 2.0

@@ -55,7 +55,8 @@ def write_review(file: Path, title: str, cards: Iterable[tuple[ReviewCard, Episo
     except OSError as error:
         raise OutputError(f"The page '{file}' could not be written: {error.strerror or error}.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        if partial.is_file():
+            partial.unlink()
     return file
 
 
