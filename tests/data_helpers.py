@@ -38,6 +38,7 @@ def possible_episode(attempt, steps=30, size=(64, 48), **changes):
     velocities[:, 0, 0] = 0.1
     tool = np.concatenate([poses[:-1, 0, :3], np.tile([1, 0, 0, 0], (steps, 1))], 1)
     rgb = possible_frames(attempt, steps, size)
+    labels = np.where(rgb[..., 0] == 220, 255, rgb[..., 0] % 3).astype(np.uint8)
     values = {
         "attempt": attempt,
         "seed": 3,
@@ -50,6 +51,9 @@ def possible_episode(attempt, steps=30, size=(64, 48), **changes):
         "joint_names": (*JOINTS, *FINGERS),
         "object_keys": ("green_cube", "yellow_cube"),
         "rgb": rgb,
+        "raw_rgba": np.concatenate([rgb[..., ::-1], labels[..., None]], -1),
+        "raw_depth_mm": (600 + rgb[..., 1].astype(np.uint16)),
+        "raw_labels": labels,
         "seam": np.linspace(0.6, 1.0, steps, dtype=np.float32),
         "joint_pos": joints[:-1].astype(np.float32),
         "joint_vel": swing[:-1].astype(np.float32),

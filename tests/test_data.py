@@ -98,9 +98,13 @@ OUTCOMES = [True, False, True, True, False, True]
 
 def test_an_episode_comes_back_as_it_was(tmp_path):
     episode = make_episode(3)
+    depth_mm = np.arange(13 * 16 * 24, dtype=np.uint16).reshape(13, 16, 24)
+    episode = replace(episode, raw_depth_mm=depth_mm, raw_labels=(depth_mm % 251).astype(np.uint8))
     file = EpisodeStore(tmp_path).write(episode)
     (back,) = read_demos(file)
     assert_same(episode, back)
+    (blind,) = read_demos(file, frames=False)
+    assert not blind.rgb.size and not blind.raw_labels.size and (blind.action == episode.action).all()
     assert state_sha256(back) == state_sha256(episode)
 
 

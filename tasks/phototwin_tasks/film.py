@@ -49,12 +49,14 @@ class Film:
         return self._blenders[index].plate.camera if self._blenders else self._env.crop.camera
 
     def frames(self, index: int) -> dict[str, np.ndarray]:
-        """All frames of an environment's attempt: ``rgb`` (T, H, W, 3), ``raw_rgba`` (T, H, W, 4), ``seam`` (T,); T is 0 where none were made."""
+        """All frames of an environment's attempt: ``rgb`` (T, H, W, 3), ``raw_rgba`` (T, H, W, 4), ``raw_depth_mm`` and ``raw_labels`` (T, H, W), ``seam`` (T,); T is 0 where none were made."""
         camera = self.camera(index)
         size = (0, camera.height, camera.width)
         found: dict[str, np.ndarray] = {
             "rgb": np.zeros((*size, 3), np.uint8),
             "raw_rgba": np.zeros((*size, 4), np.uint8),
+            "raw_depth_mm": np.zeros(size, np.uint16),
+            "raw_labels": np.zeros(size, np.uint8),
             "seam": np.zeros(0, np.float32),
         }
         if self._frames[index]:

@@ -27,6 +27,8 @@ class Episode:
         object_keys: N keys of the scene's objects.
         rgb: (T, H, W, 3) uint8, robot and objects composited into the photo; T = 0 where nothing was rendered.
         raw_rgba: (T, H, W, 4) uint8, what was rendered before, alpha 255 where anything was; T = 0 where it was not kept.
+        raw_depth_mm: (T, H, W) uint16, depth of what is seen, 0 = unknown; T = 0 where it was not kept.
+        raw_labels: (T, H, W) uint8, whose each pixel is: 0 nobody's, i + 1 object i, 255 the robot; T = 0 where it was not kept.
         seam: (T,) float32, how much like a real photo the borders of what was composited look, 0 to 1; T = 0 without frames.
         joint_pos: (T, J) float32 [rad, m].
         joint_vel: (T, J) float32 [rad/s, m/s].
@@ -70,6 +72,8 @@ class Episode:
     K_px: np.ndarray
     T_world_camera: np.ndarray
     raw_rgba: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0, 4), np.uint8))
+    raw_depth_mm: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint16))
+    raw_labels: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
     seam: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     executed: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     task_index: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from phototwin.blend.moving import MovingParts, draw_moving
 from phototwin.blend.plate import Plate
 from phototwin.blend.response import Response, apply_response
 from phototwin.blend.seam import seam_score
+from phototwin.blend.truth import frame_truth
 from phototwin.buffers import Buffers
 from phototwin.kernels.composite import composite
 from phototwin.kernels.draw import Canvas, make_canvas
@@ -62,18 +63,24 @@ class Frames:
         mask: What was drawn, (N, H, W) uint8: 0 nothing or a thing that is the photo's own, else 1 + id % 255.
         seam: How much like a real photo the borders of what was drawn look, (N,) float32, 0 to 1, 1 where nothing was drawn; None where it was not judged.
         raw_rgba: What was rendered before, (N, H, W, 4) uint8, alpha 255 where anything was; None where it was not kept.
+        raw_depth_mm: Depth of what is seen, (N, H, W) uint16, 0 = unknown; None where it was not kept.
+        raw_labels: Owner of each pixel, (N, H, W) uint8, see ``frame_truth``; None where it was not kept.
     """
 
     rgb: np.ndarray
     mask: np.ndarray
     seam: np.ndarray | None = None
     raw_rgba: np.ndarray | None = None
+    raw_depth_mm: np.ndarray | None = None
+    raw_labels: np.ndarray | None = None
 
     def __getitem__(self, index: int) -> Frames:
         """Frame ``index`` alone, its arrays without their first axis."""
-        seam = None if self.seam is None else self.seam[index]
-        raw = None if self.raw_rgba is None else self.raw_rgba[index]
-        return Frames(self.rgb[index], self.mask[index], seam, raw)
+        return Frames(*(None if v is None else v[index] for v in self.arrays()))  # pyright: ignore[reportArgumentType]
+
+    def arrays(self) -> list[np.ndarray | None]:
+        """Its arrays, in order."""
+        return [getattr(self, f.name) for f in fields(self)]
 
 
 def make_blender(
@@ -130,7 +137,7 @@ def blend_frames(
         T_world_owner: Poses (N, 4, 4) of every robot body and object by name.
         buffers: What a renderer saw; None draws what moves with our own rasteriser.
         seeds: Of the camera's noise, one a frame; None leaves what is drawn without the camera's signature.
-        keep_raw: Keep what was rendered beside what became of it.
+        keep_raw: Keep what was rendered beside what became of it, with depth and labels.
         judge: Score the seams of every so manieth frame, those between get the score before theirs; 0 scores none.
         workers: Threads that share the frames; None for one a core. The bytes do not depend on it.
 
@@ -215,15 +222,16 @@ def _blend(
     rgb, mask = rgb.repeat(repeats, 0), mask.repeat(repeats, 0)
     if blender.response is not None and seeds is not None:
         rgb = apply_response(rgb, mask, blender.response, seeds)
-    raw = seam = None
+    raw = seam = depth_mm = labels = None
     if keep_raw:
+        depth_mm, labels = (truth.repeat(repeats, 0) for truth in frame_truth(drawn, plate.depth_m))
         seen = np.where(_numpy(drawn.ids) > 0, 255, 0).astype(np.uint8)
         raw = np.concatenate([_numpy(drawn.color)[..., :3], seen[..., None]], -1).repeat(repeats, 0)
     if judged is not None:
         seam = np.full(len(rgb), np.nan, np.float32)
         for i in judged:
             seam[i] = seam_score(rgb[i], mask[i] > 0, blender.real).score
-    return Frames(rgb, mask, seam, raw)
+    return Frames(rgb, mask, seam, raw, depth_mm, labels)
 
 
 def _part(buffers: Buffers, some: slice) -> Buffers:
@@ -234,13 +242,9 @@ def _part(buffers: Buffers, some: slice) -> Buffers:
 
 
 def _join(parts: list[Frames]) -> Frames:
-    seams, raws = [p.seam for p in parts if p.seam is not None], [p.raw_rgba for p in parts if p.raw_rgba is not None]
-    return Frames(
-        np.concatenate([p.rgb for p in parts]),
-        np.concatenate([p.mask for p in parts]),
-        np.concatenate(seams) if seams else None,
-        np.concatenate(raws) if raws else None,
-    )
+    each = zip(*(part.arrays() for part in parts), strict=True)
+    joined = [None if values[0] is None else np.concatenate(values) for values in each]
+    return Frames(*joined)  # pyright: ignore[reportArgumentType]
 
 
 def photo_share(blender: Blender, T_world_owner: Mapping[str, np.ndarray]) -> np.ndarray:

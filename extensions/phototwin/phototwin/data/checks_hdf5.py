@@ -16,11 +16,14 @@ from phototwin.data.hdf5 import (
     CHUNK_FRAMES,
     JSON_ATTRIBUTES,
     PLAIN_ATTRIBUTES,
+    RAW_NAMES,
     read_episode,
     state_sha256,
 )
 
 Sentences = Iterator[str]
+ROBOT_LABEL = 255
+"""What ``blend.truth`` gives the robot's pixels."""
 STILL_M = 1e-5
 """Where two copies of the same number may differ: not at all but for rounding."""
 
@@ -100,7 +103,8 @@ def check_layout(demo: Demo) -> Sentences:
         first = path.replace("states/", "initial_state/")
         if first != path and (first not in demo.group or demo.group[first].shape != (1, width)):
             yield f"{first} is missing or not (1, {width})"
-    for path in ("obs/rgb", "raw/rgba", "quality/seam", "fingerprint/rgb", "fingerprint/rgba"):
+    images = [(f"raw/{name}", f"fingerprint/{name}") for name in RAW_NAMES]
+    for path in ("obs/rgb", "fingerprint/rgb", "quality/seam", *(path for pair in images for path in pair)):
         if path in demo.group and len(demo.group[path]) != demo.steps:
             yield f"{path} has {len(demo.group[path])} rows, expected {demo.steps}"
     if "obs/rgb" in demo.group:
@@ -198,7 +202,8 @@ def check_digest(demo: Demo) -> Sentences:
 
 def check_frames(demo: Demo) -> Sentences:
     """Every frame is the recorded one, in its place."""
-    for path, mark in (("obs/rgb", "fingerprint/rgb"), ("raw/rgba", "fingerprint/rgba")):
+    for path in ("obs/rgb", *(f"raw/{name}" for name in RAW_NAMES)):
+        mark = f"fingerprint/{path.partition('/')[2]}"
         if path not in demo.group and mark not in demo.group:
             continue
         if path not in demo.group or mark not in demo.group:
@@ -224,6 +229,18 @@ def _other_frames(path: str, seen: np.ndarray, want: np.ndarray) -> Sentences:
     yield f"{len(off)} frames of {path} are not the recorded ones; row {t} {what}"
 
 
+def check_labels(demo: Demo) -> Sentences:
+    """Every pixel is an object's, the robot's or nobody's."""
+    if "raw/labels" not in demo.group:
+        return
+    labels, most = demo.group["raw/labels"], len(demo.object_keys)
+    for t in range(0, len(labels), CHUNK_FRAMES):
+        wrong = np.setdiff1d(labels[t : t + CHUNK_FRAMES], [*range(most + 1), ROBOT_LABEL])
+        if len(wrong):
+            yield f"raw/labels has {wrong[0]} from row {t} on, expected 0 to {most} or {ROBOT_LABEL}"
+            return
+
+
 EPISODE_CHECKS: dict[str, Callable[[Demo], Sentences]] = {
     "layout": check_layout,
     "words": check_words,
@@ -236,5 +253,6 @@ EPISODE_CHECKS: dict[str, Callable[[Demo], Sentences]] = {
     "jumps": check_jumps,
     "digest": check_digest,
     "frames": check_frames,
+    "labels": check_labels,
 }
 """In this order, on every demonstration of an HDF5 file."""

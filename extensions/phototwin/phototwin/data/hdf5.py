@@ -10,9 +10,10 @@ One group a demonstration, T steps::
                 rigid_object/<key>/{root_pose, root_velocity}
     initial_state/   the same, one row                                                              before action 0
     camera/     K_px (3, 3)  T_world_camera (4, 4)
-    raw/        rgba (T, H, W, 4)                                    on request: what was rendered, before it was blended
+    raw/        rgba (T, H, W, 4)                                    on request: what was rendered, before it was blended,
+                depth_mm (T, H, W)  labels (T, H, W)                 depth of what is seen; 0, i + 1 of object i, 255 the robot
     quality/    seam (T,)                                            how real the borders of what was composited look
-    fingerprint/  rgb (T, 8)  rgba (T, 8)                            first bytes of each frame's SHA-256
+    fingerprint/  rgb (T, 8)  and as much for each of raw/           first bytes of each frame's SHA-256
 
 and as attributes ``num_samples``, ``success``, ``seed``, ``attempt``, ``instruction``, ``state_sha256`` and the rest of
 ``Episode``. ``states`` follow Isaac Lab (its replay compares row t with the simulator after action t). After the last
@@ -38,6 +39,8 @@ CHUNK_STRIP_BYTES = 10_000
 """Bytes of one frame in a chunk. The same strip of consecutive frames then lies within deflate's 32 KiB window, and the
 still background of a photo costs almost nothing: 7 times smaller and 7 times faster to write than a chunk a frame."""
 GZIP_LEVEL = 4
+RAW_NAMES = ("rgba", "depth_mm", "labels")
+"""What ``raw/`` holds where it was asked for, as ``raw_rgba`` ... of an episode."""
 JSON_ATTRIBUTES = ("task", "joint_names", "action_names", "object_keys", "provenance")
 PLAIN_ATTRIBUTES = ("task_index", "attempt", "seed", "success", "failure", "instruction", "fps", "robot")
 
@@ -92,9 +95,10 @@ def write_episode(group: Any, episode: Episode) -> None:
     if episode.success and len(episode.rgb):
         _write_images(group, "obs/rgb", episode.rgb)
         group["fingerprint/rgb"] = hash_frames(episode.rgb)
-        if len(episode.raw_rgba):
-            _write_images(group, "raw/rgba", episode.raw_rgba)
-            group["fingerprint/rgba"] = hash_frames(episode.raw_rgba)
+        for name in RAW_NAMES:
+            if len(images := getattr(episode, f"raw_{name}")):
+                _write_images(group, f"raw/{name}", images)
+                group[f"fingerprint/{name}"] = hash_frames(images)
     if len(episode.seam):
         group["quality/seam"] = np.asarray(episode.seam, dtype=np.float32)
     if steps:
@@ -129,7 +133,6 @@ def read_episode(group: Any, frames: bool = True) -> Episode:
             final_poses[i] = states[item]["root_pose"][-1]
     return Episode(
         rgb=group["obs/rgb"][:] if frames and "rgb" in group["obs"] else np.zeros((0, 0, 0, 3), np.uint8),
-        raw_rgba=group["raw/rgba"][:] if frames and "raw" in group else np.zeros((0, 0, 0, 4), np.uint8),
         seam=group["quality/seam"][:] if "quality" in group else np.zeros(0, np.float32),
         joint_pos=group["obs/joint_pos"][:],
         joint_vel=group["obs/joint_vel"][:],
@@ -143,6 +146,7 @@ def read_episode(group: Any, frames: bool = True) -> Episode:
         base_pose_w=base,
         K_px=group["camera/K_px"][:],
         T_world_camera=group["camera/T_world_camera"][:],
+        **{f"raw_{name}": group[f"raw/{name}"][:] for name in RAW_NAMES if frames and f"raw/{name}" in group},
         **attributes,
     )
 
@@ -179,9 +183,9 @@ def _after(before: np.ndarray, final: np.ndarray | None) -> np.ndarray:
 
 
 def _write_images(group: Any, name: str, images: np.ndarray) -> None:
-    steps, height, width, channels = images.shape
-    rows = int(np.clip(CHUNK_STRIP_BYTES // (width * channels), 1, height))
-    chunks = (min(CHUNK_FRAMES, steps), rows, width, channels)
+    steps, height, *rest = images.shape
+    rows = int(np.clip(CHUNK_STRIP_BYTES // (np.prod(rest) * images.itemsize), 1, height))
+    chunks = (min(CHUNK_FRAMES, steps), rows, *rest)
     group.create_dataset(name, data=images, chunks=chunks, compression="gzip", compression_opts=GZIP_LEVEL)
 
 
