@@ -51,7 +51,7 @@ class Order:
 class Maker(Protocol):
     """What makes the episodes of a shard."""
 
-    def open(self, order: Order) -> None:
+    def open(self, order: Order) -> object:
         """Get ready for the job of an order."""
         ...
 
@@ -135,8 +135,8 @@ class Simulator:
         self._variant = 0
         self._notes: dict[str, str] = {}
 
-    def open(self, order: Order) -> None:
-        """The environment of the order's job, where it is not open already."""
+    def open(self, order: Order) -> tuple[TwinEnv, Looks]:
+        """The environment of the order's job and its looks, opened where they are not open already."""
         from phototwin_tasks.variants import shard_variant
 
         ranges, variants = randomization(self._config), order.folder.parent / VARIANTS
@@ -156,14 +156,18 @@ class Simulator:
                 env, looks = make_env(order.twin, order.job, self._config, self._threads)
             self._opened = ((order.job.index, number), env, looks)
             self._notes |= job_notes(env, self._config, order.job)
+        return self._opened[1:]
+
+    @property
+    def variant(self) -> int:
+        """Number of the twin's variant that is open; 0 is the twin itself."""
+        return self._variant
 
     def make(self, order: Order, on_step: Callable[[float], None]) -> list[Episode]:
         """The episodes of a shard."""
         from phototwin_tasks.rollout import rollout
 
-        self.open(order)
-        assert self._opened is not None
-        _, env, looks = self._opened
+        env, looks = self.open(order)
         provenance: dict[str, Any] = {"twin": order.job.twin_sha256, "versions": versions()} | asdict(self._config)
         provenance |= {"num_envs": order.shard.size, "variant": self._variant}
         return rollout(env, list(order.shard.attempts), looks, on_step, provenance, self._config.noise_m)

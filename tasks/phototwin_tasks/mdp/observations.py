@@ -41,8 +41,12 @@ def tool_pose(env: TwinEnv) -> torch.Tensor:
 
 def gripper_opening(env: TwinEnv) -> torch.Tensor:
     """Share of the way the fingers are open, (N,): 0 closed, 1 open; the mean over the finger joints."""
-    robot = env.scene["robot"]
-    columns = [robot.joint_names.index(name) for name in env.robot.finger_joints]
-    position = robot.data.joint_pos.torch[:, columns]
-    closed, opened = position.new_tensor(env.robot.fingers_closed), position.new_tensor(env.robot.fingers_open)
-    return ((position - closed) / (opened - closed)).mean(-1)
+    return opening_of(env, env.scene["robot"].data.joint_pos.torch)
+
+
+def opening_of(env: TwinEnv, joints: torch.Tensor) -> torch.Tensor:
+    """Share of the way the fingers are open at positions (N, J) of all joints, (N,)."""
+    names = env.scene["robot"].joint_names
+    fingers = joints[:, [names.index(name) for name in env.robot.finger_joints]]
+    closed, opened = fingers.new_tensor(env.robot.fingers_closed), fingers.new_tensor(env.robot.fingers_open)
+    return ((fingers - closed) / (opened - closed)).mean(-1)

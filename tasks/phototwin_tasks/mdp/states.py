@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from isaaclab.utils.math import matrix_from_quat, quat_apply, quat_apply_inverse
 
-from phototwin_tasks.mdp.observations import gripper_opening, object_pose, object_velocity, tool_pose
+from phototwin_tasks.mdp.observations import gripper_opening, object_pose, object_velocity, opening_of, tool_pose
 
 if TYPE_CHECKING:
     from phototwin.scene import SceneObject
@@ -97,11 +97,7 @@ def released(env: TwinEnv, key: str) -> torch.Tensor:
 
 def commanded_opening(env: TwinEnv) -> torch.Tensor:
     """Share of the way open that the fingers are commanded to, (N,), whatever is between them."""
-    robot = env.scene["robot"]
-    columns = [robot.joint_names.index(name) for name in env.robot.finger_joints]
-    target = robot.data.joint_pos_target.torch[:, columns]
-    closed, opened = target.new_tensor(env.robot.fingers_closed), target.new_tensor(env.robot.fingers_open)
-    return ((target - closed) / (opened - closed)).mean(-1)
+    return opening_of(env, env.scene["robot"].data.joint_pos_target.torch)
 
 
 def fingers_press(env: TwinEnv) -> torch.Tensor:

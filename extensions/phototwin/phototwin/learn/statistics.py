@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -127,8 +128,8 @@ def _always(successes: int, trials: int, confidence: float) -> tuple[float, floa
         return float(xlogy(successes, p) + xlog1py(failures, -p) - level)
 
     peak = successes / trials
-    low = 0.0 if successes == 0 else float(brentq(over, 1e-12, peak))
-    high = 1.0 if failures == 0 else float(brentq(over, peak, 1 - 1e-12))
+    low = 0.0 if successes == 0 else cast("float", brentq(over, 1e-12, peak))
+    high = 1.0 if failures == 0 else cast("float", brentq(over, peak, 1 - 1e-12))
     return low, high
 
 

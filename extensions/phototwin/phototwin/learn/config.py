@@ -1,0 +1,105 @@
+"""What decides a policy and its training, and what must be known to drive with it; light, so that command lines start at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from phototwin.errors import InputError
+
+KINDS = ("bc", "act", "diffusion")
+SIZES = ("small", "usual")
+DOWN = 3
+"""Temporal halvings of Diffusion's U-net: a chunk is a multiple of 2 ** DOWN."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """What kind of policy.
+
+    Attributes:
+        kind: "bc" (our small network), "act" or "diffusion" (LeRobot's).
+        size: "small" trains on a CPU, "usual" are LeRobot's own settings; bc has one size.
+        image_px: Side to which frames are shrunk [px].
+        chunk: Actions that are predicted at once.
+        execute: So many of them are done before it looks again.
+    """
+
+    kind: str = "bc"
+    size: str = "small"
+    image_px: int = 96
+    chunk: int = 16
+    execute: int = 8
+
+
+@dataclass(frozen=True)
+class PolicyFacts:
+    """What must be known to drive a robot with it.
+
+    Attributes:
+        config: Its kind.
+        robot: Short name of the robot.
+        fps: Control rate [Hz].
+        action_names: A names.
+        instructions: What it was shown, each once.
+        resolution: Width and height of the frames before they are shrunk [px].
+        seconds: Mean length of the episodes it has learned from [s].
+        demos: How many those are.
+        digest: SHA-256 of those episodes' actions, so that evaluations can tell what was trained on.
+    """
+
+    config: PolicyConfig
+    robot: str
+    fps: int
+    action_names: tuple[str, ...]
+    instructions: tuple[str, ...]
+    resolution: tuple[int, int]
+    seconds: float
+    demos: int
+    digest: str
+
+
+def check_policy(config: PolicyConfig) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        InputError: An unknown name or an impossible number.
+    """
+    if config.kind not in KINDS:
+        raise InputError(f"Unknown policy '{config.kind}'. Choose one of {', '.join(KINDS)}.")
+    if config.size not in SIZES:
+        raise InputError(f"Unknown size '{config.size}'. Choose one of {', '.join(SIZES)}.")
+    if config.image_px < 32 or config.image_px % 16:
+        raise InputError(f"Frames of {config.image_px} px: expected a multiple of 16 from 32 on.")
+    if not 1 <= config.execute <= config.chunk:
+        raise InputError(
+            f"A chunk of {config.chunk} actions of which {config.execute} are done: expected 1 to all of them."
+        )
+    if config.kind == "diffusion" and config.chunk % 2**DOWN:
+        raise InputError(f"A chunk of {config.chunk} actions: Diffusion Policy wants a multiple of {2**DOWN}.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a policy is trained.
+
+    Attributes:
+        policy: What kind.
+        steps: Steps of the optimiser.
+        batch: Frames a step.
+        lr: Largest learning rate; it falls to a hundredth along a half cosine.
+        weight_decay: Of AdamW.
+        jitter: Brightness and contrast of each frame vary by up to this share; what the light of a photo does not show.
+        seed: Of the first weights and of every draw.
+        save_every: Steps between checkpoints.
+        threads: Of torch; 0 leaves them as they are.
+    """
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    steps: int = 3000
+    batch: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    jitter: float = 0.2
+    seed: int = 0
+    save_every: int = 500
+    threads: int = 0

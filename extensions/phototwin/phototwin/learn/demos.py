@@ -1,0 +1,180 @@
+"""A LeRobot dataset -> demonstrations in memory, ready to be learned from: every frame once, shrunk, in the order of the dataset."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from phototwin.data.lerobot import IMAGE_KEY
+from phototwin.errors import InputError
+
+STATE, ACTION, PADDED, OBJECTS = "observation.state", "action", "action_is_pad", "object_poses"
+"""Names of LeRobot's features, and of the mask of actions that lie behind an episode's end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Demos:
+    """Demonstrations of E episodes, N frames in all.
+
+    Attributes:
+        rgb: (N, h, w, 3) uint8.
+        state: (N, S) float32, ``observation.state``: joint positions [rad, m].
+        action: (N, A) float32, see ``action_names``.
+        objects: (N, 7 K) float32, poses of the scene's objects; what a policy may learn to see, and never what it is shown.
+        starts: (E + 1,) int64, first frame of each episode, and N.
+        instructions: What the robot was told, an episode each.
+        fps: Control and frame rate [Hz].
+        robot: Short name of the robot.
+        action_names: A names.
+        resolution: Width and height that the frames were recorded with [px].
+    """
+
+    rgb: np.ndarray
+    state: np.ndarray
+    action: np.ndarray
+    objects: np.ndarray
+    starts: np.ndarray
+    instructions: tuple[str, ...]
+    fps: int
+    robot: str
+    action_names: tuple[str, ...]
+    resolution: tuple[int, int]
+
+    def __len__(self) -> int:
+        """Episodes."""
+        return len(self.starts) - 1
+
+
+def load_demos(folder: Path, image_px: int, limit: int | None = None) -> Demos:
+    """The demonstrations of a LeRobot dataset, its first ``limit`` episodes.
+
+    Args:
+        folder: The dataset's folder, or that of a run of generate.py, which holds it in ``demos/lerobot``.
+        image_px: Height and width to which the frames are shrunk [px].
+        limit: So many episodes; all when None.
+
+    Raises:
+        InputError: There is no such dataset, it has fewer episodes, or its videos hold other frames than its tables say.
+    """
+    root = find_dataset(folder)
+    meta, table = _tables(root)
+    count = meta.total_episodes if limit is None else limit
+    if not 0 < count <= meta.total_episodes:
+        raise InputError(f"'{root}' has {meta.total_episodes} episodes, asked for were {count}.")
+    starts = np.append([row["dataset_from_index"] for row in meta.episodes], meta.total_frames)[: count + 1]
+    frames = int(starts[-1])
+    rgb = np.empty((frames, image_px, image_px, 3), np.uint8)
+    read = 0
+    for frame in itertools.islice(_frames(root, meta, image_px), frames):
+        rgb[read] = frame
+        read += 1
+    if read != frames:
+        raise InputError(
+            f"The videos of '{root}' hold {read} frames, its tables name {frames}: run scripts/dataset.py verify."
+        )
+    values = {name: np.stack(table[name][:frames]).astype(np.float32) for name in (STATE, ACTION, OBJECTS)}
+    tasks = {int(row.task_index): str(name) for name, row in meta.tasks.iterrows()}
+    told = tuple(tasks[int(table["task_index"][int(start)])] for start in starts[:-1])
+    height, width = meta.features[IMAGE_KEY]["shape"][:2]
+    return Demos(
+        rgb,
+        values[STATE],
+        values[ACTION],
+        values[OBJECTS],
+        starts,
+        told,
+        meta.fps,
+        str(meta.robot_type),
+        tuple(meta.features[ACTION]["names"]),
+        (width, height),
+    )
+
+
+def find_dataset(folder: Path) -> Path:
+    """The folder of the LeRobot dataset that is meant by ``folder``.
+
+    Raises:
+        InputError: There is none.
+    """
+    for root in (Path(folder), Path(folder) / "demos" / "lerobot", Path(folder) / "lerobot"):
+        if (root / "meta" / "info.json").is_file():
+            return root
+    raise InputError(
+        f"There is no LeRobot dataset in '{folder}': give the folder of a run of generate.py, or one with meta/info.json."
+    )
+
+
+def _tables(root: Path) -> tuple[Any, Any]:
+    import os
+
+    os.environ["HF_HUB_OFFLINE"] = "1"  # nothing may be looked up on the network
+    import pandas
+    from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+
+    meta = LeRobotDatasetMetadata("phototwin", root=root)
+    if IMAGE_KEY not in meta.features:
+        raise InputError(f"'{root}' has no '{IMAGE_KEY}': policies learn from what the photo's camera sees.")
+    table = pandas.concat([pandas.read_parquet(file) for file in sorted(root.glob("data/*/*.parquet"))])
+    return meta, table.sort_values("index", ignore_index=True)
+
+
+def _frames(root: Path, meta: Any, image_px: int) -> Iterator[np.ndarray]:
+    """Every frame in the order of the dataset: an episode's lie one after another in its video file, and episodes in theirs."""
+    import av
+    import cv2
+
+    key, seen = f"videos/{IMAGE_KEY}", set()
+    for row in meta.episodes:
+        place = (row[f"{key}/chunk_index"], row[f"{key}/file_index"])
+        if place in seen:
+            continue
+        seen.add(place)
+        file = root / meta.video_path.format(video_key=IMAGE_KEY, chunk_index=place[0], file_index=place[1])
+        with av.open(str(file)) as video:
+            for frame in video.decode(video=0):
+                yield cv2.resize(frame.to_ndarray(format="rgb24"), (image_px, image_px), interpolation=cv2.INTER_AREA)
+
+
+def join_demos(parts: Sequence[Demos]) -> Demos:
+    """Demonstrations of one robot, frame size and rate as one; objects beyond those of the poorest scene are left out.
+
+    Raises:
+        InputError: They do not go together.
+    """
+    first = parts[0]
+    for part in parts[1:]:
+        if (part.robot, part.fps, part.action_names) != (first.robot, first.fps, first.action_names):
+            raise InputError(
+                f"Demonstrations of {part.robot} at {part.fps} Hz cannot be joined with those of {first.robot} at {first.fps} Hz."
+            )
+    objects = min(part.objects.shape[1] for part in parts)
+    counts = np.cumsum([0, *(part.starts[-1] for part in parts)])
+    starts = np.concatenate([part.starts[:-1] + n for part, n in zip(parts, counts, strict=False)])
+    return replace(
+        first,
+        rgb=np.concatenate([part.rgb for part in parts]),
+        state=np.concatenate([part.state for part in parts]),
+        action=np.concatenate([part.action for part in parts]),
+        objects=np.concatenate([part.objects[:, :objects] for part in parts]),
+        starts=np.append(starts, counts[-1]),
+        instructions=tuple(text for part in parts for text in part.instructions),
+    )
+
+
+def first_demos(demos: Demos, count: int) -> Demos:
+    """The first ``count`` episodes."""
+    frames = demos.starts[count]
+    cut = {name: getattr(demos, name)[:frames] for name in ("rgb", "state", "action", "objects")}
+    return replace(demos, **cut, starts=demos.starts[: count + 1], instructions=demos.instructions[:count])
+
+
+def chunk_rows(demos: Demos, frames: np.ndarray, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames whose actions follow each of ``frames``, (B, chunk), held at the episode's last; and which of them lie behind it."""
+    ends = demos.starts[np.searchsorted(demos.starts, frames, side="right")]
+    rows = frames[:, None] + np.arange(chunk)
+    return np.minimum(rows, ends[:, None] - 1), rows >= ends[:, None]

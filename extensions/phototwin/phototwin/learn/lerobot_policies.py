@@ -1,0 +1,161 @@
+"""LeRobot's own policies on demonstrations: ACT and Diffusion Policy, at a size that trains on a CPU or at the usual one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from phototwin.data.lerobot import IMAGE_KEY
+from phototwin.learn.demos import ACTION, PADDED, STATE
+
+TINY = "resnet_phototwin_tiny"
+"""Name under which LeRobot finds the small backbone; it wants one that begins with "resnet"."""
+WIDTHS = (16, 32, 64, 128)
+GROUPS = 8
+INFERENCE_STEPS = 10
+
+
+class TinyResNet(nn.Module):
+    """A residual network of four blocks, a hundredth of ResNet-18, with the children that LeRobot takes from torchvision's.
+
+    Group norm, as frozen statistics of no training would be none.
+    """
+
+    def __init__(self, **torchvision_options: Any) -> None:
+        super().__init__()
+        from torchvision.models.resnet import BasicBlock
+
+        def norm(channels: int) -> nn.Module:
+            return nn.GroupNorm(GROUPS, channels)
+
+        self.conv1 = nn.Conv2d(3, WIDTHS[0], 7, 2, 3, bias=False)
+        self.bn1, self.relu, self.maxpool = norm(WIDTHS[0]), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
+        before = WIDTHS[0]
+        for i, width in enumerate(WIDTHS):
+            stride = 1 if i == 0 else 2
+            down = None
+            if before != width:
+                down = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), norm(width))
+            setattr(self, f"layer{i + 1}", BasicBlock(before, width, stride, down, norm_layer=norm))
+            before = width
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(before, 1)
+
+
+class LerobotPolicy(nn.Module):
+    """One of LeRobot's policies with its processors, which bring data to its units and back.
+
+    Args:
+        kind: "act" or "diffusion".
+        size: "small" (about a million numbers) or "usual" (LeRobot's own settings, without downloaded weights).
+        image_px: Side of the frames.
+        chunk: Actions that are predicted at once.
+        stats: LeRobot's statistics of each feature: mean, std, min, max.
+    """
+
+    def __init__(self, kind: str, size: str, image_px: int, chunk: int, stats: dict[str, dict[str, Any]]) -> None:
+        super().__init__()
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        from lerobot.configs.types import FeatureType, PolicyFeature
+
+        sizes = {name: (len(stats[name]["mean"]),) for name in (STATE, ACTION)}
+        inputs = {
+            IMAGE_KEY: PolicyFeature(FeatureType.VISUAL, (3, image_px, image_px)),
+            STATE: PolicyFeature(FeatureType.STATE, sizes[STATE]),
+        }
+        outputs = {ACTION: PolicyFeature(FeatureType.ACTION, sizes[ACTION])}
+        _offer_tiny()
+        config = MAKERS[kind](size, chunk, {"input_features": inputs, "output_features": outputs, "device": "cpu"})
+        self._take(config, stats)
+
+    def _take(self, config: Any, stats: dict[str, dict[str, Any]] | None, folder: Path | None = None) -> None:
+        from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+
+        made = get_policy_class(config.type)
+        self.policy: Any = made(config) if folder is None else made.from_pretrained(folder, config=config)
+        self.diffusion = config.type == "diffusion"
+        tensors = {
+            k: {n: torch.as_tensor(v, dtype=torch.float32) for n, v in s.items()} for k, s in (stats or {}).items()
+        }
+        given: dict[str, Any] = {"dataset_stats": tensors} if folder is None else {"pretrained_path": str(folder)}
+        self.before, self.after = make_pre_post_processors(config, **given)
+
+    def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The policy's own loss of a batch with LeRobot's names."""
+        given = self.before({name: batch[name] for name in (IMAGE_KEY, STATE, ACTION)})
+        given[PADDED] = batch[PADDED]
+        if self.diffusion:
+            given[STATE] = given[STATE].unsqueeze(1)
+        return self.policy(given)[0]
+
+    def chunks(self, rgb: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        """Actions (B, H, A) in the units of the data for frames (B, 3, h, w) in 0..1 and states (B, S)."""
+        given = self.before({IMAGE_KEY: rgb, STATE: state})
+        if self.diffusion:
+            given[STATE] = given[STATE].unsqueeze(1)
+        return self.after(self.policy.predict_action_chunk(given))
+
+    def save(self, folder: Path) -> None:
+        """Write it as LeRobot does, so that ``from_pretrained`` of any LeRobot program reads it."""
+        self.policy.save_pretrained(folder)
+        self.before.save_pretrained(folder)
+        self.after.save_pretrained(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> LerobotPolicy:
+        """What ``save`` has written."""
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        from lerobot.configs.policies import PreTrainedConfig
+
+        _offer_tiny()
+        policy = cls.__new__(cls)
+        nn.Module.__init__(policy)
+        policy._take(PreTrainedConfig.from_pretrained(folder), None, folder)
+        return policy
+
+
+def _offer_tiny() -> None:
+    """Let LeRobot, which asks torchvision for a backbone by name, find the small one too."""
+    import torchvision
+
+    setattr(torchvision.models, TINY, TinyResNet)
+
+
+def _act(size: str, chunk: int, features: dict[str, Any]) -> Any:
+    from lerobot.policies.act.configuration_act import ACTConfig
+
+    small: dict[str, Any] = {
+        "vision_backbone": TINY,
+        "dim_model": 128,
+        "n_heads": 4,
+        "dim_feedforward": 512,
+        "n_encoder_layers": 2,
+        "n_vae_encoder_layers": 2,
+        "latent_dim": 16,
+    }
+    options = small if size == "small" else {}
+    return ACTConfig(chunk_size=chunk, n_action_steps=chunk, pretrained_backbone_weights=None, **options, **features)
+
+
+def _diffusion(size: str, chunk: int, features: dict[str, Any]) -> Any:
+    from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+
+    small: dict[str, Any] = {"vision_backbone": TINY, "down_dims": (64, 128, 256), "diffusion_step_embed_dim": 64}
+    options = small if size == "small" else {"use_group_norm": True}
+    return DiffusionConfig(
+        n_obs_steps=1,
+        horizon=chunk,
+        n_action_steps=chunk,
+        pretrained_backbone_weights=None,
+        noise_scheduler_type="DDIM",
+        num_inference_steps=INFERENCE_STEPS,
+        do_mask_loss_for_padding=True,
+        **options,
+        **features,
+    )
+
+
+MAKERS = {"act": _act, "diffusion": _diffusion}

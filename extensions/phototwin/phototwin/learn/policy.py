@@ -1,0 +1,107 @@
+"""A policy as a value: what kind, made from demonstrations, saved to a folder and read back; one interface for every kind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from phototwin.data.lerobot import IMAGE_KEY
+from phototwin.errors import InputError
+from phototwin.learn.cloning import LABELS, CloningPolicy, positions
+from phototwin.learn.config import PolicyConfig, PolicyFacts, check_policy
+from phototwin.learn.demos import ACTION, OBJECTS, STATE, Demos
+from phototwin.learn.lerobot_policies import LerobotPolicy
+
+FACTS_FILE = "phototwin.json"
+"""Beside the weights: what the policy was made of, and what it needs to drive a robot."""
+WEIGHTS_FILE = "cloning.pt"
+STATS_STRIDE = 17
+"""Every how many frames the statistics of the images are taken."""
+
+
+class Policy(Protocol):
+    """What every kind does."""
+
+    def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """What training makes small, of a batch with LeRobot's names."""
+        ...
+
+    def chunks(self, rgb: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        """Actions (B, H, A) for frames (B, 3, h, w) in 0..1 and joint readings (B, S)."""
+        ...
+
+
+def make_policy(config: PolicyConfig, demos: Demos) -> Any:
+    """A policy that has learned nothing yet but the units of the demonstrations.
+
+    Raises:
+        InputError: As ``check_policy``.
+    """
+    check_policy(config)
+    if config.kind == "bc":
+        there = positions(torch.as_tensor(demos.objects)).numpy()
+        values = {STATE: demos.state, ACTION: demos.action, OBJECTS: there}
+        return CloningPolicy(config.image_px, config.chunk, {n: (v.mean(0), v.std(0)) for n, v in values.items()})
+    seen = demos.rgb[::STATS_STRIDE].reshape(-1, 3) / np.float32(255.0)
+    stats = {name: _stats(getattr(demos, field)) for name, field in ((STATE, "state"), (ACTION, "action"))}
+    stats[IMAGE_KEY] = {name: value.reshape(3, 1, 1) for name, value in _stats(seen).items()}
+    return LerobotPolicy(config.kind, config.size, config.image_px, config.chunk, stats)
+
+
+def _stats(values: np.ndarray) -> dict[str, np.ndarray]:
+    """LeRobot's statistics of rows; what hardly moves must not be blown up."""
+    return {
+        "mean": values.mean(0),
+        "std": np.maximum(values.std(0), 1e-3),
+        "min": values.min(0),
+        "max": np.maximum(values.max(0), values.min(0) + 1e-3),
+    }
+
+
+def save_policy(policy: Any, facts: PolicyFacts, folder: Path) -> None:
+    """Write a policy into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(policy, LerobotPolicy):
+        policy.save(folder)
+    else:
+        torch.save(policy.state_dict(), folder / WEIGHTS_FILE)
+    (folder / FACTS_FILE).write_text(json.dumps(asdict(facts), indent=1) + "\n")
+
+
+def load_policy(folder: Path) -> tuple[Any, PolicyFacts]:
+    """What ``save_policy`` wrote, ready to drive.
+
+    Raises:
+        InputError: There is no policy there.
+    """
+    file = Path(folder) / FACTS_FILE
+    if not file.is_file():
+        raise InputError(f"There is no policy in '{folder}' ({FACTS_FILE} is missing): give the folder of a training.")
+    value: dict[str, Any] = json.loads(file.read_text())
+    config = PolicyConfig(**value.pop("config"))
+    value = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+    facts = PolicyFacts(config=config, **value)
+    if config.kind != "bc":
+        policy: nn.Module = LerobotPolicy.load(Path(folder))
+    else:
+        state = torch.load(Path(folder) / WEIGHTS_FILE, weights_only=True)
+        stats = {name: (state[f"units.{label}.mean"], state[f"units.{label}.std"]) for name, label in LABELS.items()}
+        policy = CloningPolicy(config.image_px, config.chunk, stats)
+        policy.load_state_dict(state)
+    return policy.eval(), facts
+
+
+def act(policy: Any, rgb: np.ndarray, state: np.ndarray, image_px: int) -> np.ndarray:
+    """Actions (B, H, A) float32 for frames (B, h, w, 3) uint8 of any size and joint readings (B, S)."""
+    import cv2
+
+    small = np.stack([cv2.resize(frame, (image_px, image_px), interpolation=cv2.INTER_AREA) for frame in rgb])
+    with torch.inference_mode():
+        seen = torch.from_numpy(small).permute(0, 3, 1, 2).float() / 255.0
+        return policy.chunks(seen, torch.as_tensor(state, dtype=torch.float32)).float().numpy()

@@ -1,0 +1,210 @@
+"""Demonstrations -> a trained policy: batches, steps, checkpoints; the same seed gives the same weights."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from phototwin.data.lerobot import IMAGE_KEY
+from phototwin.errors import InputError
+from phototwin.learn.config import PolicyConfig, PolicyFacts, TrainConfig
+from phototwin.learn.demos import ACTION, OBJECTS, PADDED, STATE, Demos, chunk_rows
+from phototwin.learn.policy import make_policy, save_policy
+
+CHECKPOINT = "checkpoint.pt"
+"""What a training goes on from: weights, optimiser, step."""
+LOG_EVERY = 50
+WARM_UP = 100
+"""Steps over which the learning rate rises."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that has ended.
+
+    Attributes:
+        policy: The policy, in evaluation mode.
+        facts: What it was made of.
+        losses: Mean loss of every ``LOG_EVERY`` steps.
+        cpu_s: Processor time of the steps.
+    """
+
+    policy: Any
+    facts: PolicyFacts
+    losses: tuple[float, ...]
+    cpu_s: float
+
+
+def train(
+    demos: Demos,
+    config: TrainConfig,
+    folder: Path | None = None,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+    start: Any = None,
+) -> Trained:
+    """A policy that does as the demonstrations do.
+
+    Args:
+        demos: What it learns from.
+        config: How.
+        folder: Where the policy, a checkpoint every ``save_every`` steps and TensorBoard's log go; with a checkpoint of the same config
+            and demonstrations there, training goes on from it, to the same weights. None keeps nothing.
+        on_step: Told the step and the mean loss every ``LOG_EVERY`` steps.
+        start: A policy to go on from instead of a new one.
+
+    Raises:
+        InputError: The config makes no sense, or the checkpoint in ``folder`` is of another training.
+    """
+    if config.steps < 1 or config.batch < 1:
+        raise InputError(f"{config.steps} steps of {config.batch} frames: expected at least one of each.")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    facts = make_facts(config.policy, demos)
+    policy = start if start is not None else make_policy(config.policy, demos)
+    optimiser = torch.optim.AdamW(policy.parameters(), config.lr, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
+    first, losses, cpu_s = _resume(folder, config, facts, policy, optimiser, schedule)
+    writer = _writer(folder)
+    policy.train()
+    since: list[float] = []
+    before = time.process_time()
+    for step in range(first, config.steps):
+        # Drawn anew from seed and step: a training that goes on is the one that was not interrupted.
+        torch.manual_seed(_seed(config.seed, step))
+        loss = policy.loss(make_batch(demos, config, np.random.default_rng([config.seed, step])))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 10.0)
+        optimiser.step()
+        schedule.step()
+        since.append(float(loss.detach()))
+        if len(since) == LOG_EVERY or step + 1 == config.steps:
+            losses, since = [*losses, float(np.mean(since))], []
+            on_step(step + 1, losses[-1])
+            if writer is not None:
+                writer.add_scalar("loss", losses[-1], step + 1)
+        if folder is not None and (step + 1) % config.save_every == 0 and step + 1 < config.steps:
+            _save(folder, config, facts, policy, optimiser, schedule, step + 1, losses, cpu_s, before)
+    cpu_s += time.process_time() - before
+    policy.eval()
+    if folder is not None:
+        save_policy(policy, facts, folder)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    if writer is not None:
+        writer.close()
+    return Trained(policy, facts, tuple(losses), cpu_s)
+
+
+def make_batch(demos: Demos, config: TrainConfig, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    """Frames drawn evenly from all demonstrations, with what follows them, in LeRobot's names."""
+    frames = rng.integers(0, len(demos.rgb), config.batch)
+    rows, behind = chunk_rows(demos, frames, config.policy.chunk)
+    rgb = torch.from_numpy(demos.rgb[frames]).permute(0, 3, 1, 2).float() / 255.0
+    if config.jitter:
+        gain, lift = rng.uniform(-config.jitter, config.jitter, (2, len(frames), 1, 1, 1)).astype(np.float32)
+        rgb = ((rgb - 0.5) * torch.from_numpy(1 + gain) + 0.5 + torch.from_numpy(lift) / 2).clamp(0, 1)
+    return {
+        IMAGE_KEY: rgb,
+        STATE: torch.from_numpy(demos.state[frames]),
+        ACTION: torch.from_numpy(demos.action[rows]),
+        PADDED: torch.from_numpy(behind),
+        OBJECTS: torch.from_numpy(demos.objects[frames]),
+    }
+
+
+def make_facts(config: PolicyConfig, demos: Demos) -> PolicyFacts:
+    """What must be known of a policy that learns from ``demos``."""
+    return PolicyFacts(
+        config=config,
+        robot=demos.robot,
+        fps=demos.fps,
+        action_names=demos.action_names,
+        instructions=tuple(dict.fromkeys(demos.instructions)),
+        resolution=demos.resolution,
+        seconds=len(demos.rgb) / len(demos) / demos.fps,
+        demos=len(demos),
+        digest=demos_digest(demos),
+    )
+
+
+def demos_digest(demos: Demos) -> str:
+    """What tells one set of demonstrations from another: SHA-256 of actions and states."""
+    digest = hashlib.sha256()
+    for value in (demos.action, demos.state, demos.starts):
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
+
+
+def _rate(step: int, steps: int) -> float:
+    """Share of the largest learning rate."""
+    warm = min(1.0, (step + 1) / min(WARM_UP, steps))
+    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _seed(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, step, 1]).generate_state(1)[0])
+
+
+def _writer(folder: Path | None) -> Any:
+    if folder is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder))
+
+
+def _save(
+    folder: Path,
+    config: TrainConfig,
+    facts: PolicyFacts,
+    policy: Any,
+    optimiser: Any,
+    schedule: Any,
+    step: int,
+    losses: list[float],
+    cpu_s: float,
+    before: float,
+) -> None:
+    """A checkpoint, written aside and renamed: a training that is killed meanwhile goes on from the one before."""
+    value = {
+        "config": config,
+        "facts": facts,
+        "policy": policy.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "schedule": schedule.state_dict(),
+        "step": step,
+        "losses": losses,
+        "cpu_s": cpu_s + time.process_time() - before,
+    }
+    partial = folder / f"{CHECKPOINT}.partial"
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(value, partial)
+    partial.rename(folder / CHECKPOINT)
+
+
+def _resume(
+    folder: Path | None, config: TrainConfig, facts: PolicyFacts, policy: Any, optimiser: Any, schedule: Any
+) -> tuple[int, list[float], float]:
+    """Step, losses and processor time to go on from; all as it was where there is a checkpoint."""
+    file = None if folder is None else folder / CHECKPOINT
+    if file is None or not file.is_file():
+        return 0, [], 0.0
+    with torch.serialization.safe_globals([TrainConfig, PolicyConfig, PolicyFacts]):
+        value = torch.load(file, weights_only=True)
+    if value["config"] != config or value["facts"] != facts:
+        raise InputError(
+            f"'{file}' is of a training with other settings or demonstrations: choose another folder, or delete it."
+        )
+    policy.load_state_dict(value["policy"])
+    optimiser.load_state_dict(value["optimiser"])
+    schedule.load_state_dict(value["schedule"])
+    return value["step"], value["losses"], value["cpu_s"]

@@ -1,0 +1,71 @@
+"""Train a policy on demonstrations: our small cloning network, LeRobot's ACT or its Diffusion Policy.
+
+./isaaclab.sh -p scripts/train.py out/desk --out out/desk_bc
+./isaaclab.sh -p scripts/train.py out/desk out/bench --policy.kind act --steps 4000 --out out/act
+./isaaclab.sh -p scripts/train.py out/desk --out out/desk_bc --resume
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from phototwin.console import run_script
+from phototwin.learn.config import PolicyConfig
+
+
+@dataclass(frozen=True)
+class Args:
+    """Command line of train.py.
+
+    Attributes:
+        data: Folders of runs of generate.py, or of LeRobot datasets, of one robot.
+        out: Folder of the policy.
+        policy: What kind of policy.
+        demos: So many episodes of each dataset; all when not given.
+        steps: Steps of the optimiser.
+        batch: Frames a step.
+        lr: Largest learning rate.
+        jitter: Brightness and contrast of frames vary by up to this share.
+        seed: Of every random choice.
+        threads: Of torch; 0 leaves them as they are.
+        resume: Go on with a training that was interrupted in this folder.
+    """
+
+    data: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    out: Path
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    demos: int | None = None
+    steps: int = 3000
+    batch: int = 64
+    lr: float = 1e-3
+    jitter: float = 0.2
+    seed: int = 0
+    threads: int = 0
+    resume: bool = False
+
+
+def main(args: Args) -> int:
+    """Train; returns the exit status."""
+    from phototwin.learn.config import TrainConfig
+    from phototwin.learn.job import run_training
+
+    config = TrainConfig(
+        args.policy,
+        steps=args.steps,
+        batch=args.batch,
+        lr=args.lr,
+        jitter=args.jitter,
+        seed=args.seed,
+        threads=args.threads,
+    )
+    sys.stdout.write(run_training(args.data, config, args.out, args.demos, args.resume))
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(Args, main)

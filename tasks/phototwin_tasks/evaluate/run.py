@@ -1,0 +1,264 @@
+"""A policy on twins, batch by batch, written down after each: what ``scripts/evaluate.py`` runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phototwin.data.store import write_bytes
+from phototwin.errors import InputError
+from phototwin.learn.statistics import narrow_enough
+from phototwin.scene import load_scene
+from phototwin_tasks.evaluate.config import UNSEEN, EvalConfig, Evaluation, Row, check_eval
+from phototwin_tasks.generate.config import GenerateConfig, complete_config
+from phototwin_tasks.generate.jobs import Job, tasks_of, twin_hash
+from phototwin_tasks.generate.schedule import Shard
+
+if TYPE_CHECKING:
+    from phototwin.episode import Episode
+    from phototwin.learn.config import PolicyFacts
+    from phototwin_tasks.evaluate.drive import Driver
+
+EVALUATION_FILE = "evaluation.json"
+VIDEOS = "videos"
+TIMES = 2.0
+"""A policy has so many times as long as demonstrations took."""
+
+
+def evaluate(
+    driver: Driver,
+    facts: PolicyFacts,
+    name: str,
+    twins: tuple[Path, ...],
+    config: EvalConfig,
+    folder: Path | None = None,
+    threads: int | None = None,
+    on_batch: Callable[[Evaluation], None] = lambda evaluation: None,
+) -> Evaluation:
+    """How often a policy does its task on twins.
+
+    Args:
+        driver: What drives.
+        facts: What is known of the policy.
+        name: Its name, recorded.
+        twins: Folders of the twins.
+        config: What is asked for.
+        folder: Where ``evaluation.json`` and videos go; an evaluation of the same that was interrupted there goes on. None keeps nothing.
+        threads: That draw frames.
+        on_batch: Told what is known after every batch.
+
+    Raises:
+        TwinError: A twin, the instruction or a number makes no sense, or ``folder`` holds another evaluation.
+    """
+    check_eval(config)
+    evaluation = _begun(folder, Evaluation(name, config, ()), facts, twins)
+    names = _names(twins)
+    for index, twin in enumerate(twins):
+        done = sum(row.twin == names[index] for row in evaluation.rows)
+        if done >= config.episodes or evaluation.stopped_early:
+            continue
+        with closing(_Stage(driver, facts, twin, names[index], index, config, folder, threads)) as stage:
+            for shard in range(done // stage.size, -(-config.episodes // stage.size)):
+                rows = stage.attempts(shard)[: config.episodes - shard * stage.size]
+                evaluation = replace(evaluation, rows=evaluation.rows + tuple(rows), notes=stage.notes)
+                successes, trials = sum(row.success for row in evaluation.rows), len(evaluation.rows)
+                # Only where all twins have had their turn does an interval of all of them say something.
+                if config.half_width and index == len(twins) - 1:
+                    stop = narrow_enough(successes, trials, config.half_width, config.confidence)
+                    evaluation = replace(evaluation, stopped_early=stop and trials < config.episodes * len(twins))
+                if folder is not None:
+                    save_evaluation(folder, evaluation, facts, twins)
+                on_batch(evaluation)
+                if evaluation.stopped_early:
+                    break
+    return evaluation
+
+
+def _names(twins: tuple[Path, ...]) -> list[str]:
+    """A name for each twin; with numbers where they are alike."""
+    found = [load_scene(twin).name for twin in twins]
+    return [f"{name} {i + 1}" if found.count(name) > 1 else name for i, name in enumerate(found)]
+
+
+class _Stage:
+    """A twin with a simulator over it, in which batches of attempts are driven."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        facts: PolicyFacts,
+        twin: Path,
+        name: str,
+        index: int,
+        config: EvalConfig,
+        folder: Path | None,
+        threads: int | None,
+    ) -> None:
+        from phototwin_tasks.evaluate.drive import Limits
+        from phototwin_tasks.generate.worker import Simulator
+
+        self._driver, self._twin, self._config, self._folder = driver, twin, config, folder
+        self._generate = generate_config(config, facts)
+        self.size = self._generate.num_envs
+        found, refused = tasks_of(load_scene(twin), self._generate)
+        if not found:
+            raise InputError(refused[0].reason)
+        self._job = Job(index, str(twin), twin_hash(twin), found[0][0], found[0][1])
+        self._limits = Limits(config.seconds or TIMES * facts.seconds, config.shove_m_s)
+        self._name = name
+        there = [] if folder is None else [file.stem for file in (folder / VIDEOS).glob(f"{_file_name(name)}_*.mp4")]
+        succeeded = sum(stem.endswith("_success") for stem in there)
+        left = {True: config.videos - succeeded, False: config.videos - len(there) + succeeded}
+        self._films = {success: max(count, 0) for success, count in left.items()}
+        self._simulator = Simulator(self._generate, threads or 0)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What was used."""
+        return self._simulator.notes()
+
+    def attempts(self, shard: int) -> list[Row]:
+        """The rows of a batch."""
+        from phototwin.data.hdf5 import state_sha256
+        from phototwin_tasks.evaluate.drive import drive
+        from phototwin_tasks.generate.worker import Order
+
+        # The first attempt of every seed is the photo itself, which policies were shown.
+        folder = self._folder or self._twin
+        order = Order(Shard(self._job.index, shard, self.size), self._job, self._twin, folder / "attempts")
+        env, looks = self._simulator.open(order)
+        films = max(self._films.values()) if self._folder is not None else 0
+        numbers = [1 + i for i in order.shard.attempts]
+        episodes = drive(env, looks, self._driver, numbers, self._limits, films)
+        if films:
+            self._film(episodes)
+        fps = self._generate.fps
+        return [
+            Row(
+                self._name,
+                e.attempt,
+                self._simulator.variant,
+                e.success,
+                len(e.action) / fps,
+                e.failure,
+                state_sha256(e),
+            )
+            for e in episodes
+        ]
+
+    def _film(self, episodes: list[Episode]) -> None:
+        """Write films of the first successes and failures."""
+        from phototwin.view.preview import write_preview
+
+        assert self._folder is not None
+        for episode in episodes:
+            if self._films[episode.success] and len(episode.rgb):
+                self._films[episode.success] -= 1
+                word = "success" if episode.success else episode.failure.partition(":")[0]
+                file = f"{_file_name(self._name)}_{episode.attempt:04d}_{word}.mp4"
+                write_preview([episode], self._folder / VIDEOS / file)
+
+    def close(self) -> None:
+        """Let go of the simulator."""
+        self._simulator.close()
+
+
+def _file_name(name: str) -> str:
+    return name.replace(" ", "_")
+
+
+def generate_config(config: EvalConfig, facts: PolicyFacts) -> GenerateConfig:
+    """What an evaluation's environment is made with: as the demonstrations were, but other draws."""
+    told = config.instruction or (facts.instructions[0] if facts.instructions else "")
+    return complete_config(
+        GenerateConfig(
+            (told,) if told else (),
+            robot=facts.robot,
+            num_demos=config.episodes,
+            num_tasks=1,
+            num_envs=config.num_envs,
+            seed=config.seed + UNSEEN,
+            fps=facts.fps,
+            resolution=facts.resolution,
+            physics=config.physics,
+            renderer=config.renderer,
+            device=config.device,
+            randomize=config.randomize,
+            base=config.base,
+        )
+    )
+
+
+def save_evaluation(folder: Path, evaluation: Evaluation, facts: PolicyFacts, twins: tuple[Path, ...]) -> None:
+    """Write ``evaluation.json``.
+
+    Raises:
+        OutputError: The disk refuses.
+    """
+    rate = evaluation.rate()
+    value: dict[str, Any] = {
+        "policy": evaluation.policy,
+        "trained_on": facts.digest,
+        "twins": [twin_hash(twin) for twin in twins],
+        "config": asdict(evaluation.config),
+        "success": {
+            "rate": rate.rate,
+            "low": rate.low,
+            "high": rate.high,
+            "trials": rate.trials,
+            "method": rate.method,
+        },
+        "failures": evaluation.failures(),
+        "stopped_early": evaluation.stopped_early,
+        "notes": evaluation.notes,
+        "rows": [asdict(row) for row in evaluation.rows],
+    }
+    write_bytes(folder / EVALUATION_FILE, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def load_evaluation(folder: Path) -> Evaluation:
+    """What an evaluation in ``folder`` has found so far.
+
+    Raises:
+        InputError: There is none.
+    """
+    value = _read(Path(folder) / EVALUATION_FILE)
+    if value is None:
+        raise InputError(f"There is no evaluation in '{folder}': '{EVALUATION_FILE}' is missing or cannot be read.")
+    rows = tuple(Row(**row) for row in value["rows"])
+    return Evaluation(value["policy"], EvalConfig(**value["config"]), rows, value["stopped_early"], value["notes"])
+
+
+def _begun(folder: Path | None, asked: Evaluation, facts: PolicyFacts, twins: tuple[Path, ...]) -> Evaluation:
+    """What of the evaluation that is asked for is there already."""
+    value = None if folder is None else _read(folder / EVALUATION_FILE)
+    if value is None or folder is None:
+        return asked
+    same = (value["policy"], value["trained_on"], value["twins"], value["config"])
+    if same != (asked.policy, facts.digest, [twin_hash(twin) for twin in twins], asdict(asked.config)):
+        raise InputError(f"'{folder}' holds another evaluation: give another --out, or delete it.")
+    return load_evaluation(folder)
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def describe(evaluation: Evaluation) -> Iterator[str]:
+    """What was found, in lines."""
+    names = list(dict.fromkeys(row.twin for row in evaluation.rows))
+    yield f"success {evaluation.rate()}, {100 * evaluation.config.confidence:.0f} % confidence ({evaluation.rate().method})"
+    if len(names) > 1:
+        yield from (f"  {name}: {evaluation.rate(name)}" for name in names)
+    yield f"time to success {evaluation.seconds():.1f} s"
+    if failures := evaluation.failures():
+        yield "failures: " + ", ".join(f"{name} {count}" for name, count in failures.items())
+    if evaluation.stopped_early:
+        yield f"stopped after {len(evaluation.rows)} attempts: the interval is narrow enough"

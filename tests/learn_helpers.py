@@ -1,0 +1,39 @@
+"""Demonstrations in memory of a task that is solved by looking: where the bright square is, there the arm shall go."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from phototwin.learn.demos import Demos
+
+PX = 48
+STEPS = 6
+
+
+def square_demos(count=60, seed=0):
+    """Episodes with one square each; the first two numbers of an action are its place (-1..1), the last opens left of the middle."""
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(-0.8, 0.8, (count, 2)).astype(np.float32)
+    grid = (np.arange(PX) + 0.5) / PX * 2 - 1
+    inside = (np.abs(grid[None, None, :] - places[:, 0, None, None]) < 0.15) & (
+        np.abs(grid[None, :, None] - places[:, 1, None, None]) < 0.15
+    )
+    rgb = np.where(inside[..., None], np.uint8(230), rng.integers(40, 80, (count, PX, PX, 1), dtype=np.uint8))
+    frames = np.repeat(np.broadcast_to(rgb, (count, PX, PX, 3)), STEPS, 0)
+    rows = np.repeat(places, STEPS, 0)
+    state = np.concatenate([rows * 0, rng.normal(0, 1, (count * STEPS, 1))], 1).astype(np.float32)
+    action = np.concatenate([rows, np.where(rows[:, :1] < 0, 1.0, -1.0)], 1).astype(np.float32)
+    poses = np.zeros((len(rows), 7), np.float32)
+    poses[:, :2], poses[:, 6] = rows, 1.0
+    return Demos(
+        rgb=np.ascontiguousarray(frames),
+        state=state,
+        action=action,
+        objects=poses,
+        starts=np.arange(count + 1) * STEPS,
+        instructions=("go to the square",) * count,
+        fps=20,
+        robot="panda",
+        action_names=("x", "y", "gripper"),
+        resolution=(PX, PX),
+    )

@@ -1,0 +1,198 @@
+"""Policies learn what can be seen, are saved and read back bit by bit, and a training that was interrupted ends the same."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from learn_helpers import PX, STEPS, square_demos
+from test_data_lerobot import smooth_episode
+
+from phototwin.data.lerobot import IMAGE_KEY, write_lerobot
+from phototwin.errors import InputError
+from phototwin.learn.config import PolicyConfig, TrainConfig
+from phototwin.learn.demos import ACTION, PADDED, chunk_rows, find_dataset, first_demos, join_demos, load_demos
+from phototwin.learn.job import run_training
+
+BC = PolicyConfig("bc", image_px=PX, chunk=4, execute=2)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("learn") / "lerobot"
+    episodes = [smooth_episode(i, steps, (64, 48)) for i, steps in enumerate((13, 6, 9))]
+    write_lerobot(episodes, folder)
+    return folder, episodes
+
+
+def test_frames_and_rows_are_those_of_the_dataset(dataset):
+    folder, episodes = dataset
+    demos = load_demos(folder, 32)
+    assert len(demos) == 3 and demos.starts.tolist() == [0, 13, 19, 28] and demos.resolution == (64, 48)
+    assert (demos.fps, demos.robot, demos.action_names) == (20, "panda", episodes[0].action_names)
+    assert (demos.action == np.concatenate([e.action for e in episodes])).all()
+    assert (demos.state == np.concatenate([e.joint_pos for e in episodes])).all()
+    wanted = np.concatenate([e.rgb.mean((1, 2)) for e in episodes])
+    assert np.abs(demos.rgb.mean((1, 2)) - wanted).max() < 2.5, "each frame is its own"
+    short = load_demos(folder, 32, 2)
+    assert len(short) == 2 and (short.rgb == first_demos(demos, 2).rgb).all() and len(short.action) == 19
+
+
+def test_a_chunk_ends_with_its_episode():
+    demos = replace(square_demos(3), starts=np.array([0, 6, 12, 18]))
+    rows, behind = chunk_rows(demos, np.array([0, 4, 11, 12]), 4)
+    assert rows.tolist() == [[0, 1, 2, 3], [4, 5, 5, 5], [11, 11, 11, 11], [12, 13, 14, 15]]
+    assert behind.sum(1).tolist() == [0, 2, 3, 0]
+
+
+def test_datasets_are_joined_and_refused_where_they_differ():
+    a, b = square_demos(3), square_demos(2, seed=1)
+    both = join_demos([a, b])
+    assert len(both) == 5 and both.starts[-1] == 5 * STEPS and (both.action[3 * STEPS :] == b.action).all()
+    with pytest.raises(InputError, match="cannot be joined"):
+        join_demos([a, replace(b, robot="ur10")])
+
+
+def test_cloning_finds_what_it_is_shown():
+    """Trained on 60 places, the error at unseen ones is a few pixels, and the gripper knows left from right."""
+    from phototwin.learn.policy import act
+    from phototwin.learn.train import train
+
+    trained = train(square_demos(), TrainConfig(BC, steps=400, batch=32))
+    assert trained.losses[-1] < 0.35 * trained.losses[0]
+    unseen = square_demos(40, seed=9)
+    told = act(trained.policy, unseen.rgb[::STEPS], unseen.state[::STEPS], PX)
+    assert told.shape == (40, 4, 3)
+    wanted = unseen.action[::STEPS, None]
+    assert np.abs(told - wanted)[..., :2].mean() < 0.1  # 2.4 px of 48
+    clear = np.abs(wanted[:, 0, 0]) > 0.2
+    assert (told[clear, 0, 2] == wanted[clear, 0, 2]).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", ["bc", "act", "diffusion"])
+def test_policies_are_read_back_as_they_were(tmp_path, kind):
+    import torch
+
+    from phototwin.learn.policy import act, load_policy
+    from phototwin.learn.train import train
+
+    demos = square_demos(6)
+    config = TrainConfig(replace(BC, kind=kind, chunk=8), steps=3, batch=4)
+    trained = train(demos, config, tmp_path)
+    policy, facts = load_policy(tmp_path)
+    assert facts == trained.facts and facts.instructions == ("go to the square",)
+    told = []
+    for one in (trained.policy, policy):
+        torch.manual_seed(0)  # Diffusion draws
+        told.append(act(one, demos.rgb[:3], demos.state[:3], PX))
+    assert told[0].shape == (3, 8, 3) and np.array_equal(*told)
+
+
+def test_lerobot_reads_its_policies_without_us(tmp_path):
+    from lerobot.policies.act.modeling_act import ACTPolicy
+
+    from phototwin.learn.train import train
+
+    train(square_demos(6), TrainConfig(replace(BC, kind="act"), steps=1, batch=4), tmp_path)
+    policy = ACTPolicy.from_pretrained(tmp_path)
+    assert policy.config.chunk_size == 4 and list(policy.config.image_features) == [IMAGE_KEY]
+
+
+@pytest.mark.parametrize("kind", ["bc", "act"])
+def test_a_training_that_was_interrupted_ends_with_the_same_weights(tmp_path, kind):
+    import torch
+
+    from phototwin.learn.train import CHECKPOINT, train
+
+    demos = square_demos(6)
+    config = TrainConfig(replace(BC, kind=kind), steps=8, batch=4, save_every=3)
+    whole = train(demos, config).policy.state_dict()
+
+    class KilledError(Exception):
+        pass
+
+    calls = []
+
+    def die(loss_of):
+        def loss(batch):
+            calls.append(1)
+            if len(calls) == 5:
+                raise KilledError
+            return loss_of(batch)
+
+        return loss
+
+    from phototwin.learn import train as module
+
+    made = module.make_policy
+    try:
+        module.make_policy = lambda *args: _with_loss(made(*args), die)
+        with pytest.raises(KilledError):
+            train(demos, config, tmp_path)
+    finally:
+        module.make_policy = made
+    assert (tmp_path / CHECKPOINT).is_file()
+    resumed = train(demos, config, tmp_path).policy.state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def _with_loss(policy, wrap):
+    policy.loss = wrap(policy.loss)
+    return policy
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    import torch
+
+    from phototwin.learn.train import CHECKPOINT, make_facts, train
+
+    demos, config = square_demos(6), TrainConfig(BC, steps=2, batch=4)
+    value = {"config": replace(config, seed=5), "facts": make_facts(BC, demos)}
+    torch.save(value, tmp_path / CHECKPOINT)
+    with pytest.raises(InputError, match="other settings"):
+        train(demos, config, tmp_path)
+
+
+def test_what_lies_behind_the_end_is_not_learned():
+    """Actions behind an episode's end may be anything: the loss is the same."""
+    import torch
+
+    from phototwin.learn.policy import make_policy
+    from phototwin.learn.train import make_batch
+
+    demos = square_demos(6)
+    policy = make_policy(BC, demos).eval()
+    batch = make_batch(demos, TrainConfig(BC, batch=16, jitter=0.0), np.random.default_rng(0))
+    assert batch[PADDED].any()
+    changed = dict(batch)
+    changed[ACTION] = torch.where(batch[PADDED][..., None], torch.tensor(77.0), batch[ACTION])
+    changed[ACTION][..., -1] = batch[ACTION][..., -1]
+    assert torch.allclose(policy.loss(batch), policy.loss(changed))
+
+
+@pytest.mark.parametrize(
+    "config", [{"kind": "pi0"}, {"size": "huge"}, {"image_px": 50}, {"execute": 9}, {"kind": "diffusion", "chunk": 12}]
+)
+def test_policies_that_cannot_be_are_refused(config):
+    from phototwin.learn.config import check_policy
+
+    with pytest.raises(InputError):
+        check_policy(replace(BC, **{"chunk": 8, **config}))
+
+
+def test_the_script_trains_on_a_dataset_and_refuses_what_it_must(dataset, tmp_path):
+    folder, _ = dataset
+    config = TrainConfig(replace(BC, image_px=32), steps=2, batch=4)
+    said = run_training((folder, folder), config, tmp_path / "out", 2)
+    assert "from 4 demonstrations" in said
+    facts = json.loads((tmp_path / "out" / "phototwin.json").read_text())
+    assert facts["demos"] == 4 and facts["config"]["image_px"] == 32
+    with pytest.raises(InputError, match="not empty"):
+        run_training((folder,), config, tmp_path / "out")
+    with pytest.raises(InputError, match="asks for 7"):
+        run_training((folder,), config, tmp_path / "other", 7)
+    with pytest.raises(InputError, match="nothing to learn from"):
+        run_training((), config, tmp_path / "other")
+    with pytest.raises(InputError, match="no LeRobot dataset"):
+        find_dataset(tmp_path)

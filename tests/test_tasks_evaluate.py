@@ -1,0 +1,137 @@
+"""Closed-loop evaluation: who does what the demonstration did succeeds, who does nothing fails, and the same seed gives the same."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sim_helpers import make_twin
+
+from phototwin.errors import InputError
+from phototwin.learn.config import PolicyConfig, PolicyFacts
+
+pytestmark = pytest.mark.sim
+TOLD = "pick up the green cube"
+FACTS = PolicyFacts(PolicyConfig(), "panda", 20, ("a",), (TOLD,), (64, 64), 4.0, 1, "digest")
+
+
+class Still:
+    """Stays at home with its fingers open; remembers what it was shown."""
+
+    execute = 4
+
+    def __init__(self, home):
+        self.home, self.seen = np.append(home, 1.0), []
+
+    def begin(self, attempts):
+        self.attempts = attempts
+
+    def actions(self, rgb, state, instruction):
+        assert len(rgb) == len(state) == self.attempts and instruction == TOLD
+        self.seen.append(rgb)
+        return np.tile(self.home, (self.attempts, 8, 1))
+
+
+class Oracle(Still):
+    """Does what was recorded."""
+
+    def __init__(self, episodes):
+        self.recorded, self.seen = [e.action for e in episodes], []
+
+    def begin(self, attempts):
+        self.attempts, self.t = attempts, 0
+
+    def actions(self, rgb, state, instruction):
+        super_rows = [[a[min(self.t + k, len(a) - 1)] for k in range(8)] for a in self.recorded]
+        self.t += self.execute
+        return np.array(super_rows)
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory):
+    return make_twin(tmp_path_factory.mktemp("evaluate") / "twin")
+
+
+def test_who_does_what_was_demonstrated_succeeds_in_the_same_states(twin):
+    from phototwin.scene import load_scene
+    from phototwin_tasks.evaluate.config import EvalConfig
+    from phototwin_tasks.evaluate.drive import Limits, drive
+    from phototwin_tasks.evaluate.run import generate_config
+    from phototwin_tasks.generate.jobs import Job, tasks_of, twin_hash
+    from phototwin_tasks.generate.worker import make_env
+    from phototwin_tasks.rollout import rollout
+
+    config = generate_config(EvalConfig(num_envs=2), FACTS)
+    task, wordings = tasks_of(load_scene(twin), config)[0][0]
+    env, looks = make_env(twin, Job(0, str(twin), twin_hash(twin), task, wordings), config, 1)
+    try:
+        shown = rollout(env, [1, 2], looks)
+        driven = drive(env, looks, Oracle(shown), [1, 2], Limits(10.0), films=2)
+        assert [e.success for e in shown] == [e.success for e in driven] == [True, True]
+        for one, other in zip(shown, driven, strict=True):
+            steps = len(other.action)
+            assert steps <= len(one.action), "done when the task is, not when the plan ends"
+            assert np.array_equal(one.joint_pos[:steps], other.joint_pos)
+            assert np.array_equal(one.object_poses_w[:steps], other.object_poses_w)
+            assert np.array_equal(one.rgb[:steps], other.rgb), "and the same was seen"
+        still = Still(env.robot.home_rad)
+        idle = drive(env, looks, still, [1, 2], Limits(1.0))
+        assert [e.failure for e in idle] == ["grasp", "grasp"] and all(len(e.action) == 20 for e in idle)
+        assert len(still.seen) == 5 and np.array_equal(still.seen[0][0], shown[0].rgb[0])
+        shoved = drive(env, looks, still, [1, 2], Limits(3.0, shove_m_s=0.4))
+        row = [item.key for item in env.twin.objects].index(task.steps[0].object)
+        places = [e.object_poses_w[:, row, :2] for e in (*idle, *shoved)]
+        moved = [float(np.linalg.norm(place[-1] - place[0])) for place in places]
+        # It slides until friction has used up what it was given: v^2 / (2 mu g); friction varies by a tenth.
+        assert max(moved[:2]) < 1e-3 and np.allclose(moved[2:], 0.4**2 / (2 * 0.8 * 9.81), rtol=0.2)
+    finally:
+        env.close()
+
+
+def test_an_evaluation_that_was_interrupted_ends_the_same(twin, tmp_path):
+    from phototwin.robots import get_robot
+    from phototwin_tasks.evaluate.config import EvalConfig
+    from phototwin_tasks.evaluate.run import EVALUATION_FILE, VIDEOS, describe, evaluate, load_evaluation
+
+    driver = Still(get_robot("panda").home_rad)
+    config = EvalConfig(episodes=5, num_envs=2, seconds=0.5, videos=1)
+    whole = evaluate(driver, FACTS, "still", (twin,), config, threads=1)
+    assert len(whole.rows) == 5 and [row.attempt for row in whole.rows] == [1, 2, 3, 4, 5]
+    assert whole.rate().successes == 0 and whole.failures() == {"grasp": 5}
+
+    class KilledError(Exception):
+        pass
+
+    def die(evaluation):
+        if len(evaluation.rows) == 4:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        evaluate(driver, FACTS, "still", (twin,), config, tmp_path, 1, die)
+    assert len(load_evaluation(tmp_path).rows) == 4
+    resumed = evaluate(driver, FACTS, "still", (twin,), config, tmp_path, 1)
+    assert resumed.rows == whole.rows and load_evaluation(tmp_path).rows == whole.rows
+    assert [f.name.endswith("grasp.mp4") for f in (tmp_path / VIDEOS).iterdir()] == [True]
+    assert "0 % [0, 43] (0 of 5)" in "\n".join(describe(resumed))
+    with pytest.raises(InputError, match="another evaluation"):
+        evaluate(driver, FACTS, "still", (twin,), replace(config, seed=1), tmp_path, 1)
+    assert (tmp_path / EVALUATION_FILE).is_file()
+
+
+def test_evaluations_stop_when_they_know_enough(twin):
+    from phototwin.robots import get_robot
+    from phototwin_tasks.evaluate.config import EvalConfig
+    from phototwin_tasks.evaluate.run import evaluate
+
+    config = EvalConfig(episodes=200, num_envs=8, seconds=0.2, half_width=0.2, videos=0)
+    found = evaluate(Still(get_robot("panda").home_rad), FACTS, "still", (twin,), config, threads=1)
+    assert found.stopped_early and 8 <= len(found.rows) < 40 and found.rate().half_width <= 0.2
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"episodes": 0}, {"half_width": 0.6}, {"confidence": 1.0}, {"seconds": -1.0}, {"seed": -1}]
+)
+def test_evaluations_that_cannot_be_are_refused(wrong):
+    from phototwin_tasks.evaluate.config import EvalConfig, check_eval
+
+    with pytest.raises(InputError):
+        check_eval(replace(EvalConfig(), **wrong))
