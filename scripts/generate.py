@@ -44,7 +44,7 @@ class Args:
         device: cpu or cuda:0.
         camera_jitter: Move the camera of every attempt but the first, up to so many metres along and degrees about each axis, and a share of zoom.
         noise_m: Make the tool wander off its path by so many metres (root mean square), and record what should be done there: policies learn the way back.
-        keep_raw: Store what was rendered beside what was blended (raw/rgba in the HDF5).
+        keep_raw: Store what was rendered beside what was blended, with depth and labels of every frame (raw/ in the HDF5).
         out: Folder of the run; out/<name of the photo> when not given.
         resume: Go on with an interrupted run of the same settings.
         workers: Processes with a simulator each; 0 chooses.

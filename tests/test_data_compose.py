@@ -107,6 +107,14 @@ def test_a_failing_append_keeps_the_old_dataset(tmp_path, two, monkeypatch):
     assert (two[0] / "episodes.hdf5").read_bytes() == before and not list(two[0].glob("*.partial"))
 
 
+def test_what_a_killed_merge_left_is_in_nobodys_way(tmp_path, two):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial/episodes.hdf5").write_bytes(b"torn")
+    (tmp_path / "out").mkdir()
+    job.merge(two, tmp_path / "out", append=False, lerobot=False)
+    assert attempts(tmp_path / "out/episodes.hdf5") == [0, 1, 2, 7, 8] and not (tmp_path / "out.partial").exists()
+
+
 def test_an_output_that_exists_is_refused(tmp_path, two):
     with pytest.raises(OutputError, match="not empty"):
         job.merge(two, two[0], append=False, lerobot=False)

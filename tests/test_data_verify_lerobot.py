@@ -280,3 +280,17 @@ def test_noise_of_a_codec_is_no_defect_and_a_step_is():
     assert compare_means(recorded, seen[:-2]) == ["58 frames in the video, 60 recorded"]
     still = np.full((60, 144), 100.0) + rng.normal(0, 0.6, (60, 144))
     assert compare_means(np.full((60, 144), 100, np.uint8), np.roll(still, 1, 0)) == []
+
+
+def test_videos_in_several_files(tmp_path, monkeypatch):
+    from phototwin.data import lerobot
+    from phototwin.data.store import read_demos
+
+    monkeypatch.setattr(lerobot, "FILE_SIZE_MB", 0.001)
+    lerobot.write_lerobot(read_demos(fill_store(tmp_path / "run", size=(96, 64))), tmp_path / "lerobot")
+    videos = sorted((tmp_path / "lerobot/videos").rglob("*.mp4"))
+    assert len(videos) == 4 and not list(verify(tmp_path / "lerobot"))
+    videos[2].write_bytes(videos[1].read_bytes())
+    defects = list(verify(tmp_path / "lerobot"))
+    assert {(d.episode, d.check) for d in defects} == {("episode 2", "frames")}
+    assert defects[0].file.endswith("file-002.mp4")
