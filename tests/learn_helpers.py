@@ -35,5 +35,6 @@ def square_demos(count=60, seed=0):
         fps=20,
         robot="panda",
         action_names=("x", "y", "gripper"),
+        state_names=("a", "b", "c"),
         resolution=(PX, PX),
     )

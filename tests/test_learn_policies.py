@@ -14,7 +14,7 @@ from phototwin.learn.config import PolicyConfig, TrainConfig
 from phototwin.learn.demos import ACTION, PADDED, chunk_rows, find_dataset, first_demos, join_demos, load_demos
 from phototwin.learn.job import run_training
 
-BC = PolicyConfig("bc", image_px=PX, chunk=4, execute=2)
+BC = PolicyConfig("bc", "joint", image_px=PX, chunk=4, execute=2)
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,7 @@ def test_frames_and_rows_are_those_of_the_dataset(dataset):
     assert len(demos) == 3 and demos.starts.tolist() == [0, 13, 19, 28] and demos.resolution == (64, 48)
     assert (demos.fps, demos.robot, demos.action_names) == (20, "panda", episodes[0].action_names)
     assert (demos.action == np.concatenate([e.action for e in episodes])).all()
+    assert demos.state_names == episodes[0].joint_names
     assert (demos.state == np.concatenate([e.joint_pos for e in episodes])).all()
     wanted = np.concatenate([e.rgb.mean((1, 2)) for e in episodes])
     assert np.abs(demos.rgb.mean((1, 2)) - wanted).max() < 2.5, "each frame is its own"
@@ -61,7 +62,7 @@ def test_cloning_finds_what_it_is_shown():
     trained = train(square_demos(), TrainConfig(BC, steps=400, batch=32))
     assert trained.losses[-1] < 0.35 * trained.losses[0]
     unseen = square_demos(40, seed=9)
-    told = act(trained.policy, unseen.rgb[::STEPS], unseen.state[::STEPS], PX)
+    told = act(trained.policy, trained.facts, unseen.rgb[::STEPS], unseen.state[::STEPS])
     assert told.shape == (40, 4, 3)
     wanted = unseen.action[::STEPS, None]
     assert np.abs(told - wanted)[..., :2].mean() < 0.1  # 2.4 px of 48
@@ -84,7 +85,7 @@ def test_policies_are_read_back_as_they_were(tmp_path, kind):
     told = []
     for one in (trained.policy, policy):
         torch.manual_seed(0)  # Diffusion draws
-        told.append(act(one, demos.rgb[:3], demos.state[:3], PX))
+        told.append(act(one, facts, demos.rgb[:3], demos.state[:3]))
     assert told[0].shape == (3, 8, 3) and np.array_equal(*told)
 
 
@@ -171,8 +172,41 @@ def test_what_lies_behind_the_end_is_not_learned():
     assert torch.allclose(policy.loss(batch), policy.loss(changed))
 
 
+def test_tool_space_is_the_same_motion():
+    """Joint paths to tool poses and back: the tool is where it was, and the arm near the posture that it had."""
+    from phototwin.learn.spaces import arm_of, in_space, joint_actions, tool_numbers, tool_poses
+    from phototwin.plan.ik import tool_pose
+
+    arm = arm_of("panda")
+    rng = np.random.default_rng(0)
+    start = arm.home + rng.uniform(-0.1, 0.1, (5, 1, 7))
+    paths = start + np.linspace(0, 0.15, 8)[:, None] * rng.uniform(-1, 1, (5, 1, 7))
+    names = ("left", *arm.robot.arm_joints)
+    state = np.concatenate([np.full((40, 1), 0.03), paths.reshape(40, 7)], 1).astype(np.float32)
+    action = np.concatenate([paths.reshape(40, 7), np.ones((40, 1))], 1).astype(np.float32)
+    demos = replace(square_demos(2), state=state, action=action, state_names=names)
+    told = in_space(demos, "tool")
+    assert (
+        told.state.shape == (40, 10) and told.action.shape == (40, 10) and (told.state[:, 9] == np.float32(0.03)).all()
+    )
+    assert np.allclose(told.state[:, :9], told.action[:, :9], atol=1e-6) and in_space(demos, "joint") is demos
+    assert np.allclose(tool_poses(tool_numbers(tool_pose(arm, paths))), tool_pose(arm, paths))
+    back = joint_actions(arm, told.action.reshape(5, 8, 10), state.reshape(5, 8, 8)[:, 0], names)
+    assert np.abs(tool_pose(arm, back[..., :7])[..., :3, 3] - tool_pose(arm, paths)[..., :3, 3]).max() < 1e-3
+    # What the tool leaves free of seven joints is drawn towards home.
+    assert np.abs(back[..., :7] - paths).max() < 0.2 and (back[..., 7] == 1).all()
+
+
 @pytest.mark.parametrize(
-    "config", [{"kind": "pi0"}, {"size": "huge"}, {"image_px": 50}, {"execute": 9}, {"kind": "diffusion", "chunk": 12}]
+    "config",
+    [
+        {"kind": "pi0"},
+        {"space": "wheel"},
+        {"size": "huge"},
+        {"image_px": 50},
+        {"execute": 9},
+        {"kind": "diffusion", "chunk": 12},
+    ],
 )
 def test_policies_that_cannot_be_are_refused(config):
     from phototwin.learn.config import check_policy

@@ -11,7 +11,7 @@ from phototwin.learn.config import PolicyConfig, PolicyFacts
 
 pytestmark = pytest.mark.sim
 TOLD = "pick up the green cube"
-FACTS = PolicyFacts(PolicyConfig(), "panda", 20, ("a",), (TOLD,), (64, 64), 4.0, 1, "digest")
+FACTS = PolicyFacts(PolicyConfig(), "panda", 20, (), (TOLD,), (64, 64), 4.0, 1, "digest")
 
 
 class Still:

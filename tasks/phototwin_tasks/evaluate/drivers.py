@@ -31,4 +31,4 @@ class PolicyDriver:
 
     def actions(self, rgb: np.ndarray, state: np.ndarray, instruction: str) -> np.ndarray:
         """Actions (B, H, A)."""
-        return act(self._policy, rgb, state, self._facts.config.image_px)
+        return act(self._policy, self._facts, rgb, state)

@@ -8,6 +8,7 @@ from phototwin.errors import InputError
 
 KINDS = ("bc", "act", "diffusion")
 SIZES = ("small", "usual")
+SPACES = ("tool", "joint")
 DOWN = 3
 """Temporal halvings of Diffusion's U-net: a chunk is a multiple of 2 ** DOWN."""
 
@@ -18,6 +19,7 @@ class PolicyConfig:
 
     Attributes:
         kind: "bc" (our small network), "act" or "diffusion" (LeRobot's).
+        space: What it is shown and tells: "tool" (poses of the tool, which the arm follows by inverse kinematics) or "joint".
         size: "small" trains on a CPU, "usual" are LeRobot's own settings; bc has one size.
         image_px: Side to which frames are shrunk [px].
         chunk: Actions that are predicted at once.
@@ -25,6 +27,7 @@ class PolicyConfig:
     """
 
     kind: str = "bc"
+    space: str = "tool"
     size: str = "small"
     image_px: int = 96
     chunk: int = 16
@@ -39,7 +42,7 @@ class PolicyFacts:
         config: Its kind.
         robot: Short name of the robot.
         fps: Control rate [Hz].
-        action_names: A names.
+        state_names: Names of the joints whose readings it is given.
         instructions: What it was shown, each once.
         resolution: Width and height of the frames before they are shrunk [px].
         seconds: Mean length of the episodes it has learned from [s].
@@ -50,7 +53,7 @@ class PolicyFacts:
     config: PolicyConfig
     robot: str
     fps: int
-    action_names: tuple[str, ...]
+    state_names: tuple[str, ...]
     instructions: tuple[str, ...]
     resolution: tuple[int, int]
     seconds: float
@@ -68,6 +71,8 @@ def check_policy(config: PolicyConfig) -> None:
         raise InputError(f"Unknown policy '{config.kind}'. Choose one of {', '.join(KINDS)}.")
     if config.size not in SIZES:
         raise InputError(f"Unknown size '{config.size}'. Choose one of {', '.join(SIZES)}.")
+    if config.space not in SPACES:
+        raise InputError(f"Unknown space '{config.space}' of actions. Choose one of {', '.join(SPACES)}.")
     if config.image_px < 32 or config.image_px % 16:
         raise InputError(f"Frames of {config.image_px} px: expected a multiple of 16 from 32 on.")
     if not 1 <= config.execute <= config.chunk:

@@ -31,6 +31,7 @@ class Demos:
         fps: Control and frame rate [Hz].
         robot: Short name of the robot.
         action_names: A names.
+        state_names: Names of the joints in ``observation.state``.
         resolution: Width and height that the frames were recorded with [px].
     """
 
@@ -43,6 +44,7 @@ class Demos:
     fps: int
     robot: str
     action_names: tuple[str, ...]
+    state_names: tuple[str, ...]
     resolution: tuple[int, int]
 
     def __len__(self) -> int:
@@ -91,6 +93,7 @@ def load_demos(folder: Path, image_px: int, limit: int | None = None) -> Demos:
         meta.fps,
         str(meta.robot_type),
         tuple(meta.features[ACTION]["names"]),
+        tuple(meta.features[STATE]["names"]),
         (width, height),
     )
 

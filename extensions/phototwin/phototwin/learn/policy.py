@@ -17,6 +17,7 @@ from phototwin.learn.cloning import LABELS, CloningPolicy, positions
 from phototwin.learn.config import PolicyConfig, PolicyFacts, check_policy
 from phototwin.learn.demos import ACTION, OBJECTS, STATE, Demos
 from phototwin.learn.lerobot_policies import LerobotPolicy
+from phototwin.learn.spaces import arm_of, joint_actions, tool_state
 
 FACTS_FILE = "phototwin.json"
 """Beside the weights: what the policy was made of, and what it needs to drive a robot."""
@@ -97,11 +98,15 @@ def load_policy(folder: Path) -> tuple[Any, PolicyFacts]:
     return policy.eval(), facts
 
 
-def act(policy: Any, rgb: np.ndarray, state: np.ndarray, image_px: int) -> np.ndarray:
-    """Actions (B, H, A) float32 for frames (B, h, w, 3) uint8 of any size and joint readings (B, S)."""
+def act(policy: Any, facts: PolicyFacts, rgb: np.ndarray, joints: np.ndarray) -> np.ndarray:
+    """Joint commands and gripper (B, H, J + 1) float32 for frames (B, h, w, 3) uint8 of any size and joint readings (B, S)."""
     import cv2
 
-    small = np.stack([cv2.resize(frame, (image_px, image_px), interpolation=cv2.INTER_AREA) for frame in rgb])
+    px = facts.config.image_px
+    small = np.stack([cv2.resize(frame, (px, px), interpolation=cv2.INTER_AREA) for frame in rgb])
+    in_tool = facts.config.space == "tool"
+    state = tool_state(arm_of(facts.robot), joints, facts.state_names) if in_tool else joints
     with torch.inference_mode():
         seen = torch.from_numpy(small).permute(0, 3, 1, 2).float() / 255.0
-        return policy.chunks(seen, torch.as_tensor(state, dtype=torch.float32)).float().numpy()
+        told = policy.chunks(seen, torch.as_tensor(state, dtype=torch.float32)).float().numpy()
+    return joint_actions(arm_of(facts.robot), told, joints, facts.state_names) if in_tool else told

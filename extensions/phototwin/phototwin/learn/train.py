@@ -18,6 +18,7 @@ from phototwin.errors import InputError
 from phototwin.learn.config import PolicyConfig, PolicyFacts, TrainConfig
 from phototwin.learn.demos import ACTION, OBJECTS, PADDED, STATE, Demos, chunk_rows
 from phototwin.learn.policy import make_policy, save_policy
+from phototwin.learn.spaces import in_space
 
 CHECKPOINT = "checkpoint.pt"
 """What a training goes on from: weights, optimiser, step."""
@@ -69,6 +70,7 @@ def train(
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     facts = make_facts(config.policy, demos)
+    demos = in_space(demos, config.policy.space)
     policy = start if start is not None else make_policy(config.policy, demos)
     optimiser = torch.optim.AdamW(policy.parameters(), config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
@@ -127,7 +129,7 @@ def make_facts(config: PolicyConfig, demos: Demos) -> PolicyFacts:
         config=config,
         robot=demos.robot,
         fps=demos.fps,
-        action_names=demos.action_names,
+        state_names=demos.state_names,
         instructions=tuple(dict.fromkeys(demos.instructions)),
         resolution=demos.resolution,
         seconds=len(demos.rgb) / len(demos) / demos.fps,

@@ -152,10 +152,10 @@ def _link_points(bodies: Any) -> tuple[tuple[str, int, np.ndarray], ...]:
 def tool_pose(arm: Arm, q: np.ndarray) -> np.ndarray:
     """Forward kinematics: T_base_tool (..., 4, 4) of joint positions (..., J)."""
     pin = _pinocchio()
-    flat = np.atleast_2d(q)
+    flat = np.asarray(q, dtype=np.float64).reshape(-1, arm.model.nq)
     out = np.empty((len(flat), 4, 4))
     for i, row in enumerate(flat):
-        pin.framesForwardKinematics(arm.model, arm.data, np.asarray(row, dtype=np.float64))
+        pin.framesForwardKinematics(arm.model, arm.data, row)
         out[i] = arm.data.oMf[arm.tool].homogeneous
     return out.reshape(*np.shape(q)[:-1], 4, 4)
 
