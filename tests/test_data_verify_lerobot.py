@@ -294,3 +294,19 @@ def test_videos_in_several_files(tmp_path, monkeypatch):
     defects = list(verify(tmp_path / "lerobot"))
     assert {(d.episode, d.check) for d in defects} == {("episode 2", "frames")}
     assert defects[0].file.endswith("file-002.mp4")
+
+
+def test_a_codec_that_lags_behind_a_slow_motion_is_no_defect():
+    """As seen in frames encoded twice: half a grey level a step in a few blocks, drawn most of a frame late."""
+    steps = np.full((40, 144), 100.0)
+    steps[10:16, :36] += np.arange(1, 7)[:, None]
+    steps[16:, :36] += 6
+    seen = steps.copy()
+    seen[10:16, :36] -= 0.6
+    assert compare_means(np.round(steps).astype(np.uint8), seen) == []
+    fast = 100 + (steps - 100) * 5
+    late = np.concatenate([fast[:1], fast[:-1]])
+    # Windows name a few frames on either side as well.
+    assert compare_means(np.round(fast).astype(np.uint8), late) == [
+        "frames 6-19 show what was recorded one frame before"
+    ]
