@@ -8,6 +8,7 @@ from sim_helpers import make_twin
 
 from phototwin.errors import InputError
 from phototwin.learn.config import PolicyConfig, PolicyFacts
+from phototwin.progress import StageTimer
 
 pytestmark = pytest.mark.sim
 TOLD = "pick up the green cube"
@@ -51,6 +52,34 @@ def twin(tmp_path_factory):
     return make_twin(tmp_path_factory.mktemp("evaluate") / "twin")
 
 
+class Guest:
+    """Does what was recorded until it leaves."""
+
+    def __init__(self, episodes, leaves):
+        self.recorded, self.leaves = [e.action for e in episodes], leaves
+
+    def actions(self, t):
+        return np.stack([action[min(t, len(action) - 1)] for action in self.recorded])
+
+
+def check_takeovers(env, looks, shown):
+    """The planner goes on from wherever the guest has come to, also with the object in its hand."""
+    from phototwin_tasks.rollout import rollout
+
+    at_once = rollout(env, [1, 2], looks, guest=Guest(shown, [0, 0]))
+    for one, other in zip(shown, at_once, strict=True):
+        assert np.array_equal(one.action, other.action) and np.array_equal(one.joint_pos, other.joint_pos)
+        assert np.array_equal(one.rgb, other.rgb)
+    closing = [int(np.flatnonzero(e.action[:, -1] < 0)[0]) for e in shown]
+    leaves = [closing[0] - 12, closing[1] + 16]
+    taken = rollout(env, [1, 2], looks, guest=Guest(shown, leaves))
+    assert [e.success for e in taken] == [True, True]
+    for i, (one, other) in enumerate(zip(shown, taken, strict=True)):
+        assert np.array_equal(one.joint_pos[leaves[i]], other.joint_pos[0]), "it begins where the guest has left"
+        assert len(other.rgb) == len(other.action) < len(one.action)
+    assert (taken[0].action[:3, -1] > 0).all() and (taken[1].action[:, -1] < 0).all(), "what is held stays held"
+
+
 def test_who_does_what_was_demonstrated_succeeds_in_the_same_states(twin):
     from phototwin.scene import load_scene
     from phototwin_tasks.evaluate.config import EvalConfig
@@ -74,6 +103,7 @@ def test_who_does_what_was_demonstrated_succeeds_in_the_same_states(twin):
             assert np.array_equal(one.object_poses_w[:steps], other.object_poses_w)
             assert np.array_equal(one.rgb[:steps], other.rgb), "and the same was seen"
         still = Still(env.robot.home_rad)
+        check_takeovers(env, looks, shown)
         idle = drive(env, looks, still, [1, 2], Limits(1.0))
         assert [e.failure for e in idle] == ["grasp", "grasp"] and all(len(e.action) == 20 for e in idle)
         assert len(still.seen) == 5 and np.array_equal(still.seen[0][0], shown[0].rgb[0])
@@ -115,6 +145,30 @@ def test_an_evaluation_that_was_interrupted_ends_the_same(twin, tmp_path):
     with pytest.raises(InputError, match="another evaluation"):
         evaluate(driver, FACTS, "still", (twin,), replace(config, seed=1), tmp_path, 1)
     assert (tmp_path / EVALUATION_FILE).is_file()
+
+
+def test_rounds_add_what_the_planner_does_where_the_student_has_come_to(twin, tmp_path):
+    from phototwin.learn.config import TrainConfig
+    from phototwin.learn.demos import load_demos
+    from phototwin_tasks.evaluate.config import EvalConfig
+    from phototwin_tasks.generate.config import Crew, GenerateConfig
+    from phototwin_tasks.generate.jobs import plan_run
+    from phototwin_tasks.generate.run import generate_demos
+    from phototwin_tasks.rounds import RoundsConfig, train_in_rounds
+
+    asked = GenerateConfig((TOLD,), num_demos=2, num_envs=2, resolution=(64, 64), fps=20)
+    generate_demos(plan_run(tmp_path / "run", (twin,), asked, False), Crew(1), StageTimer())
+    demos = load_demos(tmp_path / "run", 32)
+    training = TrainConfig(PolicyConfig(image_px=32, chunk=8, execute=4), steps=2, batch=4)
+    config = RoundsConfig(rounds=1, demos=2, steps=2, latest=0.3, environment=EvalConfig(num_envs=2))
+    told = []
+    train_in_rounds(demos, twin, training, config, tmp_path / "out", lambda number, policy, facts: told.append(facts))
+    assert [facts.demos for facts in told] == [2, 4]
+    added = load_demos(tmp_path / "out" / "round_1" / "lerobot", 32)
+    assert len(added) == 2 and added.state_names == demos.state_names
+    again = []
+    train_in_rounds(demos, twin, training, config, tmp_path / "out", lambda number, policy, facts: again.append(facts))
+    assert again == told, "what is whole is not made again"
 
 
 def test_evaluations_stop_when_they_know_enough(twin):

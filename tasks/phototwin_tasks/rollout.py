@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from phototwin.plan.waypoints import plan_step
 from phototwin_tasks.film import Film
 from phototwin_tasks.generate.failures import plan_failure
 from phototwin_tasks.looks import Looks, matrices
-from phototwin_tasks.mdp.observations import object_pose
-from phototwin_tasks.mdp.states import bottom
+from phototwin_tasks.mdp.observations import gripper_opening, object_pose
+from phototwin_tasks.mdp.states import bottom, fingers_press, released
 from phototwin_tasks.memory import begin_step
 from phototwin_tasks.records import (
     Record,
@@ -40,8 +40,23 @@ HOLD_S = 0.3
 """Time after a plan's end in which the last command is held: success is judged at rest."""
 MOST_S = 60.0
 """A step of a task that takes longer has gone wrong."""
+IN_HAND_OPEN = 0.9
+"""Fingers that press and are less open than this have something between them."""
 NOISE_STREAM = 2
 """The noise on a step's motion is drawn from seed, attempt and step with this behind them."""
+
+
+class Guest(Protocol):
+    """Who drives before the plan does."""
+
+    @property
+    def leaves(self) -> Sequence[int]:
+        """Control step at which it leaves each environment to the plan."""
+        ...
+
+    def actions(self, t: int) -> np.ndarray:
+        """What every environment is told at control step ``t``, (N, A)."""
+        ...
 
 
 def rollout(
@@ -51,6 +66,7 @@ def rollout(
     on_step: Callable[[float], None] = lambda share: None,
     provenance: dict[str, Any] | None = None,
     noise_m: float = 0.0,
+    guest: Guest | None = None,
 ) -> list[Episode]:
     """One episode per environment. Each step of the task is planned from the state that the one before has left.
 
@@ -61,17 +77,25 @@ def rollout(
         on_step: Told the share of the batch that is done.
         provenance: Recorded with every episode.
         noise_m: How far the tool is made to wander off its path, see ``plan.noise``; the recorded action is the plan's.
+        guest: Who drives first; an episode then begins where the plan takes over.
     """
     env.attempt[:] = torch.as_tensor(attempts, device=env.device)
     env.reset()
     command = home_command(env)
     for _ in range(control_steps(env, SETTLE_S)):
         env.step(command)
+    # A reset counts the attempts on; what is seen live is seeded by those at hand.
+    env.attempt[:] = torch.as_tensor(attempts, device=env.device)
     film = Film(env, looks, attempts)
     records = [Record(attempt) for attempt in attempts]
-    _plan(env, records, range(len(records)), 0, noise_m)
+    begin_step(env, torch.arange(env.num_envs, device=env.device), 0)
     t = 0
-    while running := [i for i, record in enumerate(records) if not record.ended]:
+    while any(not record.ended for record in records):
+        due = [i for i, record in enumerate(records) if record.plan is None and (not guest or guest.leaves[i] == t)]
+        _plan(env, records, [i for i in due if not records[i].ended], t, noise_m)
+        running = [i for i, record in enumerate(records) if record.plan and not record.ended]
+        if guest and t < max(guest.leaves):
+            command[:] = torch.as_tensor(guest.actions(t), dtype=command.dtype, device=command.device)
         for i in running:
             command[i] = torch.from_numpy(_action(records[i], t)).to(command)
         states = read_rows(env) | {"action": command.cpu().numpy().copy()}
@@ -100,8 +124,8 @@ def _length(env: TwinEnv, record: Record) -> int:
 def _share(env: TwinEnv, records: list[Record], t: int) -> float:
     """How much of the batch is done: the attempt that is furthest behind counts."""
     count = len(env.task.steps)
-    shares = [1.0 if r.ended else (r.step + (t - r.started) / _length(env, r)) / count for r in records]
-    return min(shares)
+    done = [r.step + (t - r.started) / _length(env, r) if r.plan else 0.0 for r in records]
+    return min(1.0 if r.ended else share / count for r, share in zip(records, done, strict=True))
 
 
 def _action(record: Record, t: int) -> np.ndarray:
@@ -129,7 +153,7 @@ def _plan(env: TwinEnv, records: list[Record], which: Sequence[int], t: int, noi
         # The first step's draw is that of its attempt alone, whatever follows it.
         words = [env.run_seed, record.attempt, record.step][: 2 + (record.step > 0)]
         seed = int(np.random.SeedSequence(words).generate_state(1)[0])
-        held = record.plan.held if record.plan else None
+        held = record.plan.held if record.plan else _in_hand(env, step.object, i)
         try:
             plan = plan_step(env.cell, step, {key: T[i] for key, T in poses.items()}, joints[i], seed, held)
             record.plan = replace(plan, q=lead_commands(env.robot, joints[i], plan.q, env.cell.fps))
@@ -143,6 +167,12 @@ def _plan(env: TwinEnv, records: list[Record], which: Sequence[int], t: int, noi
             record.ended, record.failure = True, plan_failure(str(error))
         if not record.ended and _length(env, record) > control_steps(env, MOST_S):
             record.ended, record.failure = True, f"timeout: the motion would take more than {MOST_S:.0f} s"
+
+
+def _in_hand(env: TwinEnv, key: str, index: int) -> str | None:
+    """The object, where the gripper of an environment has it already: whoever drove before the plan may have taken it."""
+    pressed = bool(fingers_press(env)[index] & ~released(env, key)[index])
+    return key if pressed and bool(gripper_opening(env)[index] < IN_HAND_OPEN) else None
 
 
 def _arm_positions(env: TwinEnv) -> np.ndarray:
