@@ -42,7 +42,9 @@ def test_the_tool_wanders_as_far_as_asked_and_not_where_the_fingers_move(arm):
     rms = np.sqrt(np.mean(np.square(away), 0))
     assert np.isclose(np.sqrt(np.mean(rms[30:80] ** 2)), 0.008, rtol=0.15)
     steps = np.linalg.norm(np.diff(offsets, axis=1), axis=-1)[:, 30:80]
-    expected = np.sqrt(2 * (1 - np.exp(-1 / (MEMORY_S * FPS))))  # of an Ornstein-Uhlenbeck process; white noise: sqrt(2)
+    expected = np.sqrt(
+        2 * (1 - np.exp(-1 / (MEMORY_S * FPS)))
+    )  # of an Ornstein-Uhlenbeck process; white noise: sqrt(2)
     assert np.isclose(np.sqrt(np.mean(steps**2)), 0.008 * expected, rtol=0.15), "it wanders, it does not tremble"
     assert np.abs(np.array(away)[:, [0, 1, 98, 99, 100, 101, STEPS - 1]]).max() < 2e-4
     assert 0 < rms[94] < 0.5 * 0.008, "less where the fingers are about to close"

@@ -1,119 +1,15 @@
-"""Success, failure and share of every skill against states made by hand, in an environment of tensors alone."""
+"""Success, failure and share of every skill against states made by hand."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from synthetic import box_mesh, make_bowl, make_camera, make_can, make_cube
+from families_helpers import ON_SIDE, UP, FakeEnv, about_y, holds, share
+from synthetic import box_mesh, make_bowl, make_camera, make_can
 
-from phototwin.frames import make_T, quat_xyzw_from_matrix, rotation_z
-from phototwin.plan.task import SKILLS, Step, Task
-from phototwin.robots import get_robot
+from phototwin.frames import make_T, rotation_z
+from phototwin.plan.task import SKILLS, Step
 from phototwin.scene import ConvexPiece, Mesh
-
-UP = np.eye(3)
-ON_SIDE = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
-"""An object whose Z points along the world's X."""
-
-
-def about_y(degrees):
-    a = np.deg2rad(degrees)
-    return np.array([[np.cos(a), 0.0, np.sin(a)], [0.0, 1.0, 0.0], [-np.sin(a), 0.0, np.cos(a)]])
-
-
-class Value:
-    """What Isaac Lab's data buffers look like."""
-
-    def __init__(self, tensor):
-        self.torch = tensor
-
-
-class FakeEnv:
-    """Cube, bowl, can and a second cube in ``n`` environments side by side; their states are plain tensors."""
-
-    def __init__(self, *steps, n=3, objects=()):
-        import torch
-
-        from phototwin_tasks.memory import begin_step, make_memory
-
-        blue = replace(make_cube(), name="blue cube", key="blue_cube")
-        self.objects = (make_cube(), make_bowl(), make_can(), blue, *objects)
-        self.twin = SimpleNamespace(
-            objects=self.objects, camera=make_camera(), object=lambda k: next(o for o in self.objects if o.key == k)
-        )
-        self.robot, self.num_envs, self.device = get_robot("panda"), n, "cpu"
-        self.task = Task(steps, "by hand")
-        self.progress, self.just_done = torch.zeros(n, dtype=torch.long), torch.zeros(n, dtype=torch.bool)
-        origins = torch.arange(n)[:, None] * torch.tensor([6.0, 0.0, 0.0])
-        self.scene = Scene(origins, self)
-        self.put_tool((0.2, 0.0, 0.5))
-        self.open_gripper(1.0)
-        for item in self.objects:
-            self.put(item.key, item.T_world_object[:3, 3], item.T_world_object[:3, :3])
-        self.memory = make_memory(len(steps), n, len(self.objects), "cpu")
-        begin_step(self, torch.arange(n), 0)
-
-    def put(self, key, position, R=UP, velocity=(0, 0, 0, 0, 0, 0), env=slice(None)):
-        import torch
-
-        data = self.scene.bodies[key]
-        position = torch.as_tensor(np.asarray(position), dtype=torch.float32)
-        data.root_pos_w.torch[env] = (position + self.scene.env_origins)[env]
-        data.root_com_pos_w.torch[env] = data.root_pos_w.torch[env]
-        data.root_quat_w.torch[env] = torch.as_tensor(quat_xyzw_from_matrix(np.asarray(R)), dtype=torch.float32)
-        speed = torch.as_tensor(velocity, dtype=torch.float32)
-        data.root_lin_vel_w.torch[env], data.root_ang_vel_w.torch[env] = speed[:3], speed[3:]
-
-    def put_tool(self, position, env=slice(None)):
-        """The tool point there, pointing down."""
-        import torch
-
-        body = torch.as_tensor(position, dtype=torch.float32)
-        body = body + torch.tensor([0.0, 0.0, self.robot.tcp_position_m[2]]) + self.scene.env_origins
-        self.scene.arm.body_pos_w.torch[env, 0] = body[env]
-
-    def open_gripper(self, share, commanded=None):
-        self.scene.arm.joint_pos.torch[:] = share * 0.04
-        self.scene.arm.joint_pos_target.torch[:] = (share if commanded is None else commanded) * 0.04
-
-
-class Scene:
-    def __init__(self, origins, env):
-        import torch
-
-        n = len(origins)
-        self.env_origins = origins
-        wide = {"root_pos_w": 3, "root_quat_w": 4, "root_lin_vel_w": 3, "root_ang_vel_w": 3, "root_com_pos_w": 3}
-        self.bodies = {
-            item.key: SimpleNamespace(**{name: Value(torch.zeros(n, k)) for name, k in wide.items()})
-            for item in env.objects
-        }
-        down = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(n, 1, 1)
-        self.arm = SimpleNamespace(
-            body_pos_w=Value(torch.zeros(n, 1, 3)),
-            body_quat_w=Value(down),
-            joint_pos=Value(torch.zeros(n, 2)),
-            joint_pos_target=Value(torch.zeros(n, 2)),
-        )
-        self.names = SimpleNamespace(body_names=[env.robot.tcp_body], joint_names=list(env.robot.finger_joints))
-
-    def __getitem__(self, key):
-        if key == "robot":
-            return SimpleNamespace(data=self.arm, **vars(self.names))
-        return SimpleNamespace(data=self.bodies[key])
-
-
-def holds(env, index=0):
-    from phototwin_tasks.skills import step_holds
-
-    return step_holds(env, env.task.steps[index]).tolist()
-
-
-def share(env):
-    from phototwin_tasks.skills import task_share
-
-    return task_share(env).numpy()
 
 
 def test_every_skill_has_success_share_goal_and_time():
@@ -165,109 +61,6 @@ def test_stack_wants_rest_an_open_hand_and_a_level_target():
     env.open_gripper(1.0)
     env.put("blue_cube", (0.40, 0.0, 0.02), about_y(30))
     assert holds(env) == [False, False, False]
-
-
-def test_a_wide_thing_is_let_go_when_the_fingers_no_longer_press():
-    env = FakeEnv(Step("place", "green_cube", "on", "blue_cube"))
-    env.put("blue_cube", (0.40, 0.0, 0.02))
-    env.put("green_cube", (0.40, 0.0, 0.06))
-    env.put_tool((0.40, 0.0, 0.06))
-    env.open_gripper(0.55, commanded=0.0)
-    pressed = share(env)
-    env.open_gripper(0.55, commanded=0.4)
-    held = share(env)
-    assert holds(env) == [False] * 3 and (held > pressed + 0.05).all()
-    env.open_gripper(0.55)
-    assert holds(env) == [True] * 3 and (share(env) > held + 0.03).all()
-    env.open_gripper(1.0)
-    assert holds(env) == [True] * 3 and np.allclose(share(env), 1.0)
-
-
-def test_taking_is_told_for_every_bit_the_fingers_close_at_the_grasp():
-    import torch
-
-    from phototwin_tasks.mdp.guide import Guide
-    from phototwin_tasks.mdp.rewards import object_taken
-
-    env = FakeEnv(Step("lift", "green_cube"))
-    grasp = torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
-    env.guide = Guide(torch.tensor([0]), grasp, grasp[:, 3:], torch.tensor([0.5]), grasp[0])
-    env.put("green_cube", (0.4, 0.0, 0.02))
-    env.put_tool((0.41, 0.0, 0.02), env=0)
-    env.put_tool((0.43, 0.0, 0.02), env=1)  # hardly has it
-    env.put_tool((0.45, 0.0, 0.02), env=2)  # too far to have it
-    for opening, expected in ((1.0, 0.0), (0.75, 0.5), (0.5, 1.0), (0.45, 1.0), (0.0, 0.0)):
-        env.open_gripper(opening)
-        assert np.allclose(object_taken(env), [expected, expected / 2, 0.0], atol=1e-5), opening
-    env.guide.openings[:] = 0.0  # pushed, not taken
-    env.open_gripper(0.1)
-    assert object_taken(env).tolist() == [0.0, 0.0, 0.0]
-
-
-def test_who_lets_go_where_the_object_belongs_loses_nothing_of_what_taking_it_has_earned():
-    import torch
-
-    from phototwin_tasks.mdp import rewards
-    from phototwin_tasks.mdp.guide import Guide
-
-    env = FakeEnv(Step("place", "green_cube", "on", "blue_cube"))
-    grasp = torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
-    env.guide = Guide(torch.tensor([0]), grasp, grasp[:, 3:], torch.tensor([0.5]), grasp[0])
-    env.put("blue_cube", (0.40, 0.0, 0.02))
-    env.put("green_cube", (0.40, 0.0, 0.06))
-    env.put("green_cube", (0.40, 0.3, 0.06), env=1)  # held somewhere else
-    env.put_tool((0.40, 0.0, 0.06))
-    env.put_tool((0.40, 0.3, 0.06), env=1)
-
-    def earned():
-        near, taken = rewards.tool_near(env, 0.03), rewards.object_taken(env)
-        return torch.stack([near, taken, rewards.fingers_ready(env), rewards.tool_turned(env, 0.5)]).sum(0)
-
-    env.open_gripper(0.5, commanded=0.0)
-    held, share_held = earned(), share(env)
-    assert np.allclose(held[:2], 4.0, atol=1e-5)
-    for commanded in (0.3, 0.5):
-        env.open_gripper(0.5, commanded=commanded)
-        assert earned()[0] >= held[0] and (share(env)[0] > share_held[0])
-    env.open_gripper(1.0)
-    env.put_tool((0.40, 0.2, 0.30))
-    env.put_tool((0.40, 0.3, 0.06), env=1)
-    assert np.isclose(earned()[0], 4.0) and np.isclose(share(env)[0], 1.0), "free, and the hand is elsewhere"
-    assert earned()[1] < 3.5, "dropped where it does not belong"
-
-
-def test_the_way_leads_to_the_grasp_and_with_the_object_in_the_hand_to_the_goal_from_above():
-    import torch
-
-    from phototwin_tasks.mdp.guide import Guide
-    from phototwin_tasks.mdp.way import way_offset
-
-    env = FakeEnv(Step("place", "green_cube", "on", "blue_cube"))
-    grasp = torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
-    env.guide = Guide(torch.tensor([0]), grasp, grasp[:, 3:], torch.tensor([0.5]), grasp[0])
-    env.put("green_cube", (0.4, 0.0, 0.02))
-    env.put("blue_cube", (0.4, 0.3, 0.02))
-    env.put_tool((0.4, 0.0, 0.12))
-    env.put_tool((0.43, 0.0, 0.12), env=1)
-    assert np.allclose(way_offset(env)[:2], [[0, 0, -0.1], [-0.03, 0, -0.07]], atol=1e-5), "along the approach"
-    env.put_tool((0.4, 0.0, 0.02))
-    env.open_gripper(0.5, commanded=0.0)
-    assert np.allclose(way_offset(env), [0, 0.3, 0.04 + 0.08], atol=1e-5), "over what is in between"
-    command = torch.tensor([[0.4, 0.01, 0.03, 1.0, 0.0, 0.0, 0.0]]).expand(3, 7)
-    assert np.allclose(way_offset(env, command), [0, 0.29, 0.03 + 0.08], atol=1e-5), "what the command lacks"
-    env.put("blue_cube", (0.4, 0.0, 0.02))
-    env.put("green_cube", (0.4, 0.0, 0.09))
-    env.put_tool((0.4, 0.0, 0.09))
-    assert np.allclose(way_offset(env), [0, 0, -0.03], atol=1e-5), "down on it"
-
-
-def test_offsets_are_shown_as_a_whole_and_their_last_centimetres():
-    import torch
-
-    from phototwin_tasks.mdp.shown import far_and_near
-
-    shown = far_and_near(torch.tensor([[0.3, -0.002]]))
-    assert np.allclose(shown, [[3.0, -0.02, 1.0, -0.0997]], atol=1e-4)
 
 
 def test_several_levels_are_a_task_of_their_own_and_all_must_stand():
@@ -468,37 +261,6 @@ def test_a_lift_after_a_place_needs_a_closed_hand_and_that_is_no_contradiction()
     assert task_done(env).all()
     env.put("green_cube", (x + 0.2, y, 0.02), env=1)
     assert task_done(env).tolist() == [True, False, True]
-
-
-@pytest.mark.parametrize("relation", ["on", "in", "next to"])
-def test_the_share_of_a_place_grows_along_its_way(relation):
-    import torch
-
-    from phototwin_tasks.memory import begin_step
-    from phototwin_tasks.place.mdp import CARRY_M
-
-    target = "red_can" if relation == "on" else "white_bowl"
-    env = FakeEnv(Step("place", "green_cube", relation, target))
-    x, y, _ = env.twin.object(target).T_world_object[:3, 3]
-    top = env.twin.object(target).size_m[2]
-    ends = {"on": (x, y, top + 0.02), "in": (x, y, 0.03), "next to": (x, y - 0.14, 0.02)}
-    end = np.array(ends[relation])
-    start = end - np.array([0.0, 0.3, 0.0]) if relation == "next to" else np.array([x, y - 0.3, 0.02])
-    height = CARRY_M + 0.02 + (0.0 if relation == "next to" else top)
-    env.open_gripper(0.4, commanded=0.0)
-    way = [start, [*start[:2], height], [x, (start[1] + end[1]) / 2, height], [*end[:2], height], end]
-    env.put("green_cube", start)
-    begin_step(env, torch.arange(3), 0)
-    seen = []
-    for place in way:
-        env.put_tool(place)
-        env.put("green_cube", place)
-        seen.append(share(env)[0])
-    env.open_gripper(1.0)
-    seen.append(share(env)[0])
-    assert (np.diff(seen) > 0.1).all() and seen[0] < 0.01 and seen[-1] > 0.95
-    env.put("green_cube", [*start[:2], height + 0.1])
-    assert share(env)[0] < seen[1], "too high"
 
 
 def test_what_fell_and_what_was_knocked_over():

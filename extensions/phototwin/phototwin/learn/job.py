@@ -9,7 +9,6 @@ from pathlib import Path
 from phototwin.errors import InputError
 from phototwin.learn.config import TrainConfig
 from phototwin.learn.demos import first_demos, join_demos, load_demos
-from phototwin.learn.train import CHECKPOINT, train
 from phototwin.output import disk_errors
 
 
@@ -29,6 +28,8 @@ def run_training(
         InputError: There is nothing to learn from, or ``out`` holds a policy or a checkpoint and ``resume`` is False.
         OutputError: The disk refuses.
     """
+    from phototwin.learn.train import CHECKPOINT, train
+
     if not data:
         raise InputError("There is nothing to learn from: give folders of runs of generate.py, or of LeRobot datasets.")
     if out.exists() and any(out.iterdir()) and not (resume and (out / CHECKPOINT).is_file()):
