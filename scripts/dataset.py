@@ -146,7 +146,7 @@ class Review:
 
 @dataclass(frozen=True)
 class Replay:
-    """Replay the demonstrations of a run, as scripts/replay.py does.
+    """Play the demonstrations of a run again: their states exactly, or their actions in any physics engine.
 
     Attributes:
         run: Folder of a run of generate.py.

@@ -1,4 +1,4 @@
-"""What ``scripts/replay.py`` runs: the demonstrations of a run once more, and how many of them do their task again."""
+"""What ``scripts/dataset.py replay`` runs: the demonstrations of a run once more, and how many of them do their task again."""
 
 from __future__ import annotations
 
