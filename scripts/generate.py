@@ -43,6 +43,7 @@ class Args:
         renderer: warp_raster (ours: draws only what moves), path_traced (ours, slow, for truth), newton_warp, ovrtx or isaacsim_rtx.
         device: cpu or cuda:0.
         camera_jitter: Move the camera of every attempt but the first, up to so many metres along and degrees about each axis, and a share of zoom.
+        grasp_variety: How much attempts differ in which of the good grasps they take: 1 as usual, 0 always the best, which is easier to learn from.
         noise_m: Make the tool wander off its path by so many metres (root mean square), and record what should be done there: policies learn the way back.
         keep_raw: Store what was rendered beside what was blended, with depth and labels of every frame (raw/ in the HDF5).
         out: Folder of the run; out/<name of the photo> when not given.
@@ -70,6 +71,7 @@ class Args:
     device: str = "cpu"
     camera_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
     randomize: str = "default"
+    grasp_variety: float = 1.0
     noise_m: float = 0.0
     keep_raw: bool = False
     out: Path | None = None
@@ -101,6 +103,7 @@ def main(args: Args) -> int:
         device=args.device,
         randomize=args.randomize,
         camera_jitter=args.camera_jitter,
+        grasp_variety=args.grasp_variety,
         noise_m=args.noise_m,
         keep_raw=args.keep_raw,
     )

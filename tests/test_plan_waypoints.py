@@ -41,7 +41,7 @@ PREPARED = {}
 """Grasps and base by instruction: the slow part, the same for every attempt."""
 
 
-def attempt(scene, arm, text, seed=0, T_world_base=None, poses=None):
+def attempt(scene, arm, text, seed=0, T_world_base=None, poses=None, variety=1.0):
     task = parse_instruction(text, scene.objects)
     item = scene.object(task.steps[0].object)
     if text not in PREPARED:
@@ -49,7 +49,7 @@ def attempt(scene, arm, text, seed=0, T_world_base=None, poses=None):
         PREPARED[text] = grasps, place_base(scene, task, PANDA, arm, 0, grasps)
     grasps, own_base = PREPARED[text]
     T_world_base = own_base if T_world_base is None else T_world_base
-    cell = Workcell(scene, PANDA, arm, T_world_base, grasps, FPS)
+    cell = Workcell(scene, PANDA, arm, T_world_base, grasps, FPS, variety)
     plan = plan_step(cell, task.steps[0], poses or poses_of(scene), arm.home, seed)
     return task, plan, T_world_base
 
@@ -121,6 +121,14 @@ def test_attempts_are_the_same_for_a_seed_and_differ_between_seeds(scene, arm):
     np.testing.assert_array_equal(first.q, again.q)
     others = [attempt(scene, arm, TEXTS[2], seed=s, T_world_base=T_world_base)[1] for s in (4, 5)]
     assert any(len(o.q) != len(first.q) or not np.array_equal(o.q, first.q) for o in others)
+
+
+def test_without_variety_all_attempts_take_the_same_grasp(scene, arm):
+    taken = {}
+    for variety in (0.0, 1.0):
+        plans = [attempt(scene, arm, "pick up the green cube", seed, variety=variety)[1] for seed in range(6)]
+        taken[variety] = len({plan.T_object_tool.round(6).tobytes() for plan in plans})
+    assert taken[0.0] == 1 < taken[1.0]
 
 
 def test_objects_moved_and_turned_are_followed(scene, arm):

@@ -47,7 +47,8 @@ class RoundsConfig:
         demos: Demonstrations of each round.
         steps: Training steps of each round.
         seed: Of the attempts.
-        latest: The student leaves at an even draw from 0 to this share of how long demonstrations take.
+        latest: The student leaves at an even draw from 0 to this share of how long demonstrations take; beyond 1 what it has missed is tried again.
+        grasp_variety: As in ``GenerateConfig``.
         environment: Randomisation, engine and the like; of it episodes and seed do not count.
     """
 
@@ -55,7 +56,8 @@ class RoundsConfig:
     demos: int = 50
     steps: int = 1000
     seed: int = 0
-    latest: float = 0.8
+    latest: float = 1.2
+    grasp_variety: float = 0.0
     environment: EvalConfig = field(default_factory=EvalConfig)
 
 
@@ -112,7 +114,9 @@ def taken_over(
     from phototwin_tasks.rollout import rollout
 
     asked = replace(config.environment, episodes=config.demos)
-    generate = replace(generate_config(asked, facts), seed=config.seed + number * ROUND_SEED)
+    generate = replace(
+        generate_config(asked, facts), seed=config.seed + number * ROUND_SEED, grasp_variety=config.grasp_variety
+    )
     found, refused = tasks_of(load_scene(twin), generate)
     if not found:
         raise InputError(refused[0].reason)

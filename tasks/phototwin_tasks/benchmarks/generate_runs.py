@@ -102,7 +102,16 @@ def replay_rows(out: Path, scene: str, count: int) -> Iterator[Measure]:
     """Demonstrations of a run once more, by state and by action in every engine."""
     ways = [("state", "ovphysx"), ("action", "ovphysx"), ("action", "newton_mjwarp"), ("action", "mujoco")]
     for by, engine in ways:
-        command = [sys.executable, str(REPOSITORY / "scripts/dataset.py"), "replay", str(out), "--by", by, "--engine", engine]
+        command = [
+            sys.executable,
+            str(REPOSITORY / "scripts/dataset.py"),
+            "replay",
+            str(out),
+            "--by",
+            by,
+            "--engine",
+            engine,
+        ]
         done = subprocess.run([*command, "--count", str(count)], capture_output=True, text=True, timeout=TIMEOUT_S)
         file = out / f"replay_{by}_{engine}.json"
         if done.returncode or not file.is_file():

@@ -21,6 +21,7 @@ MOST_JITTER = (0.10, 10.0, 0.1)
 """Limits of camera randomisation: along and about each axis [m, deg], zoom."""
 FPS = (10, 12, 15, 20, 24, 30, 40, 60)
 """Control and frame rates [Hz]: whole numbers of physics steps of 1/120 s each."""
+MOST_VARIETY = 10.0
 SPARE = 1.2
 """Attempts of the first batch for every demonstration wanted."""
 MOST_ENVS = 16
@@ -47,6 +48,7 @@ class GenerateConfig:
         randomize: Ranges of what attempts vary: a preset ("none", "default", "wide") or a JSON file, see ``load_randomization``.
         base: Where the robot stands, "x y z yaw" or a JSON file (docs/robots.md); empty finds a place.
         camera_jitter: Instead of its ranges for the camera: how far it is moved along each axis [m], about each axis [deg], zoom [share].
+        grasp_variety: How much attempts differ in which of the good grasps they take: 1 as usual, 0 always the best, which is easier to learn from.
         noise_m: Root mean square distance by which the tool is made to wander off its path [m]; what is recorded as action is what should be done there.
         keep_raw: Store what was rendered beside what became of it.
     """
@@ -66,6 +68,7 @@ class GenerateConfig:
     randomize: str = "default"
     base: str = ""
     camera_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    grasp_variety: float = 1.0
     noise_m: float = 0.0
     keep_raw: bool = False
 
@@ -113,6 +116,8 @@ def complete_config(config: GenerateConfig, tasks: int = 1) -> GenerateConfig:
         )
     _check_jitter(config)
     check_noise(config.noise_m)
+    if not 0 <= config.grasp_variety <= MOST_VARIETY:
+        raise InputError(f"--grasp-variety is {config.grasp_variety}, expected 0 (the best grasp) to {MOST_VARIETY:g}.")
     if config.randomize not in PRESETS:  # what a file says now is what the run is made of
         config = replace(config, randomize=json.dumps(asdict(randomization(config)), sort_keys=True))
     check_machine(config.physics, config.renderer, config.device)

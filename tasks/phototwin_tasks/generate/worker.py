@@ -216,6 +216,7 @@ def open_env(twin: Path, job: Job, config: GenerateConfig) -> TwinEnv:
     cfg.twin, cfg.instruction, cfg.seed = str(twin), job.task.text, config.seed
     cfg.steps = json.dumps([asdict(step) for step in job.task.steps])
     cfg.base = str(Path(config.base).resolve()) if Path(config.base).is_file() else config.base
+    cfg.grasp_variety = config.grasp_variety
     cfg.randomize = asdict(randomization(config))
     cfg.resolution, cfg.with_camera = config.resolution, config.renderer not in (OWN_RENDERER, TRACER)
     cfg.scene.num_envs, cfg.sim.device = config.num_envs, config.device

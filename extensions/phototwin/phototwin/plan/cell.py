@@ -32,6 +32,7 @@ class Workcell:
         T_world_base: Pose of its base, (4, 4) [m].
         grasps: Grasps by object key, of what the task moves.
         fps: Control rate [Hz].
+        grasp_variety: How much attempts differ in which of the good grasps they take: 1 as usual, 0 always the best.
     """
 
     scene: Scene
@@ -40,6 +41,7 @@ class Workcell:
     T_world_base: np.ndarray
     grasps: dict[str, Grasps]
     fps: float
+    grasp_variety: float = 1.0
 
     @cached_property
     def checker(self) -> Checker:

@@ -460,7 +460,7 @@ def _grasp_order(
         raise PlanError(f"Every grasp of the {item.name} would hit a neighbour: give the objects more room.")
     goals = [None] if step.skill in ("lift", "pour") else [deed.T_world_goal for deed in deeds[:2]]
     fit = np.max([suit(grasps.T_object_tool, step, item, cell.robot, T_world_object, T) for T in goals], axis=0)
-    drawn = grasps.score * fit + SCORE_NOISE * rng.standard_normal(len(free))
+    drawn = grasps.score * fit + cell.grasp_variety * SCORE_NOISE * rng.standard_normal(len(free))
     order = [i for i in np.argsort(-drawn, kind="stable") if free[i] and fit[i] > 0.0]
     if not order:
         raise PlanError(
