@@ -3,6 +3,7 @@
 ./isaaclab.sh -p scripts/train.py out/desk --out out/desk_bc
 ./isaaclab.sh -p scripts/train.py out/desk out/bench --policy.kind act --steps 4000 --out out/act
 ./isaaclab.sh -p scripts/train.py out/desk --out out/desk_bc --resume
+./isaaclab.sh -p scripts/train.py out/desk --out out/rounds --rounds 3 --twin out/desk/twin     the student drives, the planner takes over
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated
 import tyro
 
 from phototwin.console import run_script
+from phototwin.errors import InputError
 from phototwin.learn.config import PolicyConfig
 
 
@@ -33,6 +35,10 @@ class Args:
         jitter: Brightness and contrast of frames vary by up to this share.
         seed: Of every random choice.
         threads: Of torch; 0 leaves them as they are.
+        rounds: On-policy rounds after the first policy: in each the student drives the twin for a while, the planner takes over, and the student learns from that too.
+        twin: Folder of the twin for the rounds.
+        round_demos: Takeovers in each round.
+        round_steps: Training steps in each round.
         resume: Go on with a training that was interrupted in this folder.
     """
 
@@ -46,6 +52,10 @@ class Args:
     jitter: float = 0.2
     seed: int = 0
     threads: int = 0
+    rounds: int = 0
+    twin: Path | None = None
+    round_demos: int = 50
+    round_steps: int = 1000
     resume: bool = False
 
 
@@ -63,6 +73,14 @@ def main(args: Args) -> int:
         seed=args.seed,
         threads=args.threads,
     )
+    if args.rounds:
+        from phototwin_tasks.rounds import RoundsConfig, run_rounds
+
+        if args.twin is None:
+            raise InputError("--rounds needs --twin, the folder of the twin that the student drives.")
+        rounds = RoundsConfig(args.rounds, args.round_demos, args.round_steps, args.seed)
+        sys.stdout.write(run_rounds(args.data, args.twin, config, rounds, args.out, args.demos))
+        return 0
     sys.stdout.write(run_training(args.data, config, args.out, args.demos, args.resume))
     return 0
 

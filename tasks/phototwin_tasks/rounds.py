@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phototwin.console import logged_to
 from phototwin.data.lerobot import write_lerobot
 from phototwin.errors import InputError, OutputError
 from phototwin.learn.config import PolicyFacts, TrainConfig
 from phototwin.learn.demos import Demos, join_demos, load_demos
+from phototwin.learn.job import gather_demos
 from phototwin.learn.policy import FACTS_FILE, load_policy
 from phototwin.learn.train import make_facts, train
+from phototwin.output import disk_errors
 from phototwin.scene import load_scene
 from phototwin_tasks.evaluate.config import EvalConfig
 from phototwin_tasks.evaluate.drivers import PolicyDriver
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from phototwin_tasks.looks import Looks
     from phototwin_tasks.twin_env import TwinEnv
 
+LOG_FILE = "rounds.log"
 LEAVE_STREAM = 4
 """When the student leaves is drawn from seed and attempt with this behind them."""
 ROUND_SEED = 100
@@ -188,3 +192,40 @@ def _made(folder: Path, demos: Demos, config: TrainConfig, start: Any = None) ->
         return policy, facts
     trained = train(demos, config, folder, start=start)
     return trained.policy, trained.facts
+
+
+def run_rounds(
+    data: tuple[Path, ...],
+    twin: Path,
+    training: TrainConfig,
+    config: RoundsConfig,
+    out: Path,
+    demos: int | None = None,
+) -> str:
+    """Train in rounds on datasets; what to say at the end.
+
+    Args:
+        data: Folders of runs of generate.py, or of LeRobot datasets.
+        twin: Folder of the twin that the student drives.
+        training: Of the first policy.
+        config: Of the rounds.
+        out: Folder of the rounds.
+        demos: So many episodes of each dataset; all where None.
+
+    Raises:
+        TwinError: As ``train_in_rounds``.
+    """
+    first = gather_demos(data, training.policy.image_px, demos)
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with logged_to(out / LOG_FILE) as terminal:
+
+            def say(number: int, policy: Any, facts: PolicyFacts) -> None:
+                terminal.write(f"round {number} of {config.rounds}: a policy from {facts.demos} demonstrations\n")
+
+            _, facts = train_in_rounds(first, twin, training, config, out, say)
+    last = out / f"round_{config.rounds}" / "policy"
+    return (
+        f"{training.policy.kind} from {len(first)} demonstrations and {facts.demos - len(first)} takeovers in {config.rounds} rounds.\n"
+        f"  {last}   scripts/evaluate.py --policy {last} --twin {twin}\n"
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from phototwin.errors import InputError
 from phototwin.learn.config import TrainConfig
-from phototwin.learn.demos import first_demos, join_demos, load_demos
+from phototwin.learn.demos import Demos, first_demos, join_demos, load_demos
 from phototwin.output import disk_errors
 
 
@@ -30,19 +30,11 @@ def run_training(
     """
     from phototwin.learn.train import CHECKPOINT, train
 
-    if not data:
-        raise InputError("There is nothing to learn from: give folders of runs of generate.py, or of LeRobot datasets.")
     if out.exists() and any(out.iterdir()) and not (resume and (out / CHECKPOINT).is_file()):
         raise InputError(
             f"'{out}' is not empty: give another --out, or --resume where a training was interrupted before its end."
         )
-    parts = [load_demos(folder, config.policy.image_px) for folder in data]
-    if demos is not None:
-        short = [f"'{folder}' has {len(part)}" for folder, part in zip(data, parts, strict=True) if len(part) < demos]
-        if short:
-            raise InputError(f"--demos asks for {demos} episodes of each dataset, but {'; '.join(short)}.")
-        parts = [first_demos(part, demos) for part in parts]
-    whole = join_demos(parts)
+    whole = gather_demos(data, config.policy.image_px, demos)
     sys.stderr.write(f"{len(whole)} demonstrations, {len(whole.rgb)} frames of {config.policy.image_px} px\n")
     begun = time.monotonic()
 
@@ -56,3 +48,20 @@ def run_training(
         f"{config.policy.kind} from {len(whole)} demonstrations: {config.steps} steps, loss {trained.losses[-1]:.4f}, "
         f"{trained.cpu_s / 60:.1f} CPU-minutes.\n  {out}   scripts/evaluate.py --policy {out} --twin TWIN\n"
     )
+
+
+def gather_demos(data: tuple[Path, ...], image_px: int, demos: int | None = None) -> Demos:
+    """All demonstrations of datasets as one, or the first ``demos`` of each.
+
+    Raises:
+        InputError: There are none, not so many, or they do not go together.
+    """
+    if not data:
+        raise InputError("There is nothing to learn from: give folders of runs of generate.py, or of LeRobot datasets.")
+    parts = [load_demos(folder, image_px) for folder in data]
+    if demos is not None:
+        short = [f"'{folder}' has {len(part)}" for folder, part in zip(data, parts, strict=True) if len(part) < demos]
+        if short:
+            raise InputError(f"--demos asks for {demos} episodes of each dataset, but {'; '.join(short)}.")
+        parts = [first_demos(part, demos) for part in parts]
+    return join_demos(parts)
