@@ -21,6 +21,7 @@ SUITES = {
     "kernels": "phototwin_tasks.benchmarks.kernel_suite:measure",
     "generate": "phototwin_tasks.benchmarks.generate_suite:measure",
     "rl": "phototwin_tasks.benchmarks.rl_suite:measure",
+    "learn": "phototwin_tasks.benchmarks.learn_suite:measure",
 }
 REPOSITORY = Path(__file__).resolve().parents[3]
 
