@@ -52,7 +52,9 @@ def train_robomimic(folder, data, algorithm):
     }
     (folder / "config.json").write_text(json.dumps(config))
     command = [sys.executable, "-m", "robomimic.scripts.train", "--config", str(folder / "config.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    # It puts its own logger in the place of stdout, and what is buffered then is lost.
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
     assert done.returncode == 0 and "finished run successfully!" in done.stdout, (done.stdout + done.stderr)[-3000:]
     assert list((folder / "out").rglob("model_epoch_1*.pth"))
     return done.stdout
