@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from phototwin.learn.spaces import in_space
 CHECKPOINT = "checkpoint.pt"
 """What a training goes on from: weights, optimiser, step."""
 LOG_EVERY = 50
+MOST_GRADIENT = 10.0
+"""Norm to which gradients are cut."""
 WARM_UP = 100
 """Steps over which the learning rate rises."""
 
@@ -74,36 +76,53 @@ def train(
     policy = start if start is not None else make_policy(config.policy, demos)
     optimiser = torch.optim.AdamW(policy.parameters(), config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
-    first, losses, cpu_s = _resume(folder, config, facts, policy, optimiser, schedule)
+    run = _Run(config, facts, policy, optimiser, schedule)
+    _resume(run, folder)
     writer = _writer(folder)
     policy.train()
     since: list[float] = []
-    before = time.process_time()
-    for step in range(first, config.steps):
+    before = time.process_time() - run.cpu_s
+    while run.step < config.steps:
         # Drawn anew from seed and step: a training that goes on is the one that was not interrupted.
-        torch.manual_seed(_seed(config.seed, step))
-        loss = policy.loss(make_batch(demos, config, np.random.default_rng([config.seed, step])))
+        torch.manual_seed(_seed(config.seed, run.step))
+        loss = policy.loss(make_batch(demos, config, np.random.default_rng([config.seed, run.step])))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 10.0)
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), MOST_GRADIENT)
         optimiser.step()
         schedule.step()
+        run.step += 1
+        run.cpu_s = time.process_time() - before
         since.append(float(loss.detach()))
-        if len(since) == LOG_EVERY or step + 1 == config.steps:
-            losses, since = [*losses, float(np.mean(since))], []
-            on_step(step + 1, losses[-1])
+        if run.step % LOG_EVERY == 0 or run.step == config.steps:
+            run.losses.append(float(np.mean(since)))
+            since = []
+            on_step(run.step, run.losses[-1])
             if writer is not None:
-                writer.add_scalar("loss", losses[-1], step + 1)
-        if folder is not None and (step + 1) % config.save_every == 0 and step + 1 < config.steps:
-            _save(folder, config, facts, policy, optimiser, schedule, step + 1, losses, cpu_s, before)
-    cpu_s += time.process_time() - before
+                writer.add_scalar("loss", run.losses[-1], run.step)
+        if folder is not None and run.step % config.save_every == 0 and run.step < config.steps:
+            _save(run, folder)
     policy.eval()
     if folder is not None:
         save_policy(policy, facts, folder)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     if writer is not None:
         writer.close()
-    return Trained(policy, facts, tuple(losses), cpu_s)
+    return Trained(policy, facts, tuple(run.losses), run.cpu_s)
+
+
+@dataclass
+class _Run:
+    """A training on its way: what is given, and how far it is."""
+
+    config: TrainConfig
+    facts: PolicyFacts
+    policy: Any
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
 
 
 def make_batch(demos: Demos, config: TrainConfig, rng: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -164,49 +183,27 @@ def _writer(folder: Path | None) -> Any:
     return SummaryWriter(str(folder))
 
 
-def _save(
-    folder: Path,
-    config: TrainConfig,
-    facts: PolicyFacts,
-    policy: Any,
-    optimiser: Any,
-    schedule: Any,
-    step: int,
-    losses: list[float],
-    cpu_s: float,
-    before: float,
-) -> None:
+def _save(run: _Run, folder: Path) -> None:
     """A checkpoint, written aside and renamed: a training that is killed meanwhile goes on from the one before."""
-    value = {
-        "config": config,
-        "facts": facts,
-        "policy": policy.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "schedule": schedule.state_dict(),
-        "step": step,
-        "losses": losses,
-        "cpu_s": cpu_s + time.process_time() - before,
-    }
+    states = {name: getattr(run, name).state_dict() for name in ("policy", "optimiser", "schedule")}
+    value = {name: getattr(run, name) for name in ("config", "facts", "step", "losses", "cpu_s")} | states
     partial = folder / f"{CHECKPOINT}.partial"
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(value, partial)
     partial.rename(folder / CHECKPOINT)
 
 
-def _resume(
-    folder: Path | None, config: TrainConfig, facts: PolicyFacts, policy: Any, optimiser: Any, schedule: Any
-) -> tuple[int, list[float], float]:
-    """Step, losses and processor time to go on from; all as it was where there is a checkpoint."""
+def _resume(run: _Run, folder: Path | None) -> None:
+    """Bring a training to where its checkpoint is, if there is one."""
     file = None if folder is None else folder / CHECKPOINT
     if file is None or not file.is_file():
-        return 0, [], 0.0
+        return
     with torch.serialization.safe_globals([TrainConfig, PolicyConfig, PolicyFacts]):
         value = torch.load(file, weights_only=True)
-    if value["config"] != config or value["facts"] != facts:
+    if value["config"] != run.config or value["facts"] != run.facts:
         raise InputError(
             f"'{file}' is of a training with other settings or demonstrations: choose another folder, or delete it."
         )
-    policy.load_state_dict(value["policy"])
-    optimiser.load_state_dict(value["optimiser"])
-    schedule.load_state_dict(value["schedule"])
-    return value["step"], value["losses"], value["cpu_s"]
+    for name in ("policy", "optimiser", "schedule"):
+        getattr(run, name).load_state_dict(value[name])
+    run.step, run.losses, run.cpu_s = value["step"], value["losses"], value["cpu_s"]
