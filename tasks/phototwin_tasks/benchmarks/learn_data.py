@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ def data_rows(run: Path, scratch: Path) -> Iterator[Measure]:
     """
     import h5py
 
+    importlib.import_module("lerobot.datasets.lerobot_dataset")  # takes 10 s, which are no part of writing
     file, lerobot = run / "demos" / "episodes.hdf5", run / "demos" / "lerobot"
     episodes = list(read_demos(file, DEMOS))
     frames = sum(len(e.rgb) for e in episodes)
