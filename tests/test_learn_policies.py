@@ -1,6 +1,8 @@
 """Policies learn what can be seen, are saved and read back bit by bit, and a training that was interrupted ends the same."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -87,6 +89,27 @@ def test_policies_are_read_back_as_they_were(tmp_path, kind):
         torch.manual_seed(0)  # Diffusion draws
         told.append(act(one, facts, demos.rgb[:3], demos.state[:3]))
     assert told[0].shape == (3, 8, 3) and np.array_equal(*told)
+
+
+def test_cloning_runs_without_us(tmp_path):
+    """The TorchScript file gives the same actions, for any number of frames, in a process that knows torch alone."""
+    import torch
+
+    from phototwin.learn.policy import SCRIPT_FILE
+    from phototwin.learn.train import train
+
+    demos = square_demos(6)
+    policy = train(demos, TrainConfig(BC, steps=3, batch=4), tmp_path).policy
+    rgb, state = torch.from_numpy(demos.rgb[:5]).permute(0, 3, 1, 2) / 255.0, torch.from_numpy(demos.state[:5])
+    torch.save((rgb, state), tmp_path / "given.pt")
+    code = (
+        "import sys, torch; rgb, state = torch.load(sys.argv[2]); told = torch.jit.load(sys.argv[1]).chunks(rgb, state);"
+        "torch.save(told, sys.argv[3]); assert 'phototwin' not in sys.modules"
+    )
+    files = [str(tmp_path / name) for name in (SCRIPT_FILE, "given.pt", "told.pt")]
+    subprocess.run([sys.executable, "-c", code, *files], check=True, cwd=tmp_path)
+    with torch.inference_mode():
+        assert torch.equal(torch.load(tmp_path / "told.pt"), policy.chunks(rgb, state))
 
 
 def test_lerobot_reads_its_policies_without_us(tmp_path):

@@ -112,6 +112,7 @@ class CloningPolicy(nn.Module):
         super().__init__()
         self.units = nn.ModuleDict({label: _Units(*stats[name]) for name, label in LABELS.items()})
         sizes = {label: len(stats[name][0]) for name, label in LABELS.items()}
+        self.states = sizes["state"]
         self.net = CloningNet(image_px, sizes["state"], sizes["action"], chunk, sizes["objects"])
 
     def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -21,7 +21,8 @@ from phototwin.learn.spaces import arm_of, joint_actions, tool_state
 
 FACTS_FILE = "phototwin.json"
 """Beside the weights: what the policy was made of, and what it needs to drive a robot."""
-WEIGHTS_FILE = "cloning.pt"
+WEIGHTS_FILE, SCRIPT_FILE = "cloning.pt", "cloning.torchscript"
+"""Weights, and the same network as a program that torch runs without this package: ``torch.jit.load(FILE).chunks(rgb, state)``."""
 STATS_STRIDE = 17
 """Every how many frames the statistics of the images are taken."""
 
@@ -72,6 +73,8 @@ def save_policy(policy: Any, facts: PolicyFacts, folder: Path) -> None:
         policy.save(folder)
     else:
         torch.save(policy.state_dict(), folder / WEIGHTS_FILE)
+        given = (torch.zeros(2, 3, facts.config.image_px, facts.config.image_px), torch.zeros(2, policy.states))
+        torch.jit.trace_module(policy, {"chunks": given}).save(str(folder / SCRIPT_FILE))
     (folder / FACTS_FILE).write_text(json.dumps(asdict(facts), indent=1) + "\n")
 
 
