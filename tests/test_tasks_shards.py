@@ -151,6 +151,18 @@ def test_one_process_gets_a_claim(tmp_path):
     assert claims[1].take(shard)
 
 
+def test_what_another_has_finished_meanwhile_is_not_claimed_again(tmp_path):
+    """Between a look at the results and a claim another process may finish the shard and give its claim back."""
+    ledgers, shard = [Ledger(tmp_path, 4) for _ in range(2)], Shard(0, 0, 4)
+    one, other = (Claims(ledger) for ledger in ledgers)
+    assert one.take(shard) and not ledgers[1].results()
+    ledgers[0].finish(ShardResult(shard, ()))
+    one.release(shard)
+    assert not other.take(shard) and len(list((tmp_path / "shards").glob("*.claim-*"))) == 1
+    ledgers[0].reopen(shard)
+    assert other.take(shard)
+
+
 def test_claims_of_machines_that_are_gone_are_passed_over(tmp_path):
     claims, shard = Claims(Ledger(tmp_path, 4)), Shard(0, 0, 4)
     (tmp_path / "shards").mkdir()

@@ -84,6 +84,10 @@ class Ledger:
         write_bytes(self._file(result.shard, "json"), (json.dumps(asdict(result), indent=1) + "\n").encode())
         self._known[result.shard] = result
 
+    def finished(self, shard: Shard) -> bool:
+        """Whether a shard is finished, by whomever."""
+        return self._file(shard, "json").is_file()
+
     def reopen(self, shard: Shard) -> None:
         """Take back that a shard is finished: its files are not what they were."""
         self._file(shard, "json").unlink(missing_ok=True)
@@ -168,15 +172,18 @@ class Claims:
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        self._folder = ledger.folder
+        self._ledger, self._folder = ledger, ledger.folder
         self._mine: dict[Shard, Path] = {}
         self._renewed = time.monotonic()
 
     def take(self, shard: Shard) -> bool:
-        """Claim a shard; False where another process holds it."""
+        """Claim a shard; False where another process holds it or has finished it.
+
+        What was finished after the caller has looked is seen here: a claim is given back only after the result was written.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         last = self._last(shard)
-        if last is not None and not self._is_stale(last):
+        if last is not None and (not self._is_stale(last) or self._ledger.finished(shard)):
             return False
         number = 0 if last is None else int(last.name.rpartition("-")[2]) + 1
         file = self._folder / f"{shard.name}.claim-{number}"
