@@ -35,7 +35,8 @@ WIDE = PRESETS["wide"]
 
 @pytest.fixture(scope="module")
 def twin(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("twin")
+    folder = tmp_path_factory.mktemp("twins") / "twin"  # alone in its folder, whatever other tests leave beside it
+    folder.mkdir()
     scene = make_scene(folder)
     save_scene(scene, folder)
     author_stage(scene, folder)
