@@ -101,7 +101,7 @@ class _Stage:
         from phototwin_tasks.evaluate.drive import Limits
         from phototwin_tasks.generate.worker import Simulator
 
-        self._driver, self._twin, self._config, self._folder = driver, twin, config, folder
+        self._driver, self._twin, self._folder = driver, twin, folder
         self._generate = generate_config(config, facts)
         self.size = self._generate.num_envs
         found, refused = tasks_of(load_scene(twin), self._generate)

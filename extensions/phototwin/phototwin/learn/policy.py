@@ -1,11 +1,11 @@
-"""A policy as a value: what kind, made from demonstrations, saved to a folder and read back; one interface for every kind."""
+"""A policy as a value: what kind, made from demonstrations, saved to a folder and read back. Every kind has ``loss(batch)`` and ``chunks(rgb, state)``."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,18 +25,6 @@ WEIGHTS_FILE, SCRIPT_FILE = "cloning.pt", "cloning.torchscript"
 """Weights, and the same network as a program that torch runs without this package: ``torch.jit.load(FILE).chunks(rgb, state)``."""
 STATS_STRIDE = 17
 """Every how many frames the statistics of the images are taken."""
-
-
-class Policy(Protocol):
-    """What every kind does."""
-
-    def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """What training makes small, of a batch with LeRobot's names."""
-        ...
-
-    def chunks(self, rgb: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-        """Actions (B, H, A) for frames (B, 3, h, w) in 0..1 and joint readings (B, S)."""
-        ...
 
 
 def make_policy(config: PolicyConfig, demos: Demos) -> Any:
