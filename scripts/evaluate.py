@@ -4,18 +4,20 @@
 ./isaaclab.sh -p scripts/evaluate.py --policy out/a --policy out/b --twin out/desk/twin     the same attempts, paired test
 ./isaaclab.sh -p scripts/evaluate.py --policy out/a --twin out/desk/twin --half-width 0.05  stop when that is known
 ./isaaclab.sh -p scripts/evaluate.py --policy out/a --twin out/desk/twin --factor camera_turn_deg --values 0 1 2 4
+./isaaclab.sh -p scripts/evaluate.py --policy ws://localhost:8000 --twin out/desk/twin      a policy behind a server (openpi's protocol)
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from phototwin.console import run_script
+from phototwin.learn.server_config import ServerConfig
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,9 @@ class Args:
     """Command line of evaluate.py.
 
     Attributes:
-        policy: Folder of a training; several times to compare.
+        policy: Folder of a training, or address of a policy server (ws://HOST:PORT); several times to compare.
         twin: Folder of a twin; several times for several.
-        out: Where evaluation.json, films and the log go.
+        out: Where evaluation.html, evaluation.json, films and the log go.
         instruction: What to do; what the policy was shown when not given.
         episodes: Attempts on each twin.
         seed: Of the attempts; none of them was in a training.
@@ -41,10 +43,11 @@ class Args:
         renderer: warp_raster, path_traced, newton_warp, ovrtx or isaacsim_rtx.
         device: cpu or cuda:0.
         base: Where the robot stands, as in generate.py.
-        videos: So many failures and as many successes of each twin are filmed.
+        videos: So many failures and as many successes of each twin are filmed, every class of failures where there is room.
+        server: How a policy server is spoken to where its metadata does not say so.
     """
 
-    policy: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]
+    policy: Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
     twin: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]
     out: Path = Path("out/evaluation")
     instruction: str = ""
@@ -63,6 +66,7 @@ class Args:
     device: str = "cpu"
     base: str = ""
     videos: int = 4
+    server: ServerConfig = field(default_factory=ServerConfig)
 
 
 def main(args: Args) -> int:
@@ -70,8 +74,9 @@ def main(args: Args) -> int:
     from phototwin_tasks.evaluate.config import EvalConfig
     from phototwin_tasks.evaluate.job import run_evaluation
 
-    config = EvalConfig(**{field.name: getattr(args, field.name) for field in fields(EvalConfig)})
-    sys.stdout.write(run_evaluation(args.policy, args.twin, config, args.out, args.factor, args.values))
+    config = EvalConfig(**{each.name: getattr(args, each.name) for each in fields(EvalConfig)})
+    said = run_evaluation(args.policy, args.twin, config, args.out, args.factor, args.values, args.server)
+    sys.stdout.write(said)
     return 0
 
 

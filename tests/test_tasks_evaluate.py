@@ -94,7 +94,7 @@ def test_who_does_what_was_demonstrated_succeeds_in_the_same_states(twin):
     env, looks = make_env(twin, Job(0, str(twin), twin_hash(twin), task, wordings), config, 1)
     try:
         shown = rollout(env, [1, 2], looks)
-        driven = drive(env, looks, Oracle(shown), [1, 2], Limits(10.0), films=2)
+        driven = drive(env, looks, Oracle(shown), [1, 2], Limits(10.0), lambda episodes: [0, 1])
         assert [e.success for e in shown] == [e.success for e in driven] == [True, True]
         for one, other in zip(shown, driven, strict=True):
             steps = len(other.action)
@@ -120,7 +120,8 @@ def test_who_does_what_was_demonstrated_succeeds_in_the_same_states(twin):
 def test_an_evaluation_that_was_interrupted_ends_the_same(twin, tmp_path):
     from phototwin.robots import get_robot
     from phototwin_tasks.evaluate.config import EvalConfig
-    from phototwin_tasks.evaluate.run import EVALUATION_FILE, VIDEOS, describe, evaluate, load_evaluation
+    from phototwin_tasks.evaluate.films import VIDEOS
+    from phototwin_tasks.evaluate.run import EVALUATION_FILE, describe, evaluate, load_evaluation
 
     driver = Still(get_robot("panda").home_rad)
     config = EvalConfig(episodes=5, num_envs=2, seconds=0.5, videos=1)
@@ -145,6 +146,58 @@ def test_an_evaluation_that_was_interrupted_ends_the_same(twin, tmp_path):
     with pytest.raises(InputError, match="another evaluation"):
         evaluate(driver, FACTS, "still", (twin,), replace(config, seed=1), tmp_path, 1)
     assert (tmp_path / EVALUATION_FILE).is_file()
+
+
+class Nods(Still):
+    """Moves by what it is shown, so that a wrong frame, reading or order is a wrong move."""
+
+    def actions(self, rgb, state, instruction):
+        told = super().actions(rgb, state, instruction).astype(np.float32)
+        told[..., 0] += (rgb.mean((1, 2, 3)) / 255 - 0.3)[:, None]
+        told[..., 1] += state[:, :1] - state[:, 1:2] - self.home[1] + self.home[0]
+        return told
+
+
+def test_a_policy_behind_a_server_does_the_same_and_goes_on_when_the_server_is_back(twin, tmp_path):
+    pytest.importorskip("websockets")
+    from test_learn_remote import listening
+
+    from phototwin.learn.remote import RemotePolicy
+    from phototwin.learn.serve import describe_policy, make_server
+    from phototwin.robots import get_robot
+    from phototwin_tasks.evaluate.config import EvalConfig
+    from phototwin_tasks.evaluate.run import evaluate, load_evaluation
+
+    home = get_robot("panda").home_rad
+    names = (*get_robot("panda").arm_joints, *get_robot("panda").finger_joints)
+    facts = replace(FACTS, state_names=names, config=PolicyConfig(execute=4))
+    said = describe_policy(facts, {})
+    config = EvalConfig(episodes=4, num_envs=2, seconds=0.6, videos=0)
+    here = evaluate(Nods(home), facts, "here", (twin,), config, threads=1)
+    assert len({row.state_sha256 for row in here.rows}) == 4
+    asked = []
+
+    class Dies(Nods):
+        def actions(self, rgb, state, instruction):
+            asked.append(len(rgb))
+            if len(asked) == 5:  # of three looks in each of two batches
+                raise RuntimeError("out of memory")
+            return super().actions(rgb, state, instruction)
+
+    with listening(make_server(lambda: Dies(home), said, "127.0.0.1", 0)) as address:
+        remote = RemotePolicy(address)
+        with pytest.raises(InputError, match="out of memory"):
+            evaluate(remote, remote.facts, "there", (twin,), config, tmp_path, 1)
+        assert asked == [2] * 5 and load_evaluation(tmp_path).rows == here.rows[:2]
+        again = RemotePolicy(address)
+        there = evaluate(again, again.facts, "there", (twin,), config, tmp_path, 1)
+        again.close()
+    assert there.rows == here.rows
+    other = replace(remote.facts, digest="of another")
+    with pytest.raises(InputError, match="another evaluation"):
+        evaluate(Nods(home), other, "there", (twin,), config, tmp_path, 1)
+    with pytest.raises(InputError, match="made for another robot"):
+        evaluate(Nods(home), replace(facts, state_names=names[::-1]), "here", (twin,), config, threads=1)
 
 
 def test_rounds_add_what_the_planner_does_where_the_student_has_come_to(twin, tmp_path):

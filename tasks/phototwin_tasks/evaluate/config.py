@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from phototwin.errors import InputError
 from phototwin.learn.statistics import Rate, success_rate
@@ -11,6 +12,45 @@ from phototwin_tasks.generate.config import OWN_RENDERER
 
 UNSEEN = 1000
 """Added to the seed: what an evaluation draws was in no training with seeds below it."""
+
+
+class Known(Protocol):
+    """What must be known of what drives: ``PolicyFacts`` or ``ServerFacts``."""
+
+    @property
+    def robot(self) -> str:
+        """Short name of the robot."""
+        ...
+
+    @property
+    def fps(self) -> int:
+        """Control rate [Hz]."""
+        ...
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the joints whose readings it is given; () where they do not matter."""
+        ...
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """What it was shown."""
+        ...
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Width and height of the frames [px]."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """Mean length of the demonstrations it has learned from [s]."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """What it was made of; an evaluation of another does not go on here."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,7 +71,7 @@ class EvalConfig:
         renderer: Name of the renderer.
         device: "cpu" or "cuda:0".
         base: Where the robot stands; empty finds the place it had in the demonstrations of the same twin.
-        videos: So many failures, and as many successes, of each twin are filmed.
+        videos: So many failures, and as many successes, of each twin are filmed; the first of every class of failures before the second of any.
     """
 
     instruction: str = ""
@@ -78,7 +118,7 @@ class Evaluation:
     """What became of a policy's attempts.
 
     Attributes:
-        policy: Folder of the policy.
+        policy: Folder of the policy, or address of its server.
         config: What was asked for.
         rows: Attempts in order.
         stopped_early: Whether the interval was narrow enough before all attempts were done.
@@ -96,6 +136,10 @@ class Evaluation:
         rows = [row for row in self.rows if twin in ("", row.twin)]
         method = "always" if self.config.half_width else "wilson"
         return success_rate(sum(row.success for row in rows), len(rows), self.config.confidence, method)
+
+    def twins(self) -> list[str]:
+        """Names of the twins, in order."""
+        return list(dict.fromkeys(row.twin for row in self.rows))
 
     def seconds(self) -> float:
         """Mean time to success; nan without one."""

@@ -72,7 +72,7 @@ def drive(
     driver: Driver,
     attempts: Sequence[int],
     limits: Limits,
-    films: int = 0,
+    films: Callable[[list[Episode]], Sequence[int]] | None = None,
     provenance: dict[str, Any] | None = None,
     on_step: Callable[[float], None] = lambda share: None,
 ) -> list[Episode]:
@@ -86,7 +86,8 @@ def drive(
         driver: The policy.
         attempts: Index of the attempt of each environment.
         limits: Time and disturbances.
-        films: So many successes, and as many failures, come with all their frames; otherwise frames are only made where the policy looks.
+        films: Told what has come, says which episodes come with all their frames; None where none does: frames are then only made where
+            the policy looks.
         provenance: Recorded with every episode.
         on_step: Told the share of the time that is over.
     """
@@ -123,11 +124,8 @@ def drive(
         on_step((t + 1) / steps)
     blind = Film(env, None, attempts)
     episodes = [make_episode(env, i, record, blind, provenance or {}) for i, record in enumerate(records)]
-    left = {True: films, False: films}
-    for i, episode in enumerate(episodes):
-        if left[episode.success]:
-            left[episode.success] -= 1
-            episodes[i] = replace(episode, rgb=seen.frames(i)["rgb"])
+    for i in films(episodes) if films else ():
+        episodes[i] = replace(episodes[i], rgb=seen.frames(i)["rgb"])
     return episodes
 
 

@@ -13,25 +13,24 @@ from phototwin.data.store import write_bytes
 from phototwin.errors import InputError
 from phototwin.learn.statistics import narrow_enough
 from phototwin.scene import load_scene
-from phototwin_tasks.evaluate.config import UNSEEN, EvalConfig, Evaluation, Row, check_eval
+from phototwin_tasks.evaluate.config import UNSEEN, EvalConfig, Evaluation, Known, Row, check_eval
+from phototwin_tasks.evaluate.films import failure_word, film_file, filmed, kept_films
 from phototwin_tasks.generate.config import GenerateConfig, complete_config
 from phototwin_tasks.generate.jobs import Job, tasks_of, twin_hash
 from phototwin_tasks.generate.schedule import Shard
 
 if TYPE_CHECKING:
     from phototwin.episode import Episode
-    from phototwin.learn.config import PolicyFacts
     from phototwin_tasks.evaluate.drive import Driver
 
 EVALUATION_FILE = "evaluation.json"
-VIDEOS = "videos"
 TIMES = 2.0
 """A policy has so many times as long as demonstrations took."""
 
 
 def evaluate(
     driver: Driver,
-    facts: PolicyFacts,
+    facts: Known,
     name: str,
     twins: tuple[Path, ...],
     config: EvalConfig,
@@ -90,7 +89,7 @@ class _Stage:
     def __init__(
         self,
         driver: Driver,
-        facts: PolicyFacts,
+        facts: Known,
         twin: Path,
         name: str,
         index: int,
@@ -108,12 +107,8 @@ class _Stage:
         if not found:
             raise InputError(refused[0].reason)
         self._job = Job(index, str(twin), twin_hash(twin), found[0][0], found[0][1])
-        self._limits = Limits(config.seconds or TIMES * facts.seconds, config.shove_m_s)
-        self._name = name
-        there = [] if folder is None else [file.stem for file in (folder / VIDEOS).glob(f"{_file_name(name)}_*.mp4")]
-        succeeded = sum(stem.endswith("_success") for stem in there)
-        left = {True: config.videos - succeeded, False: config.videos - len(there) + succeeded}
-        self._films = {success: max(count, 0) for success, count in left.items()}
+        self._limits = Limits(attempt_seconds(config, facts), config.shove_m_s)
+        self._name, self._known, self._most = name, facts.state_names, config.videos
         self._simulator = Simulator(self._generate, threads or 0)
 
     @property
@@ -131,11 +126,11 @@ class _Stage:
         folder = self._folder or self._twin
         order = Order(Shard(self._job.index, shard, self.size), self._job, self._twin, folder / "attempts")
         env, looks = self._simulator.open(order)
-        films = max(self._films.values()) if self._folder is not None else 0
+        self._check_joints(tuple(env.scene["robot"].joint_names))
         numbers = [1 + i for i in order.shard.attempts]
+        films = self._wanted if self._may_film(looks.live) else None
         episodes = drive(env, looks, self._driver, numbers, self._limits, films)
-        if films:
-            self._film(episodes)
+        self._film(episodes)
         fps = self._generate.fps
         return [
             Row(
@@ -150,30 +145,59 @@ class _Stage:
             for e in episodes
         ]
 
+    def _check_joints(self, joints: tuple[str, ...]) -> None:
+        """Refuse a policy that would take one joint for another."""
+        if self._known and self._known != joints:
+            raise InputError(
+                f"The policy is given readings of {', '.join(self._known)}; the robot's are {', '.join(joints)}: "
+                "it was made for another robot."
+            )
+
+    def _may_film(self, live: bool) -> bool:
+        """Whether a batch may have something worth a film; where a renderer must be asked at every step, only until there are enough films."""
+        if self._folder is None or not self._most:
+            return False
+        return not live or len(filmed(self._folder, self._name)) < 2 * self._most
+
+    def _wanted(self, episodes: list[Episode]) -> list[int]:
+        """Which episodes of a batch are filmed."""
+        assert self._folder is not None
+        there = filmed(self._folder, self._name)
+        came = {episode.attempt: failure_word(episode) for episode in episodes}
+        kept = kept_films(there | came, self._most)
+        return [i for i, episode in enumerate(episodes) if episode.attempt in kept]
+
     def _film(self, episodes: list[Episode]) -> None:
-        """Write films of the first successes and failures."""
+        """Write the films of a batch, and remove those that make room for them."""
         from phototwin.view.preview import write_preview
 
-        assert self._folder is not None
+        if self._folder is None:
+            return
         for episode in episodes:
-            if self._films[episode.success] and len(episode.rgb):
-                self._films[episode.success] -= 1
-                word = "success" if episode.success else episode.failure.partition(":")[0]
-                file = f"{_file_name(self._name)}_{episode.attempt:04d}_{word}.mp4"
-                write_preview([episode], self._folder / VIDEOS / file)
+            if len(episode.rgb):
+                write_preview([episode], film_file(self._folder, self._name, episode.attempt, failure_word(episode)))
+        there = filmed(self._folder, self._name)
+        for attempt in there.keys() - kept_films(there, self._most):
+            film_file(self._folder, self._name, attempt, there[attempt]).unlink()
 
     def close(self) -> None:
         """Let go of the simulator."""
         self._simulator.close()
 
 
-def _file_name(name: str) -> str:
-    return name.replace(" ", "_")
+def attempt_seconds(config: EvalConfig, facts: Known) -> float:
+    """Time for an attempt [s]."""
+    return config.seconds or TIMES * facts.seconds
 
 
-def generate_config(config: EvalConfig, facts: PolicyFacts) -> GenerateConfig:
+def instruction_of(config: EvalConfig, facts: Known) -> str:
+    """What the robot is told; empty where nobody knows."""
+    return config.instruction or (facts.instructions[0] if facts.instructions else "")
+
+
+def generate_config(config: EvalConfig, facts: Known) -> GenerateConfig:
     """What an evaluation's environment is made with: as the demonstrations were, but other draws."""
-    told = config.instruction or (facts.instructions[0] if facts.instructions else "")
+    told = instruction_of(config, facts)
     return complete_config(
         GenerateConfig(
             (told,) if told else (),
@@ -193,7 +217,7 @@ def generate_config(config: EvalConfig, facts: PolicyFacts) -> GenerateConfig:
     )
 
 
-def save_evaluation(folder: Path, evaluation: Evaluation, facts: PolicyFacts, twins: tuple[Path, ...]) -> None:
+def save_evaluation(folder: Path, evaluation: Evaluation, facts: Known, twins: tuple[Path, ...]) -> None:
     """Write ``evaluation.json``.
 
     Raises:
@@ -233,7 +257,7 @@ def load_evaluation(folder: Path) -> Evaluation:
     return Evaluation(value["policy"], EvalConfig(**value["config"]), rows, value["stopped_early"], value["notes"])
 
 
-def _begun(folder: Path | None, asked: Evaluation, facts: PolicyFacts, twins: tuple[Path, ...]) -> Evaluation:
+def _begun(folder: Path | None, asked: Evaluation, facts: Known, twins: tuple[Path, ...]) -> Evaluation:
     """What of the evaluation that is asked for is there already."""
     value = None if folder is None else _read(folder / EVALUATION_FILE)
     if value is None or folder is None:
@@ -253,7 +277,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 def describe(evaluation: Evaluation) -> Iterator[str]:
     """What was found, in lines."""
-    names = list(dict.fromkeys(row.twin for row in evaluation.rows))
+    names = evaluation.twins()
     yield f"success {evaluation.rate()}, {100 * evaluation.config.confidence:.0f} % confidence ({evaluation.rate().method})"
     if len(names) > 1:
         yield from (f"  {name}: {evaluation.rate(name)}" for name in names)

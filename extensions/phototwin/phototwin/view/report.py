@@ -26,7 +26,7 @@ from phototwin.view.run_section import RunFacts, render_run
 
 SHOWN_EPISODES = 4
 PICTURE_WIDTH_PX = 640
-AUDIT_FILE = "audit.json"
+AUDIT_FILE, REPORT_FILE = "audit.json", "report.html"
 JPEG_QUALITY = 88
 SIDE_ANGLE_RAD = np.radians(35)
 """How far the second view of the twin is turned."""
@@ -80,11 +80,11 @@ def write_report(folder: Path, twin: Path, episodes: Iterable[Episode] = (), fac
         "failures": Counter(failure for _, success, failure, _ in facts.attempts if not success).most_common(),
         "successes": sum(success for _, success, _, _ in facts.attempts),
         "longest": max(facts.seconds.values(), default=0.0) or 1.0,
-        "machine": f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
         "preview": "preview.mp4" if (folder / "preview.mp4").is_file() else None,
     }
     values["run_section"] = render_run(facts.run, inline) if facts.run else ""
-    return _write_page(folder, PAGE, values)
+    return write_page(folder / REPORT_FILE, PAGE, values)
 
 
 def write_overview(folder: Path, title: str, run: RunFacts, links: Iterable[tuple[str, str]]) -> Path:
@@ -99,22 +99,34 @@ def write_overview(folder: Path, title: str, run: RunFacts, links: Iterable[tupl
     Raises:
         OutputError: The page cannot be written.
     """
-    return _write_page(folder, OVERVIEW, {"title": title, "run_section": render_run(run, inline), "links": list(links)})
+    values = {"title": title, "run_section": render_run(run, inline), "links": list(links)}
+    return write_page(folder / REPORT_FILE, OVERVIEW, values)
 
 
-def _write_page(folder: Path, template: str, values: dict[str, Any]) -> Path:
+def machine() -> str:
+    """What a page says of the machine it was made on."""
+    return f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+def write_page(file: Path, template: str, values: dict[str, Any]) -> Path:
+    """``file``, now the page that a jinja2 template makes of values; whatever is not marked as safe is escaped.
+
+    Raises:
+        OutputError: The page cannot be written.
+    """
     from jinja2 import Environment
 
     # Names, notes and instructions come from the user: everything is escaped; run_section was before.
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template).render(values)
-    file, partial = folder / "report.html", folder / "report.html.partial"
+    partial = file.with_name(file.name + ".partial")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(page, encoding="utf-8")
         os.replace(partial, file)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"The report '{file}' could not be written: {error.strerror or error}.") from error
+        if partial.is_file():
+            partial.unlink()
+        raise OutputError(f"The page '{file}' could not be written: {error.strerror or error}.") from error
     return file
 
 
