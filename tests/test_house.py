@@ -39,7 +39,7 @@ ONLY_IN = {
 """Libraries with one home; in the others they would tie a room to what it must not know."""
 
 HEAVY = {"torch", "transformers", "diffusers", "warp", "cv2", "scipy", "trimesh", "pxr", "h5py", "av", "jinja2", "lerobot", "isaaclab", "pinocchio", "PIL", "websockets", "msgpack", "onnx"}  # fmt: skip
-NETWORKS = {"cloning", "lerobot_policies", "policy", "train"}
+NETWORKS = {"cloning", "export", "lerobot_policies", "policy", "train"}
 """Files of ``learn`` that define or hold classes of torch."""
 MAX_FILE_BYTES = 1_500_000
 MAX_LINES = 500

@@ -112,6 +112,52 @@ def test_cloning_runs_without_us(tmp_path):
         assert torch.equal(torch.load(tmp_path / "told.pt"), policy.chunks(rgb, state))
 
 
+@pytest.mark.parametrize(("kind", "px"), [("bc", 48), ("bc", 32), ("bc", 64), ("act", 48)])
+def test_policies_run_without_torch(tmp_path, kind, px):
+    """The ONNX file gives the same actions in onnx's own evaluator and in onnxruntime, for any number of frames; nothing of this machine is in it."""
+    import onnx
+    import torch
+    from onnx.reference import ReferenceEvaluator
+
+    from phototwin.learn.policy import ONNX_FILES
+    from phototwin.learn.train import train
+
+    demos = square_demos(6)
+    demos = replace(demos, rgb=np.ascontiguousarray(np.pad(demos.rgb, ((0, 0), (0, 16), (0, 16), (0, 0)))[:, :px, :px]))
+    policy = train(demos, TrainConfig(replace(BC, kind=kind, image_px=px), steps=3, batch=4), tmp_path).policy
+    assert not any(part.training for part in policy.modules())
+    file = tmp_path / ONNX_FILES[kind]
+    assert b".py" not in file.read_bytes()
+    model = onnx.load(file)
+    onnx.checker.check_model(model, full_check=True)
+    runs = [lambda given: ReferenceEvaluator(model).run(None, given)[0]]
+    try:
+        import onnxruntime
+    except ImportError:
+        pass
+    else:
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        runs.append(lambda given: session.run(None, given)[0])
+    for count in (1, 2, 5):
+        rgb = np.ascontiguousarray(demos.rgb[:count].transpose(0, 3, 1, 2)) / np.float32(255)
+        given = {"rgb": rgb, "state": demos.state[:count]}
+        with torch.inference_mode():
+            wanted = policy.chunks(*map(torch.from_numpy, given.values())).numpy()
+        assert wanted.shape == (count, 4, 3)
+        for run in runs:
+            assert np.abs(run(given) - wanted).max() < 1e-4
+
+
+def test_lerobots_policies_are_read_in_a_new_process(tmp_path):
+    """Where nothing has made LeRobot's kinds known before."""
+    from phototwin.learn.train import train
+
+    for kind in ("act", "diffusion"):
+        train(square_demos(3), TrainConfig(replace(BC, kind=kind, chunk=8), steps=1, batch=2), tmp_path / kind)
+        code = "import sys; from pathlib import Path; from phototwin.learn.policy import load_policy; load_policy(Path(sys.argv[1]))"
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / kind)], check=True)
+
+
 def test_lerobot_reads_its_policies_without_us(tmp_path):
     from lerobot.policies.act.modeling_act import ACTPolicy
 

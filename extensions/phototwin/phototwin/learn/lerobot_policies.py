@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ class LerobotPolicy(nn.Module):
         made = get_policy_class(config.type)
         self.policy: Any = made(config) if folder is None else made.from_pretrained(folder, config=config)
         self.diffusion = config.type == "diffusion"
+        self.states = config.robot_state_feature.shape[0]
         tensors = {
             k: {n: torch.as_tensor(v, dtype=torch.float32) for n, v in s.items()} for k, s in (stats or {}).items()
         }
@@ -108,6 +110,7 @@ class LerobotPolicy(nn.Module):
     def load(cls, folder: Path) -> LerobotPolicy:
         """What ``save`` has written."""
         os.environ["HF_HUB_OFFLINE"] = "1"
+        importlib.import_module("lerobot.policies.factory")  # makes the kinds known by whose names configs are read
         from lerobot.configs.policies import PreTrainedConfig
 
         _offer_tiny()

@@ -16,6 +16,7 @@ from phototwin.errors import InputError
 from phototwin.learn.cloning import LABELS, CloningPolicy, positions
 from phototwin.learn.config import PolicyConfig, PolicyFacts, check_policy
 from phototwin.learn.demos import ACTION, OBJECTS, STATE, Demos
+from phototwin.learn.export import export_onnx
 from phototwin.learn.lerobot_policies import LerobotPolicy
 from phototwin.learn.spaces import arm_of, joint_actions, tool_state
 
@@ -23,6 +24,8 @@ FACTS_FILE = "phototwin.json"
 """Beside the weights: what the policy was made of, and what it needs to drive a robot."""
 WEIGHTS_FILE, SCRIPT_FILE = "cloning.pt", "cloning.torchscript"
 """Weights, and the same network as a program that torch runs without this package: ``torch.jit.load(FILE).chunks(rgb, state)``."""
+ONNX_FILES = {"bc": "cloning.onnx", "act": "act.onnx"}
+"""The whole of ``chunks`` for programs without torch; Diffusion Policy draws noise at every call and is not written so."""
 STATS_STRIDE = 17
 """Every how many frames the statistics of the images are taken."""
 
@@ -57,13 +60,15 @@ def _stats(values: np.ndarray) -> dict[str, np.ndarray]:
 def save_policy(policy: Any, facts: PolicyFacts, folder: Path) -> None:
     """Write a policy into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
+    given = (torch.zeros(2, 3, facts.config.image_px, facts.config.image_px), torch.zeros(2, policy.states))
     if isinstance(policy, LerobotPolicy):
         policy.save(folder)
     else:
         torch.save(policy.state_dict(), folder / WEIGHTS_FILE)
-        given = (torch.zeros(2, 3, facts.config.image_px, facts.config.image_px), torch.zeros(2, policy.states))
         torch.jit.trace_module(policy, {"chunks": given}).save(str(folder / SCRIPT_FILE))
     (folder / FACTS_FILE).write_text(json.dumps(asdict(facts), indent=1) + "\n")
+    if facts.config.kind in ONNX_FILES:
+        export_onnx(policy, given, folder / ONNX_FILES[facts.config.kind])
 
 
 def load_policy(folder: Path) -> tuple[Any, PolicyFacts]:
