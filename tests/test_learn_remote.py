@@ -175,7 +175,7 @@ def test_servers_differ_by_what_they_say_and_by_how_they_are_spoken_to():
 
 
 def test_the_gripper_and_the_arm_alone():
-    """DROID's layout: arm and gripper apart, 1 is closed; what is told comes back in our own sense."""
+    """Apart and under DROID's names, with 1 for closed: what is told comes back in our own sense."""
     asked = []
 
     def answer(question):

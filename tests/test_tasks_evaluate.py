@@ -166,6 +166,7 @@ def test_a_policy_behind_a_server_does_the_same_and_goes_on_when_the_server_is_b
     from phototwin.learn.serve import describe_policy, make_server
     from phototwin.robots import get_robot
     from phototwin_tasks.evaluate.config import EvalConfig
+    from phototwin_tasks.evaluate.job import run_evaluation
     from phototwin_tasks.evaluate.run import evaluate, load_evaluation
 
     home = get_robot("panda").home_rad
@@ -192,7 +193,12 @@ def test_a_policy_behind_a_server_does_the_same_and_goes_on_when_the_server_is_b
         again = RemotePolicy(address)
         there = evaluate(again, again.facts, "there", (twin,), config, tmp_path, 1)
         again.close()
+        filmed = replace(config, episodes=2, videos=1)
+        said = run_evaluation((address,), (twin,), filmed, tmp_path / "out")
     assert there.rows == here.rows
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    assert "evaluation.html" in said and page.count("<video ") == 1 and "<h3>grasp: 2 attempts</h3>" in page
+    assert load_evaluation(tmp_path / "out").rows == here.rows[:2]
     other = replace(remote.facts, digest="of another")
     with pytest.raises(InputError, match="another evaluation"):
         evaluate(Nods(home), other, "there", (twin,), config, tmp_path, 1)

@@ -45,7 +45,7 @@ class Entry:
     @property
     def label(self) -> str:
         """Policy and value."""
-        return self.policy + (f", {self.value:g}" if self.value is not None else "")
+        return self.policy + (f" at {self.value:g}" if self.value is not None else "")
 
 
 def page_facts(entries: Sequence[Entry], twins: Sequence[Path], instruction: str, factor: str) -> EvaluationFacts:

@@ -266,7 +266,7 @@ def _strips(whole: Sequence[Measured], hues: dict[str, int], facts: EvaluationFa
     shown = [row for row in whole if row.seconds]
     rows = [
         {
-            "label": _short(row.policy + (f", {row.value:g}" if row.value is not None else "")),
+            "label": _short(row.policy + (f" at {row.value:g}" if row.value is not None else "")),
             "hue": hues[row.policy],
             "y": 18 + pitch * i,
             "dots": [(across(seconds), seconds) for seconds in row.seconds],
@@ -286,8 +286,8 @@ def _strips(whole: Sequence[Measured], hues: dict[str, int], facts: EvaluationFa
 
 
 def _tick(most: float) -> float:
-    """A round step of which about six go into ``most``."""
-    raw = most / 6
+    """A round step of which about eight go into ``most``."""
+    raw = most / 8
     power = 10 ** math.floor(math.log10(raw))
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
 

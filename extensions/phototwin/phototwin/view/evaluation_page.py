@@ -6,6 +6,7 @@ from phototwin.view.page import PAGE
 
 STYLE = """
 svg { display: block; width: 100%; height: auto; }
+svg.chart { min-width: 640px; }
 svg text { fill: var(--soft); font: 12px system-ui, sans-serif; }
 svg .grid { stroke: var(--line); }
 svg .axis { stroke: var(--soft); }
@@ -16,6 +17,7 @@ svg .range { fill: var(--hue); opacity: 0.35; }
 .key-mark { display: inline-block; width: 11px; height: 11px; border-radius: 6px; margin-right: 7px; background: var(--hue); }
 td.draw { width: 34%; min-width: 200px; }
 td { vertical-align: middle; }
+td.twin { white-space: nowrap; }
 .narrow table { width: auto; }
 .narrow th, .narrow td { padding-right: 40px; }
 .films { display: grid; grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); gap: 14px; margin: 10px 0 4px; }
@@ -44,7 +46,7 @@ EVALUATION = (
 <div class="card"><table>
 <tr><th>policy</th>{% if facts.factor %}<th class="n">{{ facts.factor }}</th>{% endif %}<th>twin</th><th class="n">succeeded</th><th class="n">attempts</th><th class="n">success</th><th class="n">{{ percent(facts.confidence) }} interval</th><th>0 to 100 %</th><th class="n">median time [s]</th></tr>
 {% for r in rows %}
-<tr class="c{{ r.hue }}"><td class="key">{% if r.first %}<span class="key-mark"></span>{{ r.m.policy }}{% endif %}</td>{% if facts.factor %}<td class="n">{{ "%g"|format(r.m.value) if r.first }}</td>{% endif %}<td class="long">{{ r.m.twin or facts.all_twins }}</td><td class="n">{{ r.m.successes }}</td><td class="n">{{ r.m.trials }}</td><td class="n">{{ percent(r.rate) }}</td><td class="n">{{ percent(r.m.low) }} to {{ percent(r.m.high) }}</td><td class="draw"><svg viewBox="0 0 200 18" role="img" aria-label="{{ percent(r.rate) }}, {{ percent(r.m.low) }} to {{ percent(r.m.high) }}">
+<tr class="c{{ r.hue }}"><td class="key">{% if r.first %}<span class="key-mark"></span>{{ r.m.policy }}{% endif %}</td>{% if facts.factor %}<td class="n">{{ "%g"|format(r.m.value) if r.first }}</td>{% endif %}<td class="twin">{{ r.m.twin or facts.all_twins }}</td><td class="n">{{ r.m.successes }}</td><td class="n">{{ r.m.trials }}</td><td class="n">{{ percent(r.rate) }}</td><td class="n">{{ percent(r.m.low) }} to {{ percent(r.m.high) }}</td><td class="draw"><svg viewBox="0 0 200 18" role="img" aria-label="{{ percent(r.rate) }}, {{ percent(r.m.low) }} to {{ percent(r.m.high) }}">
 {% for x in (1, 50, 100, 150, 199) %}
 <line class="grid" x1="{{ x }}" x2="{{ x }}" y1="1" y2="17"/>
 {% endfor %}
@@ -69,7 +71,7 @@ EVALUATION = (
 {% if sweep %}
 <h2>Success over {{ facts.factor }}</h2>
 <div class="card">
-<svg viewBox="0 0 {{ sweep.width }} {{ sweep.height }}" role="img" aria-label="success over {{ facts.factor }}">
+<svg class="chart" viewBox="0 0 {{ sweep.width }} {{ sweep.height }}" role="img" aria-label="success over {{ facts.factor }}">
 {% for y, label in sweep.levels %}
 <line class="grid" x1="{{ sweep.left }}" x2="{{ sweep.right }}" y1="{{ y }}" y2="{{ y }}"/><text x="{{ sweep.left - 8 }}" y="{{ y + 4 }}" text-anchor="end">{{ label }}</text>
 {% endfor %}
@@ -96,7 +98,7 @@ EVALUATION = (
 {% if strips.rows %}
 <h2>Time to success</h2>
 <div class="card">
-<svg viewBox="0 0 {{ strips.width }} {{ strips.height }}" role="img" aria-label="time to success">
+<svg class="chart" viewBox="0 0 {{ strips.width }} {{ strips.height }}" role="img" aria-label="time to success">
 {% for x, label in strips.ticks %}
 <line class="grid" x1="{{ x }}" x2="{{ x }}" y1="4" y2="{{ strips.bottom }}"/><text x="{{ x }}" y="{{ strips.bottom + 16 }}" text-anchor="middle">{{ label }}</text>
 {% endfor %}
