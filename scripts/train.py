@@ -35,6 +35,8 @@ class Args:
         jitter: Brightness and contrast of frames vary by up to this share.
         seed: Of every random choice.
         threads: Of torch; 0 leaves them as they are.
+        precision: auto, float32 or bfloat16.
+        device: cpu or cuda:0.
         rounds: On-policy rounds after the first policy: in each the student drives the twin for a while, the planner takes over, and the student learns from that too.
         twin: Folder of the twin for the rounds.
         round_demos: Takeovers in each round.
@@ -52,6 +54,8 @@ class Args:
     jitter: float = 0.2
     seed: int = 0
     threads: int = 0
+    precision: str = "auto"
+    device: str = "cpu"
     rounds: int = 0
     twin: Path | None = None
     round_demos: int = 50
@@ -72,6 +76,8 @@ def main(args: Args) -> int:
         jitter=args.jitter,
         seed=args.seed,
         threads=args.threads,
+        precision=args.precision,
+        device=args.device,
     )
     if args.rounds:
         from phototwin_tasks.rounds import RoundsConfig, run_rounds

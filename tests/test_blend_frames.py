@@ -10,6 +10,7 @@ from synthetic import make_scene
 from phototwin.blend.blend import MOVED_M, STILL_M, blend_frames, make_blender, photo_share
 from phototwin.blend.delight import delight_texture
 from phototwin.blend.moving import draw_moving, make_moving_parts, trace_moving
+from phototwin.blend.paste import PLAIN_SKY, paste_frames, plain_background
 from phototwin.blend.plate import make_plate, scene_plate
 from phototwin.blend.response import measure_response
 from phototwin.errors import InputError
@@ -247,3 +248,18 @@ def test_a_turning_thing_is_not_still(blender):
     poses = {name: np.concatenate([still[name], turned[name]]) for name in still}
     frames = blend_frames(blender, poses)
     assert (frames.rgb[0] != frames.rgb[1]).any()
+
+
+def test_what_is_pasted_stands_where_it_would_be_blended_and_throws_no_shadow(blender):
+    """The same outline; around it the photo without its things bit by bit, or one grey under a sky."""
+    poses = placed(blender, np.array([0.45, -0.1, 0.16]), green_cube=[0.0, -0.1, 0.0])
+    blended, plate = blend_frames(blender, poses), blender.plate
+    for plain, behind in ((False, plate.rgb), (True, plain_background(plate))):
+        frames = paste_frames(blender, poses, plain, keep_raw=True)
+        drawn = frames.mask[0] > 0
+        assert (frames.rgb[0][~drawn] == behind[~drawn]).all()
+        assert (frames.mask[0] == ARM_MASK).sum() == pytest.approx((blended.mask[0] == ARM_MASK).sum(), rel=0.1)
+        assert frames.raw_rgba is not None and ((frames.raw_rgba[0, ..., 3] > 0) >= drawn).all()
+    colors = plain_background(plate).reshape(-1, 3)
+    near = ~(colors == PLAIN_SKY).all(-1)
+    assert near.any() and (np.ptp(colors[near].astype(int), axis=1) <= 1).all()

@@ -210,8 +210,8 @@ def test_tasks_are_listed_by_isaac_lab():
 
 
 def test_names_of_engines_and_renderers_are_the_presets():
-    from phototwin_tasks.generate import OWN_RENDERER, PHYSICS, RENDERERS, TRACER
+    from phototwin_tasks.generate import PHYSICS, POSED, RENDERERS
     from phototwin_tasks.presets import PhysicsPresetCfg, RendererPresetCfg
 
     assert {*PHYSICS, "default"} == set(PhysicsPresetCfg.__dataclass_fields__)
-    assert {*RENDERERS, "default"} - {OWN_RENDERER, TRACER} == set(RendererPresetCfg.__dataclass_fields__)
+    assert {*RENDERERS, "default"} - {*POSED} == set(RendererPresetCfg.__dataclass_fields__)

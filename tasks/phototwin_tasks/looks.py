@@ -13,6 +13,7 @@ import torch
 from phototwin.blend.backdrop import Backdrop, Margin, make_backdrop, view_backdrop
 from phototwin.blend.blend import Blender, Frames, blend_frames, make_blender
 from phototwin.blend.moving import make_moving_parts, paint_codes, trace_moving
+from phototwin.blend.paste import paste_frames
 from phototwin.blend.plate import make_plate, scene_plate
 from phototwin.blend.response import measure_response
 from phototwin.blend.restyle import Style, change_light, paint_robot, restyle_plate
@@ -24,7 +25,7 @@ from phototwin.plan.randomize_draw import BackgroundDraw, CameraDraw, Draw, Surf
 from phototwin.scene import Camera, Support
 from phototwin.stage.robots import robot_usd
 from phototwin.stage.visuals import read_visuals
-from phototwin_tasks.generate import OWN_RENDERER, TRACER
+from phototwin_tasks.generate.config import OWN_RENDERER, PASTED, PLAIN, POSED, TRACER
 from phototwin_tasks.mdp.observations import object_pose
 from phototwin_tasks.randomization import attempt_draw
 from phototwin_tasks.twin_env import TwinEnv
@@ -44,7 +45,7 @@ class Looks:
     Attributes:
         still: The blender of the photo's own camera.
         backdrop: The background for moved cameras, None where none moves.
-        renderer: Who draws what moves: ``OWN_RENDERER``, ``TRACER``, or any other name for the environment's own camera.
+        renderer: Who draws what moves: one of ``POSED``, or any other name for the environment's own camera.
         keep_raw: Keep what was rendered beside what became of it.
         threads: Threads that share the frames; None for one a core.
     """
@@ -58,7 +59,7 @@ class Looks:
     @property
     def live(self) -> bool:
         """Whether frames are what the environment's own camera sees now; otherwise poses are enough, at any time."""
-        return self.renderer not in (OWN_RENDERER, TRACER)
+        return self.renderer not in POSED
 
 
 def make_looks(env: TwinEnv, renderer: str, keep_raw: bool = False, threads: int | None = None) -> Looks:
@@ -75,7 +76,7 @@ def make_looks(env: TwinEnv, renderer: str, keep_raw: bool = False, threads: int
     """
     scene, camera, ranges = env.twin, env.crop.camera, env.randomization
     moves = max(ranges.camera_shift_m, ranges.camera_turn_deg, ranges.camera_zoom) > 0
-    if renderer not in (OWN_RENDERER, TRACER) and (moves or ranges.robot_factor > 1 or ranges.robot_tint > 0):
+    if renderer not in POSED and (moves or ranges.robot_factor > 1 or ranges.robot_tint > 0):
         raise InputError(
             f"The renderer {renderer} can neither move the camera of each attempt nor paint its robot: use {OWN_RENDERER}, "
             "or set camera_shift_m, camera_turn_deg, camera_zoom and robot_tint to 0 and robot_factor to 1."
@@ -183,6 +184,8 @@ def render_attempt(
 
 
 def _blend(env: TwinEnv, looks: Looks, blender: Blender, poses: dict[str, np.ndarray], seeds: np.ndarray) -> Frames:
+    if looks.renderer in (PASTED, PLAIN):
+        return paste_frames(blender, poses, looks.renderer == PLAIN, looks.keep_raw)
     buffers = _buffers(env, looks, blender, poses, seeds)
     return blend_frames(blender, poses, buffers, seeds, looks.keep_raw, judge=SEAM_EVERY, workers=looks.threads)
 

@@ -1,5 +1,5 @@
 """Twins -> demonstrations, at scale. Names that other rooms use; nothing heavier is imported."""
 
-from phototwin_tasks.generate.config import OWN_RENDERER, PHYSICS, RENDERERS, TRACER, GenerateConfig, versions
+from phototwin_tasks.generate.config import OWN_RENDERER, PHYSICS, POSED, RENDERERS, GenerateConfig, versions
 
-__all__ = ["OWN_RENDERER", "PHYSICS", "RENDERERS", "TRACER", "GenerateConfig", "versions"]
+__all__ = ["OWN_RENDERER", "PHYSICS", "POSED", "RENDERERS", "GenerateConfig", "versions"]

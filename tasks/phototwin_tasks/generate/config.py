@@ -12,10 +12,11 @@ from phototwin.plan.randomize import PRESETS, Randomization, load_randomization
 from phototwin.robots import get_robot
 from phototwin_tasks.machine import check_machine
 
-OWN_RENDERER, TRACER = "warp_raster", "path_traced"
-"""Renderers that draw from poses alone and need no camera in the environment."""
+OWN_RENDERER, TRACER, PASTED, PLAIN = "warp_raster", "path_traced", "pasted", "plain"
+POSED = (OWN_RENDERER, TRACER, PASTED, PLAIN)
+"""Renderers that draw from poses alone and need no camera in the environment. The last two show what others train on, to compare with."""
 PHYSICS = ("ovphysx", "newton_mjwarp", "isaacsim_physx")
-RENDERERS = (OWN_RENDERER, TRACER, "newton_warp", "ovrtx", "isaacsim_rtx")
+RENDERERS = (*POSED, "newton_warp", "ovrtx", "isaacsim_rtx")
 LEAST_SIDE_PX, MOST_SIDE_PX = 32, 4096
 MOST_JITTER = (0.10, 10.0, 0.1)
 """Limits of camera randomisation: along and about each axis [m, deg], zoom."""
@@ -146,7 +147,7 @@ def _check_jitter(config: GenerateConfig) -> None:
             f"--camera-jitter is {jitter}: metres, degrees and a share of the focal length, from 0 to {MOST_JITTER}; "
             "further away too much would have to be made up."
         )
-    if any(jitter) and config.renderer not in (OWN_RENDERER, TRACER):
+    if any(jitter) and config.renderer not in POSED:
         raise InputError(
             f"--camera-jitter moves the camera of each attempt, which the renderer {config.renderer} cannot: use {OWN_RENDERER}."
         )

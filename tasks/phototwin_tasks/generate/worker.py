@@ -16,7 +16,7 @@ from phototwin.data.store import Attempt, EpisodeStore
 from phototwin.episode import Episode
 from phototwin.errors import PlanError
 from phototwin.resolve import resolve
-from phototwin_tasks.generate.config import OWN_RENDERER, TRACER, GenerateConfig, randomization, versions
+from phototwin_tasks.generate.config import POSED, GenerateConfig, randomization, versions
 from phototwin_tasks.generate.jobs import Job
 from phototwin_tasks.generate.ledger import ShardResult, file_sha256
 from phototwin_tasks.generate.schedule import Shard
@@ -218,7 +218,7 @@ def open_env(twin: Path, job: Job, config: GenerateConfig) -> TwinEnv:
     cfg.base = str(Path(config.base).resolve()) if Path(config.base).is_file() else config.base
     cfg.grasp_variety = config.grasp_variety
     cfg.randomize = asdict(randomization(config))
-    cfg.resolution, cfg.with_camera = config.resolution, config.renderer not in (OWN_RENDERER, TRACER)
+    cfg.resolution, cfg.with_camera = config.resolution, config.renderer not in POSED
     cfg.scene.num_envs, cfg.sim.device = config.num_envs, config.device
     cfg.decimation = cfg.sim.render_interval = PHYSICS_HZ // config.fps
     resolve_presets(cfg, (config.physics, config.renderer))

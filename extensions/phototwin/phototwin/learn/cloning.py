@@ -69,7 +69,7 @@ class CloningNet(nn.Module):
     def forward(self, rgb: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised actions (B, H, A), the gripper's as a logit, and where objects are, (B, 3 K); of frames (B, 3, h, w) and states (B, S)."""
         features = self.see(rgb - 0.5)
-        heat = self.point(features)
+        heat = self.point(features).float()  # where a key point is must not be rounded
         weight = heat.flatten(2).softmax(-1).view_as(heat)
         x, y = (weight.sum(2) * self.rows).sum(-1), (weight.sum(3) * self.rows).sum(-1)
         points = torch.cat([x, y], -1)

@@ -9,6 +9,7 @@ from phototwin.errors import InputError
 KINDS = ("bc", "act", "diffusion")
 SIZES = ("small", "usual")
 SPACES = ("tool", "joint")
+PRECISIONS = ("auto", "float32", "bfloat16")
 DOWN = 3
 """Temporal halvings of Diffusion's U-net: a chunk is a multiple of 2 ** DOWN."""
 
@@ -23,7 +24,8 @@ class PolicyConfig:
         size: "small" trains on a CPU, "usual" are LeRobot's own settings; bc has one size.
         image_px: Side to which frames are shrunk [px].
         chunk: Actions that are predicted at once.
-        execute: So many of them are done before it looks again.
+        execute: So many of them are done before it looks again. Fewer than all of them let it stand still for ever where it is nearly
+            there: a policy that is shown where it is now waits as demonstrations wait, and the fingers close in a part of the chunk that is never done.
     """
 
     kind: str = "bc"
@@ -31,7 +33,7 @@ class PolicyConfig:
     size: str = "small"
     image_px: int = 96
     chunk: int = 16
-    execute: int = 8
+    execute: int = 16
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class TrainConfig:
         seed: Of the first weights and of every draw.
         save_every: Steps between checkpoints.
         threads: Of torch; 0 leaves them as they are.
+        precision: Of the products in training: "float32", "bfloat16" (half the time where a processor multiplies it), or "auto", the second on such a processor.
+        device: "cpu" or "cuda:0".
     """
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
@@ -108,3 +112,5 @@ class TrainConfig:
     seed: int = 0
     save_every: int = 500
     threads: int = 0
+    precision: str = "auto"
+    device: str = "cpu"

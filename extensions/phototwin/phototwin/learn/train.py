@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 
 from phototwin.data.lerobot import IMAGE_KEY
 from phototwin.errors import InputError
-from phototwin.learn.config import PolicyConfig, PolicyFacts, TrainConfig
+from phototwin.learn.config import PRECISIONS, PolicyConfig, PolicyFacts, TrainConfig
 from phototwin.learn.demos import ACTION, OBJECTS, PADDED, STATE, Demos, chunk_rows
 from phototwin.learn.policy import make_policy, save_policy
 from phototwin.learn.spaces import in_space
@@ -70,10 +70,13 @@ def train(
         raise InputError(f"{config.steps} steps of {config.batch} frames: expected at least one of each.")
     if config.threads:
         torch.set_num_threads(config.threads)
+    config = replace(config, precision=choose_precision(config))
+    half = config.precision == "bfloat16"
     torch.manual_seed(config.seed)
     facts = make_facts(config.policy, demos)
     demos = in_space(demos, config.policy.space)
     policy = start if start is not None else make_policy(config.policy, demos)
+    policy.to(config.device)
     optimiser = torch.optim.AdamW(policy.parameters(), config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
     run = _Run(config, facts, policy, optimiser, schedule)
@@ -85,7 +88,9 @@ def train(
     while run.step < config.steps:
         # Drawn anew from seed and step: a training that goes on is the one that was not interrupted.
         torch.manual_seed(_seed(config.seed, run.step))
-        loss = policy.loss(make_batch(demos, config, np.random.default_rng([config.seed, run.step])))
+        batch = make_batch(demos, config, np.random.default_rng([config.seed, run.step]))
+        with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=half):
+            loss = policy.loss(batch)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), MOST_GRADIENT)
@@ -102,7 +107,7 @@ def train(
                 writer.add_scalar("loss", run.losses[-1], run.step)
         if folder is not None and run.step % config.save_every == 0 and run.step < config.steps:
             _save(run, folder)
-    policy.eval()
+    policy.eval().to("cpu")
     if folder is not None:
         save_policy(policy, facts, folder)
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -133,13 +138,31 @@ def make_batch(demos: Demos, config: TrainConfig, rng: np.random.Generator) -> d
     if config.jitter:
         gain, lift = rng.uniform(-config.jitter, config.jitter, (2, len(frames), 1, 1, 1)).astype(np.float32)
         rgb = ((rgb - 0.5) * torch.from_numpy(1 + gain) + 0.5 + torch.from_numpy(lift) / 2).clamp(0, 1)
-    return {
+    batch = {
         IMAGE_KEY: rgb,
         STATE: torch.from_numpy(demos.state[frames]),
         ACTION: torch.from_numpy(demos.action[rows]),
         PADDED: torch.from_numpy(behind),
         OBJECTS: torch.from_numpy(demos.objects[frames]),
     }
+    return {name: value.to(config.device) for name, value in batch.items()}
+
+
+def choose_precision(config: TrainConfig) -> str:
+    """What "auto" means for the device of a training.
+
+    Raises:
+        InputError: Unknown names, or there is no such device.
+    """
+    if config.precision not in PRECISIONS:
+        raise InputError(f"Unknown precision '{config.precision}'. Choose one of {', '.join(PRECISIONS)}.")
+    if config.device != "cpu" and not (config.device.startswith("cuda") and torch.cuda.is_available()):
+        raise InputError(f"There is no device '{config.device}' to train on here. Use --device cpu.")
+    if config.precision != "auto":
+        return config.precision
+    # Private, but the only place where torch says so; where it is gone, training is in float32.
+    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bfloat16" if config.device != "cpu" or fast() else "float32"
 
 
 def make_facts(config: PolicyConfig, demos: Demos) -> PolicyFacts:
