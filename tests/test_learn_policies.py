@@ -13,7 +13,7 @@ from test_data_lerobot import smooth_episode
 from phototwin.data.lerobot import IMAGE_KEY, write_lerobot
 from phototwin.errors import InputError
 from phototwin.learn.config import PolicyConfig, TrainConfig
-from phototwin.learn.demos import ACTION, PADDED, chunk_rows, find_dataset, first_demos, join_demos, load_demos
+from phototwin.learn.demos import ACTION, PADDED, chunk_rows, find_dataset, join_demos, load_demos
 from phototwin.learn.job import run_training
 
 BC = PolicyConfig("bc", "joint", image_px=PX, chunk=4, execute=2)
@@ -38,7 +38,7 @@ def test_frames_and_rows_are_those_of_the_dataset(dataset):
     wanted = np.concatenate([e.rgb.mean((1, 2)) for e in episodes])
     assert np.abs(demos.rgb.mean((1, 2)) - wanted).max() < 2.5, "each frame is its own"
     short = load_demos(folder, 32, 2)
-    assert len(short) == 2 and (short.rgb == first_demos(demos, 2).rgb).all() and len(short.action) == 19
+    assert len(short) == 2 and (short.rgb == demos.rgb[:19]).all() and len(short.action) == 19
 
 
 def test_a_chunk_ends_with_its_episode():
@@ -89,6 +89,15 @@ def test_policies_are_read_back_as_they_were(tmp_path, kind):
         torch.manual_seed(0)  # Diffusion draws
         told.append(act(one, facts, demos.rgb[:3], demos.state[:3]))
     assert told[0].shape == (3, 8, 3) and np.array_equal(*told)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"config": {"kind": "bc", "colour": 3}}', '{"config": {}}'])
+def test_what_is_not_a_policy_of_this_version_is_refused(tmp_path, text):
+    from phototwin.learn.policy import FACTS_FILE, load_policy
+
+    (tmp_path / FACTS_FILE).write_text(text)
+    with pytest.raises(InputError, match="train it again"):
+        load_policy(tmp_path)
 
 
 def test_cloning_runs_without_us(tmp_path):
@@ -293,7 +302,7 @@ def test_the_script_trains_on_a_dataset_and_refuses_what_it_must(dataset, tmp_pa
     assert facts["demos"] == 4 and facts["config"]["image_px"] == 32
     with pytest.raises(InputError, match="not empty"):
         run_training((folder,), config, tmp_path / "out")
-    with pytest.raises(InputError, match="asks for 7"):
+    with pytest.raises(InputError, match="asked for were 7"):
         run_training((folder,), config, tmp_path / "other", 7)
     with pytest.raises(InputError, match="nothing to learn from"):
         run_training((), config, tmp_path / "other")

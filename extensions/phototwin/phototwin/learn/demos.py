@@ -169,13 +169,6 @@ def join_demos(parts: Sequence[Demos]) -> Demos:
     )
 
 
-def first_demos(demos: Demos, count: int) -> Demos:
-    """The first ``count`` episodes."""
-    frames = demos.starts[count]
-    cut = {name: getattr(demos, name)[:frames] for name in ("rgb", "state", "action", "objects")}
-    return replace(demos, **cut, starts=demos.starts[: count + 1], instructions=demos.instructions[:count])
-
-
 def chunk_rows(demos: Demos, frames: np.ndarray, chunk: int) -> tuple[np.ndarray, np.ndarray]:
     """Frames whose actions follow each of ``frames``, (B, chunk), held at the episode's last; and which of them lie behind it."""
     ends = demos.starts[np.searchsorted(demos.starts, frames, side="right")]

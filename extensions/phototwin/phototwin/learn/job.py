@@ -8,7 +8,7 @@ from pathlib import Path
 
 from phototwin.errors import InputError
 from phototwin.learn.config import TrainConfig
-from phototwin.learn.demos import Demos, first_demos, join_demos, load_demos
+from phototwin.learn.demos import Demos, join_demos, load_demos
 from phototwin.output import disk_errors
 
 
@@ -58,10 +58,4 @@ def gather_demos(data: tuple[Path, ...], image_px: int, demos: int | None = None
     """
     if not data:
         raise InputError("There is nothing to learn from: give folders of runs of generate.py, or of LeRobot datasets.")
-    parts = [load_demos(folder, image_px) for folder in data]
-    if demos is not None:
-        short = [f"'{folder}' has {len(part)}" for folder, part in zip(data, parts, strict=True) if len(part) < demos]
-        if short:
-            raise InputError(f"--demos asks for {demos} episodes of each dataset, but {'; '.join(short)}.")
-        parts = [first_demos(part, demos) for part in parts]
-    return join_demos(parts)
+    return join_demos([load_demos(folder, image_px, demos) for folder in data])

@@ -75,15 +75,19 @@ def load_policy(folder: Path) -> tuple[Any, PolicyFacts]:
     """What ``save_policy`` wrote, ready to drive.
 
     Raises:
-        InputError: There is no policy there.
+        InputError: There is no policy there, or one that another version has written.
     """
     file = Path(folder) / FACTS_FILE
     if not file.is_file():
         raise InputError(f"There is no policy in '{folder}' ({FACTS_FILE} is missing): give the folder of a training.")
-    value: dict[str, Any] = json.loads(file.read_text())
-    config = PolicyConfig(**value.pop("config"))
-    value = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
-    facts = PolicyFacts(config=config, **value)
+    try:
+        value: dict[str, Any] = json.loads(file.read_text())
+        config = PolicyConfig(**value.pop("config"))
+        facts = PolicyFacts(config=config, **{name: tuple(v) if isinstance(v, list) else v for name, v in value.items()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"'{file}' is not what this version writes of a policy ({error}): train it again with scripts/train.py."
+        ) from error
     if config.kind != "bc":
         policy: nn.Module = LerobotPolicy.load(Path(folder))
     else:
