@@ -158,7 +158,7 @@ def tasks_of(scene: Scene, config: GenerateConfig) -> tuple[list[Said], list[Set
     refused: list[SetAside] = []
     for text in config.instructions:
         try:
-            found.append((make_plan(text, scene, planner=planner), (text,)))
+            found.append((make_plan(text, scene, planner=planner, query=config.query), (text,)))
         except InstructionError as error:
             refused.append(SetAside(f"{scene.name}: {text}", "plan", str(error)))
     return found, refused
