@@ -118,12 +118,13 @@ class Convert:
 
     Attributes:
         folder: Dataset with an HDF5 file.
-        to: lerobot (a folder), hdf5 (self-contained, with fingerprints), or robomimic (the same with next frames).
+        to: lerobot (a folder), hdf5 (self-contained, with fingerprints), robomimic (the same with next frames), or rlds (a folder for
+            TensorFlow Datasets; needs the extra rlds).
         out: The folder or file to write.
     """
 
     folder: Folder
-    to: Literal["lerobot", "hdf5", "robomimic"]
+    to: Literal["lerobot", "hdf5", "robomimic", "rlds"]
     out: Path
 
 

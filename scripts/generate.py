@@ -31,6 +31,7 @@ class Args:
         twin: Start from this twin, or from several, instead of photos.
         instruction: What the robot shall do, one sentence or several; empty for tasks that make sense on the twin.
         planner: What reads instructions: grammar; vlm or vlm=FOLDER; endpoint or endpoint=MODEL.
+        query: What finds the part by which a thing shall be held: words (shape and colour); clip or clip=FOLDER (any words, needs weights).
         robot: Robot: panda, ur10, so101, g1, or "module:NAME".
         base: Where it stands, "x y z yaw" (world, m and deg) or a JSON file with T_world_base or T_camera_base; empty finds a place.
         num_demos: Successful episodes to store, shared among the tasks.
@@ -58,6 +59,7 @@ class Args:
     twin: tuple[Path, ...] = ()
     instruction: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     planner: str = "grammar"
+    query: str = "words"
     robot: str = "panda"
     base: str = ""
     num_demos: int = 10
@@ -90,6 +92,7 @@ def main(args: Args) -> int:
     config = GenerateConfig(
         instructions=tuple(text for text in args.instruction if text.strip()),
         planner=args.planner,
+        query=args.query,
         robot=args.robot,
         base=args.base,
         num_demos=args.num_demos,

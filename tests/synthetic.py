@@ -110,6 +110,24 @@ def make_bowl(radius: float = 0.06, height: float = 0.05, wall: float = 0.005) -
     )  # fmt: skip
 
 
+def mug_mesh(radius: float = 0.045, height: float = 0.11, wall: float = 0.004) -> Mesh:
+    """A vessel with a handle of three bars towards +X."""
+    h = height / 2
+    profile = [(0, -h), (radius, -h), (radius, h), (radius - wall, h), (radius - wall, wall - h), (0, wall - h)]
+    parts = [lathe(np.array(profile, float), 64)]
+    for size, at in (
+        ((0.012, 0.015, 0.07), (radius + 0.03, 0.0, 0.0)),
+        ((0.03, 0.015, 0.01), (radius + 0.012, 0.0, 0.03)),
+        ((0.03, 0.015, 0.01), (radius + 0.012, 0.0, -0.03)),
+    ):
+        points, faces, _ = box_mesh(np.array(size))
+        parts.append((points + np.array(at, np.float32), faces))
+    start = np.cumsum([0, *(len(p) for p, _ in parts[:-1])])
+    points = np.concatenate([p for p, _ in parts])
+    faces = np.concatenate([f + k for (_, f), k in zip(parts, start, strict=True)]).astype(np.int32)
+    return Mesh(points, faces, planar_st(points, faces))
+
+
 def make_can(radius: float = 0.03, height: float = 0.09) -> SceneObject:
     h = height / 2
     points, faces = lathe(np.array([(0.0, -h), (radius, -h), (radius, h), (0.0, h)]), 32)

@@ -60,3 +60,23 @@ def test_the_hole_is_filled_with_table(name, monkeypatch):
     mask = IDS > 0
     result = check_image(backend("inpainting", name, monkeypatch)(RGB, mask), RGB, mask, name)
     assert np.abs(result[mask].mean(0) - RGB[~mask].mean(0)).max() < 60
+
+
+def test_words_find_the_handle_of_the_mug(monkeypatch):
+    from phototwin.pipeline import sample_twin
+    from phototwin.plan.query import choose_query, find_region
+    from phototwin.plan.query_clip import REPO
+    from phototwin.plan.region import see_item
+    from phototwin.scene import load_scene
+
+    monkeypatch.setenv("PHOTOTWIN_MODELS", os.environ["PHOTOTWIN_WEIGHTS"])
+    folder, reason = find_weights(REPO)
+    if folder is None:
+        pytest.skip(f"{REPO}: {reason}")
+    scene = load_scene(sample_twin())
+    mug = scene.object("blue mug")
+    handle, seen = find_region(scene, mug, "handle").inside, see_item(scene, mug).seen
+    score = choose_query(f"clip={folder}")(scene, mug, "handle")
+    inside, outside = score[seen & handle], score[seen & ~handle]
+    # Of a sample on the handle and one elsewhere, the first scores higher (area under the ROC curve).
+    assert (inside[:, None] > outside[None]).mean() > 0.75

@@ -1,5 +1,7 @@
 """scripts/dataset.py at the command line: what it prints, its exit status, and one sentence for bad input."""
 
+import importlib.util
+
 import h5py
 import pytest
 from data_helpers import fill_store
@@ -67,3 +69,9 @@ def test_outputs_that_cannot_be(whole, tmp_path):
 def test_a_lerobot_dataset_alone_is_not_enough_to_filter(tmp_path):
     (tmp_path / "meta").mkdir()
     refused(call("dataset", "filter", tmp_path, "--out", tmp_path / "out"), "LeRobot dataset only", "episodes.hdf5")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow_datasets") is not None, reason="the extra rlds is installed")
+def test_rlds_without_its_extra_is_a_sentence(whole, tmp_path):
+    refused(call("dataset", "convert", whole / "a", "--to", "rlds", "--out", tmp_path / "o"), "tensorflow", "[rlds]")
+    assert not list(tmp_path.iterdir())

@@ -26,7 +26,7 @@ ALL = (*SCENE, BOTTLE)
 
 def short(step):
     """A step as words."""
-    words = (step.skill, step.object, step.relation, step.target, step.part, step.keypoint)
+    words = (step.skill, step.object, step.relation, step.target, step.part)
     return " ".join(word for word in words if word)
 
 
@@ -54,7 +54,8 @@ ONE_STEP = {
     ],
     "stack green_cube on yellow_cube": ["stack the green cube on the yellow cube", "pile the green cube onto the yellow one", "stack the green cube on top of the yellow cube", "stack up the green cube on the yellow cube"],
     "lift blue_mug handle": ["pick up the mug by its handle", "grasp the mug by the handle", "grab the handle of the mug", "grab the mug's handle", "take hold of the mug by its handle", "lift the mug at the handle"],
-    "lift blue_mug rim": ["grasp the mug by the rim", "pick the mug up by its edge", "hold the blue mug by the lip"],
+    "lift blue_mug rim": ["grasp the mug by the rim", "hold the blue mug by the lip"],
+    "lift blue_mug edge": ["pick the mug up by its edge", "grab the edge of the mug"],
     "lift can top": ["pick up the can from above", "grab the can at the top"],
     "lift can side": ["pick up the can by its side", "grasp the can from the side", "hold the can around its body"],
     "lift can": ["get the can", "fetch the can, please", "pick up the can from the counter", "lift the can off the table", "hold up the can", "okay robot, now pick up the can"],

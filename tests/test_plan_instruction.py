@@ -1,7 +1,10 @@
 """The grammar: what it accepts, and the one clear sentence for everything else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from synthetic import mug_mesh
 
 from phototwin.errors import InstructionError
 from phototwin.plan.instruction import default_instruction, parse_instruction
@@ -20,7 +23,7 @@ YELLOW = make("yellow cube")
 RED = make("red box", size=(0.16, 0.06, 0.2))
 BOWL = make("white bowl", "revolution", True, (0.16, 0.16, 0.06))
 CAN = make("can", "cylinder", size=(0.066, 0.066, 0.122), color=(0.8, 0.1, 0.1))
-MUG = make("blue mug", "revolution", True, (0.09, 0.09, 0.11))
+MUG = replace(make("blue mug", "revolution", True, (0.09, 0.09, 0.11)), mesh=mug_mesh())
 SCENE = (GREEN, YELLOW, RED, BOWL, CAN, MUG)
 
 ACCEPTED = [

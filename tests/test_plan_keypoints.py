@@ -11,13 +11,10 @@ from hypothesis import strategies as st
 from synthetic import box_mesh, lathe, make_bowl, make_can, make_cube, make_scene, planar_st
 
 from phototwin.errors import InputError, PerceptionError
-from phototwin.frames import invert, make_T, project, transform
+from phototwin.frames import invert, project, transform
 from phototwin.images import load_ids, load_rgb, save_ids
-from phototwin.plan.grasp_score import suit
-from phototwin.plan.keypoints import closeness, find_keypoints
+from phototwin.plan.keypoints import find_keypoints
 from phototwin.plan.keypoints_seen import APART_M, choose_keypoints, cluster
-from phototwin.plan.task import Step
-from phototwin.robots import PANDA
 from phototwin.scene import Mesh
 
 
@@ -154,25 +151,6 @@ def test_points_are_on_the_surface_and_normals_are_unit():
 def test_names_that_are_not_there_are_refused_with_the_choices():
     with pytest.raises(InputError, match=r"no keypoint 'handle'\. Choose one of top, bottom, side 1"):
         find_keypoints(make_cube()).point("handle")
-
-
-def test_closeness_of_grasps():
-    T = np.tile(np.eye(4), (3, 1, 1))
-    T[:, 0, 3] = (0.0, 0.03, 0.3)
-    close = closeness(T, np.zeros(3))
-    assert close[0] == 1.0 and close[1] == pytest.approx(np.exp(-1)) and close[2] < 1e-6
-
-
-def test_grasps_near_the_keypoint_of_a_step_suit_it_best():
-    points, faces = merged(box((0.2, 0.012, 0.01), (0, 0, 0)), box((0.05, 0.05, 0.012), (0.1, 0, 0)))
-    item, _ = make(make_cube(), points, faces)
-    T = np.tile(np.diag([1.0, -1.0, -1.0, 1.0]), (41, 1, 1))  # straight down, along the whole length
-    T[:, 0, 3] = np.linspace(-0.12, 0.12, 41)
-    pose = make_T(np.eye(3), np.array([0.5, 0.0, 0.006]))
-    for name in ("tip", "end"):
-        fit = suit(T, Step("lift", item.key, keypoint=name), item, PANDA, pose)
-        assert abs(T[fit.argmax(), 0, 3] - find_keypoints(item).point(name)[0]) < 0.007
-    assert np.ptp(suit(T, Step("lift", item.key), item, PANDA, pose)) == 0.0
 
 
 @pytest.mark.parametrize("registers", [0, 3])

@@ -89,6 +89,27 @@ def dinov2(folder: Path, registers: int = 0) -> Path:
     return save(folder, model, BitImageProcessor())
 
 
+def clip(folder: Path) -> Path:
+    """CLIP with a tokenizer that knows single letters."""
+    import json
+
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
+
+    torch.manual_seed(0)
+    letters = [c + end for end in ("", "</w>") for c in "abcdefghijklmnopqrstuvwxyz"]
+    vocabulary = {word: i for i, word in enumerate([*letters, "<|startoftext|>", "<|endoftext|>"])}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=64)
+    common = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    end = len(vocabulary) - 1
+    text = {"vocab_size": len(vocabulary), "max_position_embeddings": 64, "bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end}  # fmt: skip
+    vision = {"image_size": 32, "patch_size": 8}
+    model = CLIPModel(CLIPConfig(text_config=common | text, vision_config=common | vision, projection_dim=8))
+    return save(folder, model, CLIPImageProcessor(), tokenizer)
+
+
 def zoedepth(folder: Path) -> Path:
     from transformers import BeitConfig, ZoeDepthConfig, ZoeDepthForDepthEstimation, ZoeDepthImageProcessor
 

@@ -114,6 +114,7 @@ class TwinEnvCfg(ManagerBasedRLEnvCfg):
         base: Where the robot stands as measured, "x y z yaw" or a JSON file, see ``load_base``; empty to have a place found.
         base_from_seed: Seed of the search for the base.
         grasp_variety: As in ``Workcell``.
+        query: As in ``Workcell``.
         randomize: Ranges of what attempts vary: a preset, a JSON file, or a dictionary, see ``load_randomization``.
         randomize_pool: So many attempts are drawn once and used again and again; 0 draws every attempt when it comes.
     """
@@ -130,6 +131,7 @@ class TwinEnvCfg(ManagerBasedRLEnvCfg):
     base: str = ""
     base_from_seed: int = 0
     grasp_variety: float = 1.0
+    query: str = "words"
     randomize: Any = "default"
     randomize_pool: int = 0
 
@@ -189,7 +191,9 @@ class TwinEnv(ManagerBasedRLEnv):
         self.task = planned_task(cfg) if cfg.steps else family_task(self.twin, cfg.family, cfg.instruction, self.robot)
         arm = load_arm(self.robot)
         base = load_base(cfg.base, self.twin.camera) if cfg.base else None
-        cell = make_workcell(self.twin, self.task, self.robot, arm, cfg.base_from_seed, control_hz(cfg), base)
+        cell = make_workcell(
+            self.twin, self.task, self.robot, arm, cfg.base_from_seed, control_hz(cfg), base, cfg.query
+        )
         self.cell = replace(cell, grasp_variety=cfg.grasp_variety)
         self.T_world_base = self.cell.T_world_base
         self.crop = crop_camera(self.twin.camera, cfg.resolution, focus_points(self.twin))

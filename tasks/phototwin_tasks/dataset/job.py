@@ -22,6 +22,7 @@ from phototwin.data.compose import (
 )
 from phototwin.data.lerobot import write_lerobot
 from phototwin.data.quality import QualityLimits
+from phototwin.data.rlds import need_rlds, write_rlds
 from phototwin.data.store import read_demos
 from phototwin.data.verify import find_datasets, need_hdf5, verify
 from phototwin.errors import InputError, OutputError
@@ -136,7 +137,13 @@ def split(folder: Path, out: Path, by: str, shares: Sequence[float], lerobot: bo
 def convert(folder: Path, to: str, out: Path) -> str:
     """Write a dataset anew in another layout."""
     file = need_hdf5(folder)
-    if to == "lerobot":
+    if to == "rlds":
+        need_rlds()
+        entries = read_entries(file)
+        refuse_mixed(entries)
+        with new_folder(out) as partial:
+            write_rlds(read_demos(file), partial, slots=object_slots(entries))
+    elif to == "lerobot":
         entries = read_entries(file)
         refuse_mixed(entries)
         with new_folder(out) as partial:

@@ -36,6 +36,7 @@ class GenerateConfig:
     Attributes:
         instructions: What to do on each twin; empty for tasks that make sense on it.
         planner: What reads instructions: "grammar", "vlm", "endpoint" ..., see ``phototwin.plan.planner``.
+        query: What finds the parts of things that instructions name: "words", "clip" ..., see ``phototwin.plan.query``.
         robot: Short name of the robot.
         num_demos: How many successful episodes to store, shared among the tasks.
         num_tasks: At most so many tasks are proposed for a twin where no instruction is given.
@@ -56,6 +57,7 @@ class GenerateConfig:
 
     instructions: tuple[str, ...] = ()
     planner: str = "grammar"
+    query: str = "words"
     robot: str = "panda"
     num_demos: int = 10
     num_tasks: int = 3

@@ -147,6 +147,7 @@ Said = tuple[Task, tuple[str, ...]]
 def tasks_of(scene: Scene, config: GenerateConfig) -> tuple[list[Said], list[SetAside]]:
     """The tasks of a twin, and what of the instructions does not fit it."""
     from phototwin.plan.planner import choose_planner, make_plan
+    from phototwin.plan.query import choose_query
 
     if not config.instructions:
         try:
@@ -154,11 +155,12 @@ def tasks_of(scene: Scene, config: GenerateConfig) -> tuple[list[Said], list[Set
         except TwinError as error:
             return [], [SetAside(scene.name, "plan", str(error))]
     planner = choose_planner(config.planner)
+    choose_query(config.query)  # one that is unknown or lacks its weights ends the run before it begins
     found: list[Said] = []
     refused: list[SetAside] = []
     for text in config.instructions:
         try:
-            found.append((make_plan(text, scene, planner=planner), (text,)))
+            found.append((make_plan(text, scene, planner=planner, query=config.query), (text,)))
         except InstructionError as error:
             refused.append(SetAside(f"{scene.name}: {text}", "plan", str(error)))
     return found, refused

@@ -217,6 +217,7 @@ def open_env(twin: Path, job: Job, config: GenerateConfig) -> TwinEnv:
     cfg.steps = json.dumps([asdict(step) for step in job.task.steps])
     cfg.base = str(Path(config.base).resolve()) if Path(config.base).is_file() else config.base
     cfg.grasp_variety = config.grasp_variety
+    cfg.query = config.query
     cfg.randomize = asdict(randomization(config))
     cfg.resolution, cfg.with_camera = config.resolution, config.renderer not in POSED
     cfg.scene.num_envs, cfg.sim.device = config.num_envs, config.device

@@ -207,18 +207,27 @@ def _create(episode: Episode, folder: Path, name: str, slots: int) -> Any:
     return dataset
 
 
-def _columns(episode: Episode, slots: int) -> dict[str, np.ndarray]:
-    """The features of an episode that are vectors, each (T, D) float32."""
-    steps = len(episode.action)
+def slot_poses(episode: Episode, slots: int) -> np.ndarray:
+    """Poses of the objects of the photo, (T, 7 S) float32, for ``slots`` objects, or those of the episode where that is 0; zeros where there is none.
+
+    Raises:
+        InputError: The episode has more objects.
+    """
     own = [i for i, key in enumerate(episode.object_keys) if not is_distractor_key(key)]
     if slots and len(own) > slots:
         raise InputError(f"Attempt {episode.attempt} is of a scene with {len(own)} objects, expected at most {slots}.")
+    steps = len(episode.action)
     poses = np.zeros((steps, 7 * (slots or len(own))), np.float32)
     poses[:, : 7 * len(own)] = episode.object_poses_w[:, own].reshape(steps, -1)
+    return poses
+
+
+def _columns(episode: Episode, slots: int) -> dict[str, np.ndarray]:
+    """The features of an episode that are vectors, each (T, D) float32."""
     return {
         "observation.state": episode.joint_pos,
         "observation.tcp_pose": episode.tcp_pose_w,
-        "object_poses": poses,
+        "object_poses": slot_poses(episode, slots),
         "action": episode.action,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,10 +13,14 @@ from phototwin.plan.base import place_base
 from phototwin.plan.collision import Checker, make_checker
 from phototwin.plan.grasp import Grasps, propose_grasps
 from phototwin.plan.ik import Arm
-from phototwin.plan.task import Task
+from phototwin.plan.query import DEFAULT, find_region
+from phototwin.plan.region import Region
+from phototwin.plan.task import Step, Task
 from phototwin.robots import Robot
 from phototwin.scene import Scene
 
+SIDE_TILT_RAD = np.deg2rad(40.0)
+"""Tools that lean more than this come from the side."""
 GRASPS, SHORT_ARM_GRASPS = 64, 256
 """Kept of an object; of those an arm of fewer than six joints reaches but one in ten."""
 
@@ -33,6 +37,7 @@ class Workcell:
         grasps: Grasps by object key, of what the task moves.
         fps: Control rate [Hz].
         grasp_variety: How much attempts differ in which of the good grasps they take: 1 as usual, 0 always the best.
+        query: What finds the parts that steps name, see ``query.choose_query``.
     """
 
     scene: Scene
@@ -42,6 +47,16 @@ class Workcell:
     grasps: dict[str, Grasps]
     fps: float
     grasp_variety: float = 1.0
+    query: str = DEFAULT
+
+    def region(self, step: Step) -> Region | None:
+        """Where the object of a step shall be held; None anywhere.
+
+        Raises:
+            PlanError: It has no such part.
+        """
+        item = self.scene.object(step.object)
+        return find_region(self.scene, item, step.part, self.query) if step.part else None
 
     @cached_property
     def checker(self) -> Checker:
@@ -50,7 +65,14 @@ class Workcell:
 
 
 def make_workcell(
-    scene: Scene, task: Task, robot: Robot, arm: Arm, seed: int, fps: float, T_world_base: np.ndarray | None = None
+    scene: Scene,
+    task: Task,
+    robot: Robot,
+    arm: Arm,
+    seed: int,
+    fps: float,
+    T_world_base: np.ndarray | None = None,
+    query: str = DEFAULT,
 ) -> Workcell:
     """The workcell of a task: grasps of everything it moves, the base as given or where all steps are in reach.
 
@@ -59,29 +81,31 @@ def make_workcell(
     """
     if T_world_base is None:
         T_world_base = place_base(scene, task, robot, arm, seed)
-    grasps = {key: task_grasps(scene, task, key, robot, seed) for key in dict.fromkeys(s.object for s in task.steps)}
-    return Workcell(scene, robot, arm, T_world_base, {k: g for k, g in grasps.items() if g is not None}, fps)
+    cell = Workcell(scene, robot, arm, T_world_base, {}, fps, query=query)
+    grasps = {key: task_grasps(cell, task, key, seed) for key in dict.fromkeys(s.object for s in task.steps)}
+    return replace(cell, grasps={k: g for k, g in grasps.items() if g is not None})
 
 
-def task_grasps(scene: Scene, task: Task, key: str, robot: Robot, seed: int) -> Grasps | None:
+def task_grasps(cell: Workcell, task: Task, key: str, seed: int) -> Grasps | None:
     """Grasps of an object for all that a task does with it, best first; None where it is only pushed.
 
-    Each part that a step names is looked for; to pour, the side is looked for too, since from there the wrist alone tilts a thing.
+    Each part that a step names is looked for; to pour, tools from the side are looked for too, since from there the wrist alone tilts a thing.
 
     Raises:
         PlanError: It cannot be grasped, or not there.
     """
-    item = scene.object(key)
+    item, robot = cell.scene.object(key), cell.robot
     steps = [step for step in task.steps if step.object == key and step.skill != "push"]
     count = SHORT_ARM_GRASPS if robot.free_axis else GRASPS
 
-    def proposed(part: str) -> Grasps:
-        return propose_grasps(item, robot, (), item.T_world_object, seed, count, part=part)
+    def proposed(region: Region | None, least_tilt_rad: float = 0.0) -> Grasps:
+        T = item.T_world_object
+        return propose_grasps(item, robot, (), T, seed, count, region=region, least_tilt_rad=least_tilt_rad)
 
-    found = [proposed(part) for part in dict.fromkeys(s.part for s in steps)]
-    if any(step.skill == "pour" and not step.part for step in steps):
+    found = [proposed(region) for region in dict.fromkeys(map(cell.region, steps))]
+    for region in dict.fromkeys(cell.region(step) for step in steps if step.skill == "pour"):
         with suppress(PlanError):
-            found.append(proposed("side"))
+            found.append(proposed(region, SIDE_TILT_RAD))
     if not found:
         return None
     merged = [np.concatenate([getattr(g, f.name) for g in found]) for f in fields(Grasps)]

@@ -97,7 +97,7 @@ def _read_elided(text: str, verb: str, clause: str, last: Step, context: Context
         if last.skill not in ("place", "push", "pour") or list(relation_splits(phrase, RELATIONS)):
             raise
         items, note = find_objects(phrase, context, last.target)
-        return tuple(replace(last, object=item.key, part="", keypoint="") for item in items), note
+        return tuple(replace(last, object=item.key, part="") for item in items), note
 
 
 def _read_shared(text: str, verb: str, skill: str, rest: str, context: Context) -> Steps | None:
@@ -131,7 +131,7 @@ def _join_lifts(steps: list[Step]) -> tuple[Step, ...]:
     for step in steps:
         if kept and kept[-1].skill == "lift" and kept[-1].object == step.object:
             lift = kept.pop()
-            if step.skill != "push" and not step.part + step.keypoint:
-                step = replace(step, part=lift.part, keypoint=lift.keypoint)
+            if step.skill != "push" and not step.part:
+                step = replace(step, part=lift.part)
         kept.append(step)
     return tuple(kept)

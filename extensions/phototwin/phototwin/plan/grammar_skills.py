@@ -50,12 +50,12 @@ def _read_lift(text: str, verb: str, rest: str, context: Context) -> Steps:
     _refuse_amount(text, rest)
     if verb in ("get", "take") and list(relation_splits(rest, MOVING_RELATIONS)):
         return _read_place(text, "put", rest, context)
-    phrase, *where = read_part(rest)
+    phrase, part = read_part(rest)
     phrase = re.sub(r"\s+up$", "", re.sub(OFF_THE_SUPPORT, "", phrase))
     if not phrase:
         raise InstructionError(f"'{text}' does not say what to pick up. {inventory(context.objects)}")
     moved, note = _find_from(phrase, context)
-    return (Step("lift", moved.key, None, None, *where),), note
+    return (Step("lift", moved.key, None, None, part),), note
 
 
 def _find_from(phrase: str, context: Context) -> tuple[SceneObject, str]:
@@ -95,14 +95,14 @@ def _read_place(text: str, verb: str, rest: str, context: Context) -> Steps:
 
 def _place(text: str, skill: str, phrase: str, word: str, target_phrase: str, context: Context) -> Steps:
     """Steps that bring one thing, or one after another, into relation to a target."""
-    phrase, *where = read_part(re.sub(r"(?:^|\s+)(?:down|up)$", "", re.sub(OFF_THE_SUPPORT, "", phrase)))
+    phrase, part = read_part(re.sub(r"(?:^|\s+)(?:down|up)$", "", re.sub(OFF_THE_SUPPORT, "", phrase)))
     phrase = phrase or _it(context)
     if not phrase:
         raise InstructionError(f"'{text}' does not say what to put there. {inventory(context.objects)}")
     many = asks_for_many(phrase, context.objects)
     if many and RELATIONS[word] == "next to" and target_phrase in ("each other", "one another"):
         items, note = find_objects(phrase, context)
-        return tuple(Step(skill, b.key, "next to", a.key, *where) for a, b in pairwise(items)), note
+        return tuple(Step(skill, b.key, "next to", a.key, part) for a, b in pairwise(items)), note
     moved, note = ([], "") if many else _one(_find_from(phrase, context))
     if not target_phrase:
         raise InstructionError(f"'{text}' does not say {word} what. {inventory(context.objects)}")
@@ -114,7 +114,7 @@ def _place(text: str, skill: str, phrase: str, word: str, target_phrase: str, co
         moved, note = find_objects(phrase, context, target.key)
     if target.key in [item.key for item in moved]:
         raise InstructionError(f"'{text}' would put the {target.name} {relation} itself: name two different things.")
-    return tuple(Step(skill, item.key, relation, target.key, *where) for item in moved), join_notes((note, target_note))
+    return tuple(Step(skill, item.key, relation, target.key, part) for item in moved), join_notes((note, target_note))
 
 
 def _it(context: Context) -> str:
@@ -253,7 +253,7 @@ def _push_to(text: str, phrase: str, word: str, target_phrase: str, context: Con
             f"'{word} {side[0]}' in '{text}' is no way to push: say left, right, away, closer or towards a thing."
         )
     steps, note = _place(text, "push", phrase, "next to", target_phrase, context)
-    return tuple(replace(step, part="", keypoint="") for step in steps), note
+    return tuple(replace(step, part="") for step in steps), note
 
 
 def _read_pour(text: str, verb: str, rest: str, context: Context) -> Steps:
@@ -278,7 +278,7 @@ def _read_pour(text: str, verb: str, rest: str, context: Context) -> Steps:
 
 
 def _pour(text: str, phrase: str, word: str, target_phrase: str, context: Context) -> Steps:
-    phrase, *where = read_part(re.sub(r"\s+(?:out|over|up)$", "", phrase))
+    phrase, part = read_part(re.sub(r"\s+(?:out|over|up)$", "", phrase))
     phrase = phrase or _it(context)
     if not phrase or not target_phrase:
         raise InstructionError(f"'{text}' does not say what to pour, and {word} what. {inventory(context.objects)}")
@@ -286,7 +286,7 @@ def _pour(text: str, phrase: str, word: str, target_phrase: str, context: Contex
     target, target_note = find_object(target_phrase, context, moved.key)
     if moved.key == target.key:
         raise InstructionError(f"'{text}' would pour the {moved.name} into itself: name two different things.")
-    return (Step("pour", moved.key, POUR_RELATIONS[word], target.key, *where),), join_notes((note, target_note))
+    return (Step("pour", moved.key, POUR_RELATIONS[word], target.key, part),), join_notes((note, target_note))
 
 
 def _read_upright(text: str, verb: str, rest: str, context: Context) -> Steps:
@@ -305,11 +305,11 @@ def _read_upright(text: str, verb: str, rest: str, context: Context) -> Steps:
             return _read_place(text, "put", phrase, context)  # "stand the can next to the mug"
         except InstructionError:
             pass  # "stand the can on the left"
-    phrase, *where = read_part(phrase)
+    phrase, part = read_part(phrase)
     if match is None and verb in ("turn", "flip", "rotate"):
         raise InstructionError(f"'{text}' does not say how to turn it: only 'turn the X upright' can be done. {CAN_DO}")
     items, note = find_objects(phrase, context)
-    return tuple(Step("upright", item.key, None, None, *where) for item in items), note
+    return tuple(Step("upright", item.key, None, None, part) for item in items), note
 
 
 def _refuse_amount(text: str, rest: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from phototwin.errors import InstructionError
+from phototwin.plan.part_words import PART_PHRASE, read_words
 
 MAX_TEXT = 400
 """Longer texts are no instructions."""
@@ -61,12 +62,6 @@ HOW_MUCH = re.compile(
 A_BIT = re.compile(
     r"\b(?:just )?(?:a (?:little )?bit|a little|slightly|somewhat|straight|all the way|over(?= to the))\b"
 )
-PARTS = {
-    "rim": "rim|edge|lip|brim", "handle": "handle|ear|grip", "side": "sides?|body|wall|middle", "top": "top|lid|cap|neck|above",
-}  # fmt: skip
-"""Part to grasp something at -> words for it."""
-KEYPOINTS = {"tip": "tip|thin end|narrow end|pointed end", "end": "end|thick end|wide end|broad end", "spout": "spout"}
-"""Keypoint to grasp something near -> words for it."""
 UPRIGHT_END = r"\s+(?:back )?(?:upright|right side up|the right way up|vertical(?:ly)?|on (?:its|their) (?:base|bottom|foot|feet|end)s?|straight)"
 TOGETHER = r"\s+(?:close(?:r)? |right )?together$"
 SURFACE = r"(?:the\s+)?(?:table|counter|desk|surface|ground|floor|worktop|table top|tabletop|countertop)"
@@ -153,19 +148,19 @@ def read_direction(rest: str) -> tuple[str, str] | None:
     return None
 
 
-def read_part(phrase: str) -> tuple[str, str, str]:
-    """Noun phrase, part and keypoint from "the mug by its handle", "the handle of the mug" or "the spoon s tip"; "" where none is named."""
-    words = "|".join([*PARTS.values(), *KEYPOINTS.values()])
+def read_part(phrase: str) -> tuple[str, str]:
+    """Noun phrase and words for a part from "the mug by its handle", "the red part of the mug" or "the spoon s tip"; "" where none is named.
+
+    After "by its" any word may stand: whether it is a part is for others to say.
+    """
+    words = rf"(?:{PART_PHRASE})(?: (?:of )?(?:the |its )?(?:{PART_PHRASE}))?"
     patterns = (
         rf"(?P<what>.+?) (?:by|at|on|from|with|using|around) (?:(?:the|its|his|her|their) )?(?P<part>{words})",
         rf"(?:(?:the|its) )?(?P<part>{words}) of (?P<what>.+)",
-        rf"(?P<what>.+?) s (?P<part>{words})",
+        rf"(?P<what>.+?) s (?P<part>{words}|bowl)",
+        r"(?P<what>.+?) (?:by|at) (?:its|his|her|their) (?P<part>.+)",
     )
     for pattern in patterns:
         if match := re.fullmatch(pattern, phrase):
-            part, keypoint = (
-                next((name for name, spelt in table.items() if re.fullmatch(spelt, match["part"])), "")
-                for table in (PARTS, KEYPOINTS)
-            )
-            return match["what"], part, keypoint
-    return phrase, "", ""
+            return match["what"], " ".join(read_words(match["part"]) or (match["part"],))
+    return phrase, ""

@@ -21,7 +21,6 @@ from phototwin.plan.grasp_contacts import (
     sample_surface,
     tool_poses,
 )
-from phototwin.plan.grasp_parts import on_handle, tag_parts
 from phototwin.plan.grasp_score import score_grasps, spread, weight_share
 from phototwin.plan.gripper import (
     CONTACT_SLACK_M,
@@ -33,6 +32,7 @@ from phototwin.plan.gripper import (
     raise_above_support,
 )
 from phototwin.plan.ik import Arm, solve_poses
+from phototwin.plan.region import HELD, Region, grasps_hold
 from phototwin.robots import Robot, approach_distance
 from phototwin.scene import SceneObject
 
@@ -51,7 +51,8 @@ __all__ = [
 
 SAMPLES = 500
 """Surface points from which an opposite side is looked for."""
-SURFACE_POINTS = 2500
+SURFACE_POINTS, REGION_POINTS = 2500, 20000
+"""Points that these are taken from: the first, or where a part is asked for, those on it."""
 OBSTACLE_POINTS = 600
 MAX_CANDIDATES = 2500
 LEANS = (0.0, 0.4, 0.8)
@@ -70,13 +71,11 @@ class Grasps:
         T_object_tool: Tool poses in the object frame, (G, 4, 4) [m].
         width_m: Distance between the pads at contact, (G,) [m].
         score: Quality in 0..1, (G,).
-        part: What is held, (G,) of "handle", "rim", "side" or "top".
     """
 
     T_object_tool: np.ndarray
     width_m: np.ndarray
     score: np.ndarray
-    part: np.ndarray
 
 
 def propose_grasps(
@@ -87,7 +86,8 @@ def propose_grasps(
     seed: int,
     count: int = 64,
     candidates: int = MAX_CANDIDATES,
-    part: str = "",
+    region: Region | None = None,
+    least_tilt_rad: float = 0.0,
 ) -> Grasps:
     """Up to ``count`` grasps of an object as it rests on the support, best first, each also with the tool turned by half a turn.
 
@@ -99,16 +99,19 @@ def propose_grasps(
         seed: Of the surface samples.
         count: How many, duplicates by half a turn included.
         candidates: How many are tried at most; a few hundred tell whether there is any.
-        part: Where it shall be held, one of ``task.PARTS``; "" anywhere.
+        region: The part of it that both pads shall touch; anywhere where it is None.
+        least_tilt_rad: By how much the tool must lean from the vertical.
 
     Raises:
-        PlanError: The object is too wide for the gripper, lies too flat, is too heavy, has no such part, or no grasp is free.
+        PlanError: The object is too wide for the gripper, lies too flat, is too heavy, cannot be held there, or no grasp is free.
     """
     refusal = None
     for lean in LEANS:
         try:
-            pairs = _pairs(item, T_world_object[2, :3], seed, part, lean)
-            return _free_grasps(item, robot, obstacles, T_world_object, seed, count, candidates, part, pairs)
+            pairs = _pairs(item, T_world_object[2, :3], seed, region, lean)
+            return _free_grasps(
+                item, robot, obstacles, T_world_object, seed, count, candidates, region, least_tilt_rad, pairs
+            )
         except TooHeavyError:
             raise
         except PlanError as error:
@@ -117,19 +120,25 @@ def propose_grasps(
     raise refusal
 
 
-def _pairs(item: SceneObject, up: np.ndarray, seed: int, part: str, lean: float) -> Pairs:
-    """Antipodal pairs from points all over the surface, or from those on the handle where that is asked for.
+def _pairs(item: SceneObject, up: np.ndarray, seed: int, region: Region | None, lean: float) -> Pairs:
+    """Antipodal pairs of points all over the surface, or of those in a region.
 
     Raises:
-        PlanError: There is no handle.
+        PlanError: The region has none.
     """
-    points, normals = sample_surface(item.mesh, SURFACE_POINTS, seed)
-    if part == "handle":
-        there = on_handle(item, points)
-        if not there.any():
-            raise PlanError(f"The {item.name} has no handle: nothing sticks out of its body. Name another part.")
+    points, normals = sample_surface(item.mesh, SURFACE_POINTS if region is None else REGION_POINTS, seed)
+    if region is not None:
+        there = region.at(points, normals) >= HELD
         points, normals = points[there], normals[there]
-    return antipodal_pairs(item, points[:SAMPLES], normals[:SAMPLES], up, lean)
+    pairs = antipodal_pairs(item, points[:SAMPLES], normals[:SAMPLES], up, lean)
+    if region is None:
+        return pairs
+    pairs = pairs.only(region.hold(pairs.middle, pairs.closing, pairs.width_m) >= HELD)
+    if not len(pairs.width_m):
+        raise PlanError(
+            f"The {item.name} cannot be held by its {region.part}: it has no two opposite sides there. Name another part."
+        )
+    return pairs
 
 
 def _free_grasps(
@@ -140,7 +149,8 @@ def _free_grasps(
     seed: int,
     count: int,
     candidates: int,
-    part: str,
+    region: Region | None,
+    least_tilt_rad: float,
     pairs: Pairs,
 ) -> Grasps:
     """The best grasps that take one of the pairs.
@@ -149,7 +159,7 @@ def _free_grasps(
         PlanError: There is none; the message says what is in the way.
     """
     up, height = T_world_object[2, :3], float(T_world_object[2, 3])
-    pairs = _fitting(item, robot, pairs, up)
+    pairs = _fitting(item, robot, pairs, up, f" by its {region.part}" if region else "")
     T, pair = tool_poses(pairs, robot, up)
     T, holds = raise_above_support(T, robot, up, height)
     T, pair = T[holds], pair[holds]
@@ -160,12 +170,13 @@ def _free_grasps(
             f"({1000 * np.ptp(points_up):.0f} mm high in all), the fingertips would be in the support."
         )
     width, quality = pairs.width_m[pair], pairs.quality[pair]
-    held = tag_parts(item, up, pairs.middle[pair], width, T[:, :3, 2])
-    if part:
-        T, width, quality, held = _only_part(item, part, T, width, quality, held)
+    leaning = T[:, :3, 2] @ up >= -np.cos(least_tilt_rad) - 1e-9
+    if not leaning.any():
+        raise PlanError(f"The {item.name} cannot be held from the side.")
+    T, width, quality = T[leaning], width[leaning], quality[leaning]
     if len(T) > candidates:
         pick = np.random.default_rng(seed).permutation(len(T))[:candidates]
-        T, width, quality, held = T[pick], width[pick], quality[pick], held[pick]
+        T, width, quality = T[pick], width[pick], quality[pick]
     free = gripper_clears(item, np.eye(4), T, width, robot, CONTACT_SLACK_M)
     for other, T_world_other in obstacles:
         T_object_other = invert(T_world_object) @ T_world_other
@@ -182,17 +193,19 @@ def _free_grasps(
             f"turns it with {torque[free].min():.1f} N m, more than the {robot.name}'s pads resist."
         )
     free &= share <= 1.0
-    T, width, quality, held = T[free], width[free], quality[free], held[free]
+    T, width, quality = T[free], width[free], quality[free]
     score = score_grasps(item, robot, up, T, width, quality)
+    if region is not None:
+        score = score * grasps_hold(region, T, width, robot)
     if robot.one_jaw:
         order = spread(T, score, max(1, count), halves_differ=True)
-        return Grasps(T[order], width[order], score[order], held[order])
+        return Grasps(T[order], width[order], score[order])
     order = spread(T, score, max(1, count // 2), halves_differ=False)
     both = np.stack([T[order], half_turned(T[order])], 1).reshape(-1, 4, 4)
-    return Grasps(both, *(np.repeat(values[order], 2) for values in (width, score, held)))
+    return Grasps(both, *(np.repeat(values[order], 2) for values in (width, score)))
 
 
-def _fitting(item: SceneObject, robot: Robot, pairs: Pairs, up: np.ndarray) -> Pairs:
+def _fitting(item: SceneObject, robot: Robot, pairs: Pairs, up: np.ndarray, where: str) -> Pairs:
     """The pairs that the open gripper takes between its pads.
 
     Raises:
@@ -205,24 +218,9 @@ def _fitting(item: SceneObject, robot: Robot, pairs: Pairs, up: np.ndarray) -> P
         return pairs.only(narrow)
     across = f"{1000 * pairs.width_m[level].min():.0f} mm across" if level.any() else "without two opposite sides"
     raise PlanError(
-        f"The {item.name} is too wide to grasp: at its narrowest it is {across}, "
+        f"The {item.name} is too wide to grasp{where}: at its narrowest it is {across}, "
         f"and the {robot.name}'s gripper takes {1000 * robot.max_width_m:.0f} mm."
     )
-
-
-def _only_part(
-    item: SceneObject, part: str, T: np.ndarray, width: np.ndarray, quality: np.ndarray, held: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What takes that part.
-
-    Raises:
-        PlanError: Nothing does.
-    """
-    there = held == part
-    if not there.any():
-        others = " or ".join(sorted(set(held.tolist())))
-        raise PlanError(f"The {item.name} cannot be held by its {part}: a gripper can take it by its {others}.")
-    return T[there], width[there], quality[there], held[there]
 
 
 def reachable_grasps(arm: Arm, T_base_object: np.ndarray, T_object_tool: np.ndarray) -> np.ndarray:

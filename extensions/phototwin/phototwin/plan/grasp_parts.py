@@ -1,4 +1,4 @@
-"""Which part of an object a grasp takes: its rim, its handle, its side or its top."""
+"""What sticks out of the body of an object."""
 
 from __future__ import annotations
 
@@ -14,33 +14,8 @@ BODY_SHARE = 0.6
 HANDLE_SHARE = 0.6
 """A handle reaches this many radii of that disc beyond the body: corners of a square reach 0.41 only."""
 LEAST_HANDLE_M = 0.01
-RIM_SHARE = 0.6
-"""Who holds the wall of a vessel in this upper share of its height reaches over the rim."""
-WALL_SHARE = 0.35
-"""A grasp of the wall is narrower than this share of the vessel."""
-SIDE_TILT_RAD = np.deg2rad(40.0)
-"""Tools that lean more than this come from the side."""
-
-
-def tag_parts(
-    item: SceneObject, up: np.ndarray, middle: np.ndarray, width_m: np.ndarray, approach: np.ndarray
-) -> np.ndarray:
-    """The part that each of G grasps takes, (G,) of "handle", "rim", "side" or "top".
-
-    Args:
-        item: The object.
-        up: The world's vertical in its frame, (3,).
-        middle: Between the pads, object frame, (G, 3) [m].
-        width_m: Between the pads, (G,).
-        approach: Unit direction out of the palm, object frame, (G, 3).
-    """
-    part = np.where(approach @ up > -np.cos(SIDE_TILT_RAD), "side", "top").astype("<U6")
-    if item.hollow:
-        z = item.mesh.points[:, 2]
-        wall = width_m < WALL_SHARE * float(item.size_m[:2].min())
-        part[wall & (middle[:, 2] > float(z.max()) - RIM_SHARE * float(np.ptp(z)))] = "rim"
-    part[on_handle(item, middle)] = "handle"
-    return part
+SMALL_SHARE = 0.5
+"""A piece of the body smaller than this share of its largest one is a thickening of what sticks out."""
 
 
 def on_handle(item: SceneObject, points: np.ndarray) -> np.ndarray:
@@ -61,14 +36,14 @@ def has_handle(item: SceneObject) -> bool:
 def _handle_cells(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
     """Cells (X, Y) bool of the object's outline from above that stick out of its body, and the corner (2,) where the grid begins [m].
 
-    The body is what a disc rolled inside the outline covers (a morphological opening).
+    The body is what a disc rolled inside the outline covers (a morphological opening), without its smaller pieces.
     """
     from scipy.ndimage import label
 
     outline, low = _outline(mesh)
     inside = _depth(outline)
     radius = BODY_SHARE * float(inside.max())
-    body = _depth(inside < radius) < radius + 1.0
+    body = _large(_depth(inside < radius) < radius + 1.0)
     away = _depth(~body)
     pieces, count = label(outline & ~body)  # pyright: ignore[reportGeneralTypeIssues]
     handle = np.zeros_like(outline)
@@ -77,6 +52,16 @@ def _handle_cells(mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
         if float(away[piece].max()) > max(HANDLE_SHARE * radius, LEAST_HANDLE_M / CELL_M):
             handle |= piece
     return handle, low
+
+
+def _large(cells: np.ndarray) -> np.ndarray:
+    """Cells (X, Y) bool without the smaller pieces."""
+    from scipy.ndimage import label
+
+    pieces, count = label(cells)  # pyright: ignore[reportGeneralTypeIssues]
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    return (sizes >= SMALL_SHARE * sizes.max())[pieces] & cells
 
 
 def _depth(cells: np.ndarray) -> np.ndarray:

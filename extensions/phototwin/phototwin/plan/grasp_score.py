@@ -8,7 +8,6 @@ from phototwin.frames import transform
 from phototwin.kernels.pierce import pierce_mesh
 from phototwin.plan.grasp_contacts import MAX_TILT_RAD, surface
 from phototwin.plan.gripper import PALM_CLEARANCE_M, TIP_CLEARANCE_M, grip_offset, gripper_boxes
-from phototwin.plan.keypoints import closeness, find_keypoints
 from phototwin.plan.task import Step
 from phototwin.robots import Robot, closing_command, match_joint
 from phototwin.scene import Mesh, SceneObject
@@ -147,8 +146,7 @@ def suit(
 
     To put something down or set it up, the gripper must come clear of the support at the goal too; into a vessel it should
     come from above and hold the upper part; to set something up it should hold it near the end that goes up; to pour, the
-    tool should come from the side, so that the wrist alone turns it, and leave the lip in front of it free. Near the keypoint that
-    the step names it should be anyway.
+    tool should come from the side, so that the wrist alone turns it, and leave the lip in front of it free.
 
     Args:
         T_object_tool: Grasps, (G, 4, 4).
@@ -172,8 +170,6 @@ def suit(
         fit *= 0.4 + 0.6 * held
     elif step.skill == "pour":
         fit *= (0.6 + 0.4 * np.sqrt(1.0 - down**2)) * (0.8 + 0.2 * held)
-    if step.keypoint:
-        fit *= closeness(T_object_tool, find_keypoints(item).point(step.keypoint))
     if T_world_goal is not None and step.skill in ("place", "stack", "upright"):
         fit *= goal_is_clear(T_object_tool, robot, T_world_goal)
     return fit

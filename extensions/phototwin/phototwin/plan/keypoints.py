@@ -84,12 +84,6 @@ def find_keypoints(item: SceneObject) -> Keypoints:
     return Keypoints(names, np.array(points), np.array(normals))
 
 
-def closeness(T_object_tool: np.ndarray, point_o: np.ndarray, spread_m: float = 0.03) -> np.ndarray:
-    """How near grasps (G, 4, 4) are to a keypoint (3,), 1 at it and 0 far away, (G,)."""
-    away = np.linalg.norm(T_object_tool[:, :3, 3] - point_o, axis=1)
-    return np.exp(-((away / spread_m) ** 2))
-
-
 def meet_surface(mesh: Mesh, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Points (N, 3) and normals (N, 3) where rays first meet a mesh, and which do, (N,) bool; zeros where they do not."""
     far = float(np.linalg.norm(origins - mesh.points.mean(0), axis=1).max(initial=0.0))
@@ -116,7 +110,7 @@ def _poles(item: SceneObject) -> Found:
     low, high = points[:, 2].min(), points[:, 2].max()
     foot = points[points[:, 2] < low + max(FOOT_SHARE * (high - low), 1e-4)]
     if item.hollow:
-        middle = _opening(item)[0]
+        middle = find_opening(item)[0]
         yield "top", np.array([*middle, high]), UP
         yield "inside", _pole(item, middle, 1.0)[0], UP
     else:
@@ -145,13 +139,13 @@ def _middle(points: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def _opening(item: SceneObject) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def find_opening(item: SceneObject) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Middle (2,) of a vessel's opening, and the radii (D,) of its inner and outer wall there in ``DIRECTIONS`` directions from +X on."""
     return max((_walls(item.mesh, lip) for lip in LIPS_M), key=lambda found: np.isfinite(found[2]).sum())
 
 
 def _walls(mesh: Mesh, lip_m: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What ``_opening`` tells, measured ``lip_m`` below the top; inf where a ray meets no wall.
+    """What ``find_opening`` tells, measured ``lip_m`` below the top; inf where a ray meets no wall.
 
     What sticks out is outside, so the inner wall alone says where the middle is: a circle fitted to it.
     Source: Kasa (1976), least squares on x^2 + y^2 = 2ax + 2by + c.
@@ -181,7 +175,7 @@ def _rim(item: SceneObject) -> Found:
     """Points in the middle of a vessel's wall at its top, and the spout."""
     if not item.hollow:
         return
-    middle, inner, outer = _opening(item)
+    middle, inner, outer = find_opening(item)
     seen = np.isfinite(inner) & np.isfinite(outer)
     if seen.sum() < DIRECTIONS // 2:
         return
@@ -206,7 +200,7 @@ def _handle(item: SceneObject) -> Found:
     points = points[on_handle(item, points)]
     if len(points) < 4:
         return
-    axis = _opening(item)[0] if item.hollow else _middle(item.mesh.points)
+    axis = find_opening(item)[0] if item.hollow else _middle(item.mesh.points)
     out = points[:, :2].mean(0) - axis
     out /= max(float(np.linalg.norm(out)), 1e-9)
     low, high = points[:, 2].min(), points[:, 2].max()
@@ -218,7 +212,7 @@ def _handle(item: SceneObject) -> Found:
 def _sides(item: SceneObject) -> Found:
     """Where the body is touched from four sides at half its height; not where the handle is in front of it."""
     points = item.mesh.points.astype(np.float64)
-    axis = _opening(item)[0] if item.hollow else _middle(points)
+    axis = find_opening(item)[0] if item.hollow else _middle(points)
     z = 0.5 * (points[:, 2].min() + points[:, 2].max())
     far = float(np.linalg.norm(np.ptp(points, axis=0)))
     directions = _around(4)

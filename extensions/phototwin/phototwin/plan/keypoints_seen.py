@@ -116,18 +116,12 @@ class SeenKeypoints:
     def _features(self, photo_rgb: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Middles (P, 2) [px] of the patches that lie on the object, and their features (P, C)."""
         import torch
-        from PIL import Image
 
         if not mask.any():
             return np.zeros((0, 2)), np.zeros((0, 1))
         processor, model = self._loaded
-        size = int(model.config.patch_size)
-        low, side, grid = _crop(mask)
-        image = Image.fromarray(photo_rgb).resize(
-            (int(grid[0]) * size, int(grid[1]) * size), Image.Resampling.BICUBIC, box=(*low, *(low + side * grid))
-        )
-        pixels = (np.asarray(image, np.float32) / 255.0 - processor.image_mean) / processor.image_std
-        batch = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None].to(model.device)
+        low, side, grid = crop_around(mask)
+        batch = crop_batch(photo_rgb, low, side, grid, int(model.config.patch_size), processor).to(model.device)
         with torch.inference_mode():
             tokens = model(pixel_values=batch).last_hidden_state[0].float().cpu().numpy()
         patches = tokens[-int(grid.prod()) :]  # before them the class token, and registers where the model has some
@@ -138,7 +132,7 @@ class SeenKeypoints:
         return centres[on], patches[on]
 
 
-def _crop(mask: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+def crop_around(mask: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
     """Upper left corner (2,) [px] of the crop around a mask, side of a patch in it [px], and patches across and down (2,).
 
     The crop stays inside the photo, so that no made-up pixels are looked at.
@@ -151,6 +145,20 @@ def _crop(mask: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
     side = float((high - low).max()) / PATCHES
     grid = np.maximum(np.floor((high - low) / side + 1e-6), 1).astype(int)
     return low, side, grid
+
+
+def crop_batch(
+    photo_rgb: np.ndarray, low: np.ndarray, side: float, grid: np.ndarray, patch: int, processor: Any
+) -> Any:
+    """A crop of the photo as a model takes it, (1, 3, ``patch`` rows, ``patch`` columns) float32; what ``crop_around`` gave is where it is."""
+    import torch
+    from PIL import Image
+
+    image = Image.fromarray(photo_rgb).resize(
+        (int(grid[0]) * patch, int(grid[1]) * patch), Image.Resampling.BICUBIC, box=(*low, *(low + side * grid))
+    )
+    pixels = (np.asarray(image, np.float32) / 255.0 - processor.image_mean) / processor.image_std
+    return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
 
 
 def _lift(item: SceneObject, scene: Scene, centres_px: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

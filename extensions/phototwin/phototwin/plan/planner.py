@@ -8,7 +8,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from phototwin.errors import InputError, InstructionError, TwinError
-from phototwin.plan.instruction import parse_instruction
+from phototwin.plan.grammar import read_steps
+from phototwin.plan.query import DEFAULT
 from phototwin.plan.task import Task, check_task
 from phototwin.resolve import resolve
 from phototwin.scene import Scene
@@ -34,7 +35,13 @@ PLANNERS = {
 """Name -> function that makes the planner, given what follows "=" in the name."""
 
 
-def make_plan(text: str, scene: Scene, photo_rgb: np.ndarray | None = None, planner: str | Planner = "grammar") -> Task:
+def make_plan(
+    text: str,
+    scene: Scene,
+    photo_rgb: np.ndarray | None = None,
+    planner: str | Planner = "grammar",
+    query: str = DEFAULT,
+) -> Task:
     """The typed plan of an instruction about a scene.
 
     Args:
@@ -42,6 +49,7 @@ def make_plan(text: str, scene: Scene, photo_rgb: np.ndarray | None = None, plan
         scene: The twin.
         photo_rgb: Its photo, (H, W, 3) uint8; read from the twin where it is None and the planner looks at it.
         planner: Name ("grammar", "vlm", "vlm=FOLDER", "endpoint", "endpoint=MODEL", "module:Attr"), or what ``choose_planner`` made.
+        query: What finds parts that are named; only "words" says beforehand which it knows.
 
     Raises:
         InstructionError: It cannot be done in this scene, or the planner gave no usable plan.
@@ -68,7 +76,7 @@ def make_plan(text: str, scene: Scene, photo_rgb: np.ndarray | None = None, plan
         raise InstructionError(
             f"The planner '{who}' returned a {type(task).__name__}, expected a Task: choose another."
         )
-    return check_task(replace(task, text=text), scene.objects)
+    return check_task(replace(task, text=text), scene.objects, open_words=query != DEFAULT)
 
 
 def choose_planner(name: str = "grammar") -> Planner:
@@ -100,5 +108,6 @@ def make_grammar(option: str = "") -> Planner:
 
 
 def plan_by_grammar(text: str, scene: Scene, photo_rgb: np.ndarray) -> Task:
-    """What ``parse_instruction`` reads, with left and right as the photo's camera sees them."""
-    return parse_instruction(text, scene.objects, scene.camera.T_world_camera)
+    """What the grammar reads, with left and right as the photo's camera sees them."""
+    steps, note = read_steps(text, scene.objects, scene.camera.T_world_camera)
+    return Task(steps, text, note)

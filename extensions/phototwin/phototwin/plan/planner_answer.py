@@ -11,10 +11,11 @@ import numpy as np
 
 from phototwin.errors import InstructionError
 from phototwin.frames import invert, project
-from phototwin.plan.task import MAX_STEPS, PARTS, RELATIONS, SKILLS, Step, Task, check_task, keypoint_names
+from phototwin.plan.part_words import PARTS
+from phototwin.plan.task import MAX_STEPS, RELATIONS, SKILLS, Step, Task, check_task, keypoint_names
 from phototwin.scene import Scene
 
-STEP_FIELDS = ("skill", "object", "relation", "target", "part", "keypoint")
+STEP_FIELDS = ("skill", "object", "relation", "target", "part")
 MAX_ANSWER = 20_000
 """Characters; a plan of eight steps takes less than 2000."""
 MAX_SAID = 200
@@ -29,12 +30,11 @@ Turns = tuple[tuple[str, str], ...]
 
 RULES = f"""You plan for a robot arm with a gripper that stands at a table. The picture shows the table. Turn the user's instruction into a plan, \
 a list of 1 to {MAX_STEPS} steps that are done one after another. Answer with one JSON object and nothing else:
-{{"steps": [{{"skill": ..., "object": ..., "relation": ..., "target": ..., "part": ..., "keypoint": ...}}, ...], "reason": "one short sentence"}}
+{{"steps": [{{"skill": ..., "object": ..., "relation": ..., "target": ..., "part": ...}}, ...], "reason": "one short sentence"}}
 or, where it cannot be done with these objects and skills, {{"refuse": "why, in one short sentence"}}.
 
-"object" and "target" are keys from the list of objects. "part" is where the object is grasped, one of {", ".join(PARTS[1:])}, or null for \
-anywhere; only a hollow object has a rim. "keypoint" is one of the object's own keypoints, near which it shall be grasped, or null \
-where that does not matter. "relation" and "target" depend on the skill:
+"object" and "target" are keys from the list of objects. "part" is where the object is grasped: one of {", ".join(PARTS)}, \
+one of the object's own keypoints, a colour with "part" ("red part"), or null for anywhere; only a hollow object has a rim. "relation" and "target" depend on the skill:
 - lift: picks the object up and holds it. relation null, target null. What is held is put back before another object is moved.
 - place: grasps the object and puts it down. relation {" | ".join(f'"{r}"' for r in RELATIONS["place"])}, with a target. Only into a hollow target.
 - stack: like place, for towers; relation "on", with a target. The lower objects come first.
@@ -190,7 +190,6 @@ def _step(number: int, value: Any) -> Step:
         value.get("relation") or None,
         value.get("target") or None,
         value.get("part") or "",
-        value.get("keypoint") or "",
     )
 
 

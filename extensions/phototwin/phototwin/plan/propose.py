@@ -6,6 +6,7 @@ Sizes and shapes decide, and where ``propose_reached`` is asked, what the robot'
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, pairwise, permutations, repeat, zip_longest
 from typing import cast
@@ -34,6 +35,7 @@ from phototwin.plan.propose_fits import (
 )
 from phototwin.plan.propose_words import phrases, word_task
 from phototwin.plan.push import PUSH_M, push_way, pushes
+from phototwin.plan.query import find_region
 from phototwin.plan.task import RELATIONS, Step, Task, holds_something
 from phototwin.plan.upright import LEANS_RAD, standing_axes
 from phototwin.robots import Robot
@@ -252,10 +254,21 @@ def _lifts(known: Outlook) -> Plans:
             grasps = known.grasps[item.key]
             why = f"The gripper can hold the {item.name} where it is {_mm(grasps.width_m[0])} wide."
             yield (Step("lift", item.key),), why
-            parts = set(grasps.part.tolist()) if item.hollow else set()
-            for part in sorted(parts & {"rim", "handle"}):
+            for part in _parts(item, known):
                 why = f"The gripper can hold the {item.name} at its {part}."
                 yield (Step("lift", item.key, part=part),), why
+
+
+def _parts(item: SceneObject, known: Outlook) -> list[str]:
+    """Parts of a vessel by which the gripper can hold it."""
+    held = []
+    for part in ("handle", "rim") if item.hollow else ():
+        with suppress(PlanError):
+            region = find_region(known.scene, item, part)
+            others = tuple((other, other.T_world_object) for other in known.scene.objects if other is not item)
+            propose_grasps(item, known.cell.robot, others, item.T_world_object, 0, 2, FEW_CANDIDATES, region)
+            held.append(part)
+    return held
 
 
 def _places(known: Outlook) -> Plans:

@@ -19,8 +19,8 @@ RELATIONS = {
     "upright": (),
 }
 """Relations that a skill knows; left and right are as seen in the photo, away and closer from its camera."""
-PARTS = ("", "rim", "handle", "side", "top")
-"""Where an object may be asked to be grasped; "" anywhere."""
+MAX_PART = 60
+"""Longer texts name no part of a thing."""
 FAMILIES = (*SKILLS, "sequence")
 MAX_STEPS = 8
 """An episode of more steps takes minutes, and hardly any attempt gets through all of them."""
@@ -38,8 +38,7 @@ class Step:
         object: Key of the object that is moved.
         relation: One of the skill's ``RELATIONS``; None where the skill has none.
         target: Key of the object it is moved in relation to, or None.
-        part: Part of the object at which it is grasped, one of ``PARTS``.
-        keypoint: Name of the keypoint of the object near which it is grasped (``keypoints.find_keypoints``); "" for none.
+        part: Words for the part of the object at which it is grasped ("handle", "red part"), see ``query.find_region``; "" anywhere.
     """
 
     skill: str
@@ -47,7 +46,6 @@ class Step:
     relation: str | None = None
     target: str | None = None
     part: str = ""
-    keypoint: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,13 @@ def describe_task(task: Task) -> dict[str, str]:
     return value
 
 
-def check_task(task: Task, objects: tuple[SceneObject, ...]) -> Task:
+def check_task(task: Task, objects: tuple[SceneObject, ...], open_words: bool = False) -> Task:
     """``task``, whose steps make sense for these objects; every planner's answer passes through here.
+
+    Args:
+        task: The task.
+        objects: What there is.
+        open_words: Parts may have any name, as there is a model that looks for them.
 
     Raises:
         InstructionError: A skill, object, relation or part is unknown or does not fit; the message names the choices.
@@ -106,13 +109,13 @@ def check_task(task: Task, objects: tuple[SceneObject, ...]) -> Task:
         )
     by_key = {item.key: item for item in objects}
     for number, step in enumerate(task.steps, 1):
-        if problem := _problem(step, by_key):
+        if problem := _problem(step, by_key, open_words):
             where = f"Step {number} of '{task.text}': " if count > 1 else ""
             raise InstructionError(where + problem)
     return task
 
 
-def _problem(step: Step, by_key: dict[str, SceneObject]) -> str:
+def _problem(step: Step, by_key: dict[str, SceneObject], open_words: bool) -> str:
     """What is wrong with a step, or nothing."""
     choices = ", ".join(by_key) or "nothing"
     if step.skill not in SKILLS:
@@ -121,13 +124,11 @@ def _problem(step: Step, by_key: dict[str, SceneObject]) -> str:
         return f"There is no object '{step.object}'. Choose one of {choices}."
     if problem := _relation_problem(step):
         return problem
-    if step.part not in PARTS:
-        return f"'{step.part}' is no part to grasp something at. Choose one of {', '.join(PARTS[1:])}, or none."
     item = by_key[step.object]
-    if step.part == "rim" and not item.hollow:
-        return f"The {item.name} is not hollow and has no rim. Choose another part of {', '.join(PARTS[1:])}, or none."
-    if step.keypoint and step.keypoint not in (names := keypoint_names(item)):
-        return f"The {item.name} has no keypoint '{step.keypoint}'. Choose one of {', '.join(names)}, or none."
+    if len(step.part) > MAX_PART:
+        return f"The part '{step.part[:MAX_PART]}...' has {len(step.part)} characters, at most {MAX_PART}."
+    if step.part and not open_words and (problem := _part_problem(item, step.part)):
+        return problem
     if step.skill == "pour" and not holds_something(item):
         return f"Nothing can be poured out of the {item.name}: it is no vessel. {_hollow(by_key)}"
     if step.target is None:
@@ -162,6 +163,13 @@ def keypoint_names(item: SceneObject) -> tuple[str, ...]:
     from phototwin.plan.keypoints import find_keypoints  # brings Warp
 
     return find_keypoints(item).names
+
+
+def _part_problem(item: SceneObject, part: str) -> str:
+    """Why an object has no such part, or nothing."""
+    from phototwin.plan.query_words import missing_part  # brings Warp
+
+    return missing_part(item, part)
 
 
 def holds_something(item: SceneObject) -> bool:

@@ -12,6 +12,7 @@ from phototwin.plan.cell import Workcell
 from phototwin.plan.grasp import Grasps, propose_grasps
 from phototwin.plan.grasp_score import centre_of_mass
 from phototwin.plan.places import Others, free_spots, turn_between_axes
+from phototwin.plan.region import Region
 from phototwin.scene import SceneObject, depth_inside
 
 LIES_RATIO = 1.5
@@ -78,8 +79,8 @@ def upright_poses(
     return poses
 
 
-def grasps_as_it_lies(cell: Workcell, item: SceneObject, T_now: np.ndarray) -> Grasps:
-    """Grasps for the way the object lies or stands now: the cell's own where it is as in the photo.
+def grasps_as_it_lies(cell: Workcell, item: SceneObject, T_now: np.ndarray, region: Region | None) -> Grasps:
+    """Grasps for the way the object lies or stands now: the cell's own where it is as in the photo, otherwise those in the region that is asked for.
 
     Raises:
         PlanError: It cannot be grasped as it lies.
@@ -87,4 +88,4 @@ def grasps_as_it_lies(cell: Workcell, item: SceneObject, T_now: np.ndarray) -> G
     up = T_now[2, :3]  # the vertical in the object's frame
     if up[2] > np.cos(AS_STOOD_RAD) and item.key in cell.grasps:
         return cell.grasps[item.key]
-    return propose_grasps(item, cell.robot, (), T_now, 0)
+    return propose_grasps(item, cell.robot, (), T_now, 0, region=region)

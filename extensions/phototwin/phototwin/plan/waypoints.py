@@ -38,6 +38,7 @@ from phototwin.plan.paths import Leg, Load, Motion, Searches, Trouble, follow_le
 from phototwin.plan.places import Others, free_spots, goal_poses, levelled
 from phototwin.plan.pour import pour_deeds
 from phototwin.plan.push import PUSH_ENDS, PUSH_STARTS, Push, pushes
+from phototwin.plan.region import HELD, grasps_hold
 from phototwin.plan.task import Step
 from phototwin.plan.upright import grasps_as_it_lies, upright_poses
 from phototwin.robots import approach_distance
@@ -240,7 +241,7 @@ def _with_grasp(
     """The first grasp and the first of the deeds with it that can be done."""
     item = cell.scene.object(step.object)
     others = _others(cell, item.key, poses)
-    grasps = grasps_as_it_lies(cell, item, poses[item.key])
+    grasps = grasps_as_it_lies(cell, item, poses[item.key], cell.region(step))
     order = _grasp_order(grasps, cell, step, poses[item.key], deeds, others, rng)
     T_base_object = invert(cell.T_world_base) @ poses[item.key]
     hit = reachable_grasps(cell.arm, T_base_object, grasps.T_object_tool[order])
@@ -451,7 +452,10 @@ def _grasp_order(
 ) -> np.ndarray:
     """Indices of the grasps that are free of neighbours where everything is now, by what suits the step with a little chance."""
     item, T_world_tool = cell.scene.object(step.object), T_world_object @ grasps.T_object_tool
-    free = np.ones(len(grasps.score), dtype=bool) if not step.part else grasps.part == step.part
+    region = cell.region(step)
+    free = np.ones(len(grasps.score), dtype=bool)
+    if region is not None:
+        free = grasps_hold(region, grasps.T_object_tool, grasps.width_m, cell.robot) >= HELD
     if not free.any():
         raise PlanError(f"The {item.name} cannot be held by its {step.part} as it is now: leave out where to hold it.")
     for other, T_other in others:
