@@ -146,6 +146,30 @@ def test_a_variant_is_an_environment_like_any_other(twin, tmp_path):
         assert np.isin(frames[1].mask, [1 + i for i in ids]).sum() > 10
 
 
+def test_a_robot_stays_where_it_stands_while_things_are_put_beside_it(twin, tmp_path):
+    """Every shard has other things on the table; a robot does not move its base for that."""
+    from contextlib import closing
+
+    from phototwin.scene import load_scene
+    from phototwin_tasks.generate.config import GenerateConfig, complete_config
+    from phototwin_tasks.generate.jobs import Job, tasks_of, twin_hash
+    from phototwin_tasks.generate.schedule import Shard
+    from phototwin_tasks.generate.worker import Order, Simulator
+
+    file = tmp_path / "many.json"
+    file.write_text('{"preset": "default", "distractors": 8, "cousins": 1.0}')
+    config = GenerateConfig(("pick up the green cube",), num_demos=1, num_envs=1, randomize=str(file))
+    config = complete_config(config)
+    job = Job(0, str(twin), twin_hash(twin), *tasks_of(load_scene(twin), config)[0][0])
+    found = []
+    with closing(Simulator(config, 1)) as simulator:
+        for shard in range(4):
+            env, _ = simulator.open(Order(Shard(0, shard, 1), job, twin, tmp_path / "demos"))
+            found.append((env.T_world_base, len(env.twin.objects)))
+    assert len({count for _, count in found}) > 1, "there are other things in each"
+    assert all(np.allclose(T, found[0][0], atol=1e-12) for T, _ in found)
+
+
 def has_added(folder):
     from phototwin.build.distractors import is_distractor
     from phototwin.scene import load_scene

@@ -134,6 +134,7 @@ class Simulator:
         self._opened: tuple[tuple[int, int], TwinEnv, Looks] | None = None
         self._variant = 0
         self._notes: dict[str, str] = {}
+        self._bases: dict[int, str] = {}
 
     def open(self, order: Order) -> tuple[TwinEnv, Looks]:
         """The environment of the order's job and its looks, opened where they are not open already."""
@@ -145,8 +146,10 @@ class Simulator:
         if self._opened is None or self._opened[0] != (order.job.index, number):
             self.close()
             self._variant = number
+            # A robot does not walk about while things are put beside it: it stands where the twin itself has a place for it.
+            base = self._config.base or ("" if number == 0 else self._base(order))
             try:
-                env, looks = make_env(twin, order.job, self._config, self._threads)
+                env, looks = make_env(twin, order.job, replace(self._config, base=base), self._threads)
             except PlanError as error:
                 if number == 0:
                     raise
@@ -157,6 +160,20 @@ class Simulator:
             self._opened = ((order.job.index, number), env, looks)
             self._notes |= job_notes(env, self._config, order.job)
         return self._opened[1:]
+
+    def _base(self, order: Order) -> str:
+        """Where the robot stands in the order's twin, as ``load_base`` reads it."""
+        if order.job.index not in self._bases:
+            from phototwin.plan.base import place_base
+            from phototwin.plan.ik import load_arm
+            from phototwin.robots import get_robot
+            from phototwin.scene import load_scene
+
+            robot = get_robot(self._config.robot)
+            T_world_base = place_base(load_scene(order.twin), order.job.task, robot, load_arm(robot), 0)
+            yaw_deg = math.degrees(math.atan2(T_world_base[1, 0], T_world_base[0, 0]))
+            self._bases[order.job.index] = " ".join(repr(float(x)) for x in (*T_world_base[:3, 3], yaw_deg))
+        return self._bases[order.job.index]
 
     @property
     def variant(self) -> int:

@@ -83,7 +83,9 @@ def load_policy(folder: Path) -> tuple[Any, PolicyFacts]:
     try:
         value: dict[str, Any] = json.loads(file.read_text())
         config = PolicyConfig(**value.pop("config"))
-        facts = PolicyFacts(config=config, **{name: tuple(v) if isinstance(v, list) else v for name, v in value.items()})
+        facts = PolicyFacts(
+            config=config, **{name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"'{file}' is not what this version writes of a policy ({error}): train it again with scripts/train.py."
