@@ -23,13 +23,11 @@ def square_demos(count=60, seed=0):
     rows = np.repeat(places, STEPS, 0)
     state = np.concatenate([rows * 0, rng.normal(0, 1, (count * STEPS, 1))], 1).astype(np.float32)
     action = np.concatenate([rows, np.where(rows[:, :1] < 0, 1.0, -1.0)], 1).astype(np.float32)
-    poses = np.zeros((len(rows), 7), np.float32)
-    poses[:, :2], poses[:, 6] = rows, 1.0
     return Demos(
         rgb=np.ascontiguousarray(frames),
         state=state,
         action=action,
-        objects=poses,
+        places=np.concatenate([rows * np.nan, rows], 1),
         starts=np.arange(count + 1) * STEPS,
         instructions=("go to the square",) * count,
         fps=20,

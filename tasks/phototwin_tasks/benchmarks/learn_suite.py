@@ -22,8 +22,14 @@ SEEDS = (0, 1, 2)
 EPISODES = 100
 TARGETS = {"lift": ">= 0.9", "place": ">= 0.75"}
 """Success that cloning must come to from the most demonstrations."""
-STEPS = {50: 2000, 200: 3000, 1000: 6000}
+STEPS = {50: 1000, 200: 1500, 1000: 3000}
 DIFFUSION_STEPS = 4000
+FROM_NOTHING = (200, 1500)
+"""Demonstrations and steps of the policy that is timed from nothing to evaluated."""
+LOOKS = {"blended": "warp_raster", "pasted": "pasted", "plain": "plain"}
+UNSEEN_LOOK = "path_traced"
+"""What policies of the three looks are tested on: frames that none of them was shown."""
+LOOK_DEMOS = 200
 LOOK = ("--fps", "20", "--resolution", "128", "128")
 TEACH = ("--noise-m", "0.008", "--grasp-variety", "0")
 HARD = {
@@ -56,6 +62,7 @@ def measure(data: Path | None, quick: bool) -> Iterator[Measure]:
         scratch = Path(folder)
         hard = scratch / "hard.json"
         hard.write_text(json.dumps(HARD))
+        yield from _from_nothing_rows(twin, scratch, quick)
         for family in ("lift",) if quick else ("lift", "place"):
             run = scratch / family
             facts = generate(run, twin, TASKS[family], counts[-1], *LOOK, *TEACH, "--randomize", str(hard))
@@ -67,6 +74,7 @@ def measure(data: Path | None, quick: bool) -> Iterator[Measure]:
                 yield from _curve_rows(run, twin, hard, family, counts, seeds, episodes, scratch)
             except RuntimeError as error:
                 yield Measure(f"{family}: policies", "sample", 0, "", TARGETS[family], str(error))
+        yield from _look_rows(twin, hard, scratch, seeds, 16 if quick else LOOK_DEMOS, episodes)
         yield from data_rows(scratch / "lift", scratch)
     yield from interval_rows(100 if quick else 1000)
 
@@ -119,6 +127,45 @@ def _round_rows(
             yield rate_row(f"{family}: {name}, {said}, shoves of {shove:g} m/s", [rate], None, "bc")
 
 
+def _from_nothing_rows(twin: Path, scratch: Path, quick: bool) -> Iterator[Measure]:
+    """Minutes from an instruction to a lift policy that is evaluated: poses, masses and friction vary as by default, looks do not."""
+    demos, steps = (16, 50) if quick else FROM_NOTHING
+    begun = time.monotonic()
+    run, out = scratch / "nothing", scratch / "nothing_bc"
+    try:
+        facts = generate(run, twin, TASKS["lift"], demos, *LOOK, *TEACH)
+        if "error" in facts:
+            raise RuntimeError(facts["error"])
+        train_policy(run, out, "--steps", str(steps))
+        rate = evaluate_policy(out, twin, scratch / "nothing_eval", "default", 16 if quick else EPISODES, 0)
+    except RuntimeError as error:
+        yield Measure("from nothing to a lift policy", "sample", float("nan"), "min", "<= 15", str(error))
+        return
+    minutes = (time.monotonic() - begun) / 60
+    yield Measure("from nothing to a lift policy", "sample", minutes, "min", "<= 15", f"bc, {demos} demonstrations")
+    yield rate_row("from nothing: its success", [rate], None, "default randomisation")
+
+
+def _look_rows(
+    twin: Path, hard: Path, scratch: Path, seeds: tuple[int, ...], demos: int, episodes: int
+) -> Iterator[Measure]:
+    """Does photorealism pay? The same demonstrations in three looks, each policy driving on frames of a fourth."""
+    for name, renderer in LOOKS.items():
+        run, rates = scratch / f"look_{name}", []
+        facts = generate(
+            run, twin, TASKS["lift"], demos, *LOOK, *TEACH, "--randomize", str(hard), "--renderer", renderer
+        )
+        if "error" in facts:
+            yield Measure(f"trained on {name} frames", "sample", float("nan"), "", None, facts["error"])
+            continue
+        for seed in seeds:
+            out = scratch / f"look_{name}_{seed}"
+            train_policy(run, out, "--steps", str(STEPS[200]), "--seed", str(seed))
+            place = scratch / f"{out.name}_eval"
+            rates.append(evaluate_policy(out, twin, place, hard, episodes, seed, "--renderer", UNSEEN_LOOK))
+        yield rate_row(f"trained on {name} frames, tested on path-traced ones", rates, None, f"bc from {demos}")
+
+
 def rate_row(name: str, rates: list[Rate], target: str | None, method: str) -> Measure:
     """All seeds together, with their interval."""
     rate = success_rate(sum(r.successes for r in rates), sum(r.trials for r in rates))
@@ -137,7 +184,9 @@ def train_policy(run: Path, out: Path, *options: str) -> float:
     return time.monotonic() - began
 
 
-def evaluate_policy(policy: Path, twin: Path, out: Path, hard: Path, episodes: int, seed: int, *options: str) -> Rate:
+def evaluate_policy(
+    policy: Path, twin: Path, out: Path, hard: Path | str, episodes: int, seed: int, *options: str
+) -> Rate:
     """Evaluate by the script; success with its interval.
 
     Raises:

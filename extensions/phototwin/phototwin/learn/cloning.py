@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from phototwin.data.lerobot import IMAGE_KEY
-from phototwin.learn.demos import ACTION, OBJECTS, PADDED, STATE
+from phototwin.learn.demos import ACTION, PADDED, PLACES, STATE
 
 WIDTHS = (32, 64, 64, 64)
 """Channels of the convolutions; the first two halve the picture."""
@@ -17,8 +17,8 @@ KEYPOINTS = 32
 HIDDEN = 256
 GRIP_WEIGHT = 0.2
 """Of the gripper's logistic loss against the L1 of the joints."""
-OBJECT_WEIGHT = 0.5
-"""Of the error of where the objects are, which the key points are made to tell as well."""
+PLACE_WEIGHT = 2.0
+"""Of the error of the first key points, which are taught to lie on the tool and on the objects."""
 DROPPED = 0.1
 
 
@@ -32,14 +32,14 @@ class CloningNet(nn.Module):
         states: Joint readings, S.
         actions: Numbers of an action, A; the last is the gripper, positive opens.
         chunk: Actions that are predicted at once, H.
-        objects: Numbers of the objects' positions that are learned beside, 3 K.
+        places: So many key points are taught where to lie.
 
     Source: Levine et al., "End-to-End Training of Deep Visuomotor Policies", 2016 (spatial soft arg max).
     """
 
-    def __init__(self, image_px: int, states: int, actions: int, chunk: int, objects: int) -> None:
+    def __init__(self, image_px: int, states: int, actions: int, chunk: int, places: int) -> None:
         super().__init__()
-        self.chunk, self.actions = chunk, actions
+        self.chunk, self.actions, self.places = chunk, actions, places
         a, b, c, d = WIDTHS
         self.see = nn.Sequential(
             nn.Conv2d(3, a, 5, 2, 2),
@@ -51,9 +51,9 @@ class CloningNet(nn.Module):
             nn.Conv2d(c, d, 3, 1, 1),
             nn.ReLU(),
         )
-        self.point = nn.Conv2d(d, KEYPOINTS, 1)
+        self.point = nn.Conv2d(d, KEYPOINTS + places, 1)
         self.coarse = nn.Sequential(nn.Conv2d(d, 16, 3, 3, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
-        seen = 2 * KEYPOINTS + 16 * 16
+        seen = 2 * (KEYPOINTS + places) + 16 * 16
         self.think = nn.Sequential(
             nn.Linear(seen + states, HIDDEN),
             nn.ReLU(),
@@ -62,23 +62,23 @@ class CloningNet(nn.Module):
             nn.ReLU(),
             nn.Linear(HIDDEN, chunk * actions),
         )
-        self.locate = nn.Linear(2 * KEYPOINTS, objects)
-        rows = torch.linspace(-1, 1, image_px // 4)
+        # Where the middles of the features are: those of every fourth pixel.
+        rows = (4 * torch.arange(image_px // 4) + 0.5) / image_px * 2 - 1
         self.register_buffer("rows", rows, persistent=False)
 
     def forward(self, rgb: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised actions (B, H, A), the gripper's as a logit, and where objects are, (B, 3 K); of frames (B, 3, h, w) and states (B, S)."""
+        """Normalised actions (B, H, A), the gripper's as a logit, and where tool and objects are, (B, 2 + 2 K); of frames (B, 3, h, w) and states (B, S)."""
         features = self.see(rgb - 0.5)
         heat = self.point(features).float()  # where a key point is must not be rounded
         weight = heat.flatten(2).softmax(-1).view_as(heat)
         x, y = (weight.sum(2) * self.rows).sum(-1), (weight.sum(3) * self.rows).sum(-1)
-        points = torch.cat([x, y], -1)
+        points = torch.stack([x, y], -1).flatten(1)
         told = self.think(torch.cat([points, self.coarse(features), state], -1))
-        return told.view(-1, self.chunk, self.actions), self.locate(points)
+        return told.view(-1, self.chunk, self.actions), points[:, : 2 * self.places]
 
 
-LABELS = {STATE: "state", ACTION: "action", OBJECTS: "objects"}
-"""What has units, and its short name; of objects the positions alone."""
+LABELS = {STATE: "state", ACTION: "action"}
+"""What has units, and its short name."""
 
 
 class _Units(nn.Module):
@@ -105,34 +105,31 @@ class CloningPolicy(nn.Module):
     Args:
         image_px: Side of the frames.
         chunk: Actions that are predicted at once.
+        places: So many key points are taught where to lie.
         stats: Mean and standard deviation of each of ``LABELS``.
     """
 
-    def __init__(self, image_px: int, chunk: int, stats: dict[str, tuple[Any, Any]]) -> None:
+    def __init__(self, image_px: int, chunk: int, places: int, stats: dict[str, tuple[Any, Any]]) -> None:
         super().__init__()
         self.units = nn.ModuleDict({label: _Units(*stats[name]) for name, label in LABELS.items()})
         sizes = {label: len(stats[name][0]) for name, label in LABELS.items()}
         self.states = sizes["state"]
-        self.net = CloningNet(image_px, sizes["state"], sizes["action"], chunk, sizes["objects"])
+        self.net = CloningNet(image_px, sizes["state"], sizes["action"], chunk, places)
 
     def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """L1 of the joints, logistic loss of the gripper, and where the objects are; of a batch with LeRobot's names."""
+        """L1 of the joints, logistic loss of the gripper, and of the key points on tool and objects; of a batch with LeRobot's names."""
         told, located = self.net(batch[IMAGE_KEY], self.units["state"](batch[STATE]))
         wanted = self.units["action"](batch[ACTION])
         counts = (~batch[PADDED])[..., None].float()
         joints = ((told - wanted)[..., :-1].abs() * counts).sum() / (counts.sum() * (told.shape[-1] - 1))
         opens = (batch[ACTION][..., -1] > 0).float()
         grip = functional.binary_cross_entropy_with_logits(told[..., -1], opens)
-        objects = functional.l1_loss(located, self.units["objects"](positions(batch[OBJECTS])))
-        return joints + GRIP_WEIGHT * grip + OBJECT_WEIGHT * objects
+        known = ~batch[PLACES].isnan()
+        places = (located - batch[PLACES].nan_to_num())[known].abs().sum() / known.sum().clamp(min=1)
+        return joints + GRIP_WEIGHT * grip + PLACE_WEIGHT * places
 
     def chunks(self, rgb: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """Actions (B, H, A) in the units of the data for frames (B, 3, h, w) in 0..1 and states (B, S)."""
         told, _ = self.net(rgb, self.units["state"](state))
         joints = self.units["action"].back(told)[..., :-1]  # pyright: ignore[reportCallIssue]
         return torch.cat([joints, torch.where(told[..., -1:] > 0, 1.0, -1.0)], -1)
-
-
-def positions(poses: torch.Tensor) -> torch.Tensor:
-    """Positions (B, 3 K) of object poses (B, 7 K)."""
-    return poses.unflatten(-1, (-1, 7))[..., :3].flatten(-2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from phototwin.data.lerobot import IMAGE_KEY
+from phototwin.data.lerobot import FACTS_FILE, IMAGE_KEY
 from phototwin.errors import InputError
+from phototwin.frames import invert, project, transform
 
-STATE, ACTION, PADDED, OBJECTS = "observation.state", "action", "action_is_pad", "object_poses"
+STATE, ACTION, PADDED, PLACES = "observation.state", "action", "action_is_pad", "places"
 """Names of LeRobot's features, and of the mask of actions that lie behind an episode's end."""
+
+OUTSIDE = 1.5
+"""What is farther out of the frame counts as being there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +30,8 @@ class Demos:
         rgb: (N, h, w, 3) uint8.
         state: (N, S) float32, ``observation.state``: joint positions [rad, m].
         action: (N, A) float32, see ``action_names``.
-        objects: (N, 7 K) float32, poses of the scene's objects; what a policy may learn to see, and never what it is shown.
+        places: (N, 2 + 2 K) float32, where in the frame the tool is, and then the origins of the scene's objects, hidden or not: -1 to 1 from left to
+            right and from top to bottom, NaN where a scene has fewer; what a policy may learn to see, and never what it is shown.
         starts: (E + 1,) int64, first frame of each episode, and N.
         instructions: What the robot was told, an episode each.
         fps: Control and frame rate [Hz].
@@ -38,7 +44,7 @@ class Demos:
     rgb: np.ndarray
     state: np.ndarray
     action: np.ndarray
-    objects: np.ndarray
+    places: np.ndarray
     starts: np.ndarray
     instructions: tuple[str, ...]
     fps: int
@@ -68,6 +74,7 @@ def load_demos(folder: Path, image_px: int, limit: int | None = None) -> Demos:
     count = meta.total_episodes if limit is None else limit
     if not 0 < count <= meta.total_episodes:
         raise InputError(f"'{root}' has {meta.total_episodes} episodes, asked for were {count}.")
+    height, width = meta.features[IMAGE_KEY]["shape"][:2]
     starts = np.append([row["dataset_from_index"] for row in meta.episodes], meta.total_frames)[: count + 1]
     frames = int(starts[-1])
     rgb = np.empty((frames, image_px, image_px, 3), np.uint8)
@@ -79,15 +86,14 @@ def load_demos(folder: Path, image_px: int, limit: int | None = None) -> Demos:
         raise InputError(
             f"The videos of '{root}' hold {read} frames, its tables name {frames}: run scripts/dataset.py verify."
         )
-    values = {name: np.stack(table[name][:frames]).astype(np.float32) for name in (STATE, ACTION, OBJECTS)}
+    values = {name: np.stack(table[name][:frames]).astype(np.float32) for name in (STATE, ACTION)}
     tasks = {int(row.task_index): str(name) for name, row in meta.tasks.iterrows()}
     told = tuple(tasks[int(table["task_index"][int(start)])] for start in starts[:-1])
-    height, width = meta.features[IMAGE_KEY]["shape"][:2]
     return Demos(
         rgb,
         values[STATE],
         values[ACTION],
-        values[OBJECTS],
+        _places(root, table[:frames], starts, (width, height)),
         starts,
         told,
         meta.fps,
@@ -96,6 +102,25 @@ def load_demos(folder: Path, image_px: int, limit: int | None = None) -> Demos:
         tuple(meta.features[STATE]["names"]),
         (width, height),
     )
+
+
+def _places(root: Path, table: Any, starts: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
+    """``Demos.places`` of a dataset's rows, by the camera of each episode."""
+    tool = np.stack(table["observation.tcp_pose"])[:, None, :3]
+    objects = np.stack(table["object_poses"]).reshape(len(table), -1, 7)
+    points_w = np.concatenate([tool, np.where(objects[..., 3:].any(-1, keepdims=True), objects[..., :3], np.nan)], 1)
+    places = np.empty((*points_w.shape[:2], 2), np.float32)
+    try:
+        facts = json.loads((root / FACTS_FILE).read_text())
+        for row, begin, end in zip(facts, starts, starts[1:], strict=False):
+            T_camera_world = invert(np.array(row["T_world_camera"]))
+            uv = project(np.array(row["K_px"]), transform(T_camera_world, points_w[begin:end].astype(np.float64)))
+            places[begin:end] = 2 * uv / resolution - 1
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"'{root / FACTS_FILE}' does not say from where the episodes were seen ({error}): write the dataset again, scripts/dataset.py convert."
+        ) from error
+    return np.clip(places, -OUTSIDE, OUTSIDE).reshape(len(places), -1)
 
 
 def find_dataset(folder: Path) -> Path:
@@ -155,7 +180,7 @@ def join_demos(parts: Sequence[Demos]) -> Demos:
             raise InputError(
                 f"Demonstrations of {part.robot} at {part.fps} Hz cannot be joined with those of {first.robot} at {first.fps} Hz."
             )
-    objects = min(part.objects.shape[1] for part in parts)
+    places = min(part.places.shape[1] for part in parts)
     counts = np.cumsum([0, *(part.starts[-1] for part in parts)])
     starts = np.concatenate([part.starts[:-1] + n for part, n in zip(parts, counts, strict=False)])
     return replace(
@@ -163,7 +188,7 @@ def join_demos(parts: Sequence[Demos]) -> Demos:
         rgb=np.concatenate([part.rgb for part in parts]),
         state=np.concatenate([part.state for part in parts]),
         action=np.concatenate([part.action for part in parts]),
-        objects=np.concatenate([part.objects[:, :objects] for part in parts]),
+        places=np.concatenate([part.places[:, :places] for part in parts]),
         starts=np.append(starts, counts[-1]),
         instructions=tuple(text for part in parts for text in part.instructions),
     )

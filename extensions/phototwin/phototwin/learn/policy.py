@@ -13,9 +13,9 @@ from torch import nn
 
 from phototwin.data.lerobot import IMAGE_KEY
 from phototwin.errors import InputError
-from phototwin.learn.cloning import LABELS, CloningPolicy, positions
+from phototwin.learn.cloning import KEYPOINTS, LABELS, CloningPolicy
 from phototwin.learn.config import PolicyConfig, PolicyFacts, check_policy
-from phototwin.learn.demos import ACTION, OBJECTS, STATE, Demos, chunk_rows
+from phototwin.learn.demos import ACTION, STATE, Demos, chunk_rows
 from phototwin.learn.export import export_onnx
 from phototwin.learn.lerobot_policies import LerobotPolicy
 from phototwin.learn.spaces import arm_of, from_base, from_here, joint_actions, tool_state
@@ -39,9 +39,8 @@ def make_policy(config: PolicyConfig, demos: Demos) -> Any:
     check_policy(config)
     told = _told(config, demos)
     if config.kind == "bc":
-        there = positions(torch.as_tensor(demos.objects)).numpy()
-        values = {STATE: demos.state, ACTION: told, OBJECTS: there}
-        return CloningPolicy(config.image_px, config.chunk, {n: (v.mean(0), v.std(0)) for n, v in values.items()})
+        units = {n: (v.mean(0), v.std(0)) for n, v in ((STATE, demos.state), (ACTION, told))}
+        return CloningPolicy(config.image_px, config.chunk, demos.places.shape[1] // 2, units)
     seen = demos.rgb[::STATS_STRIDE].reshape(-1, 3) / np.float32(255.0)
     stats = {STATE: _stats(demos.state), ACTION: _stats(told)}
     stats[IMAGE_KEY] = {name: value.reshape(3, 1, 1) for name, value in _stats(seen).items()}
@@ -105,7 +104,8 @@ def load_policy(folder: Path) -> tuple[Any, PolicyFacts]:
     else:
         state = torch.load(Path(folder) / WEIGHTS_FILE, weights_only=True)
         stats = {name: (state[f"units.{label}.mean"], state[f"units.{label}.std"]) for name, label in LABELS.items()}
-        policy = CloningPolicy(config.image_px, config.chunk, stats)
+        places = len(state["net.point.bias"]) - KEYPOINTS
+        policy = CloningPolicy(config.image_px, config.chunk, places, stats)
         policy.load_state_dict(state)
     return policy.eval(), facts
 

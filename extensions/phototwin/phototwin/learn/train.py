@@ -16,7 +16,7 @@ import torch
 from phototwin.data.lerobot import IMAGE_KEY
 from phototwin.errors import InputError
 from phototwin.learn.config import PRECISIONS, PolicyConfig, PolicyFacts, TrainConfig
-from phototwin.learn.demos import ACTION, OBJECTS, PADDED, STATE, Demos, chunk_rows
+from phototwin.learn.demos import ACTION, PADDED, PLACES, STATE, Demos, chunk_rows
 from phototwin.learn.policy import make_policy, save_policy
 from phototwin.learn.spaces import from_here, in_space
 
@@ -148,7 +148,7 @@ def make_batch(demos: Demos, config: TrainConfig, rng: np.random.Generator) -> d
         STATE: torch.from_numpy(state),
         ACTION: torch.from_numpy(action),
         PADDED: torch.from_numpy(behind),
-        OBJECTS: torch.from_numpy(demos.objects[frames]),
+        PLACES: torch.from_numpy(demos.places[frames]),
     }
     return {name: value.to(config.device) for name, value in batch.items()}
 
