@@ -13,12 +13,13 @@ from phototwin.learn.demos import ACTION, PADDED, PLACES, STATE
 
 WIDTHS = (32, 64, 64, 64)
 """Channels of the convolutions; the first two halve the picture."""
+STRIDE = 4
 KEYPOINTS = 32
 HIDDEN = 256
 GRIP_WEIGHT = 0.2
 """Of the gripper's logistic loss against the L1 of the joints."""
-PLACE_WEIGHT = 2.0
-"""Of the error of the first key points, which are taught to lie on the tool and on the objects."""
+PLACE_WEIGHT = 0.2
+"""Of the cross entropy of the first key points, which are taught to lie on the tool and on the objects: of the distance alone they hardly learn."""
 DROPPED = 0.1
 
 
@@ -62,19 +63,20 @@ class CloningNet(nn.Module):
             nn.ReLU(),
             nn.Linear(HIDDEN, chunk * actions),
         )
+        self.cells = image_px // STRIDE
         # Where the middles of the features are: those of every fourth pixel.
-        rows = (4 * torch.arange(image_px // 4) + 0.5) / image_px * 2 - 1
+        rows = (STRIDE * torch.arange(self.cells) + 0.5) / image_px * 2 - 1
         self.register_buffer("rows", rows, persistent=False)
 
     def forward(self, rgb: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised actions (B, H, A), the gripper's as a logit, and where tool and objects are, (B, 2 + 2 K); of frames (B, 3, h, w) and states (B, S)."""
+        """Normalised actions (B, H, A), the gripper's as a logit, and how likely tool and objects are in each cell, (B, 1 + K, cells) logits; of frames (B, 3, h, w) and states (B, S)."""
         features = self.see(rgb - 0.5)
         heat = self.point(features).float()  # where a key point is must not be rounded
         weight = heat.flatten(2).softmax(-1).view_as(heat)
         x, y = (weight.sum(2) * self.rows).sum(-1), (weight.sum(3) * self.rows).sum(-1)
         points = torch.stack([x, y], -1).flatten(1)
         told = self.think(torch.cat([points, self.coarse(features), state], -1))
-        return told.view(-1, self.chunk, self.actions), points[:, : 2 * self.places]
+        return told.view(-1, self.chunk, self.actions), heat[:, : self.places].flatten(2)
 
 
 LABELS = {STATE: "state", ACTION: "action"}
@@ -124,9 +126,24 @@ class CloningPolicy(nn.Module):
         joints = ((told - wanted)[..., :-1].abs() * counts).sum() / (counts.sum() * (told.shape[-1] - 1))
         opens = (batch[ACTION][..., -1] > 0).float()
         grip = functional.binary_cross_entropy_with_logits(told[..., -1], opens)
-        known = ~batch[PLACES].isnan()
-        places = (located - batch[PLACES].nan_to_num())[known].abs().sum() / known.sum().clamp(min=1)
+        places = self._place_loss(located.float(), batch[PLACES])
         return joints + GRIP_WEIGHT * grip + PLACE_WEIGHT * places
+
+    def _place_loss(self, heat: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Cross entropy of logits (B, 1 + K, cells) with the four cells about each place (B, 2 + 2 K), whose mean is the place; what is unknown does not count."""
+        cells = self.net.cells
+        place = places.view(len(places), -1, 2)
+        known = ~place.isnan().any(-1)
+        at = (((place.nan_to_num() + 1) / 2 * cells * STRIDE - 0.5) / STRIDE).clamp(0, cells - 1.001)
+        low, share = at.floor().long(), at - at.floor()
+        log = heat.log_softmax(-1)
+        loss = torch.zeros_like(log[..., 0])
+        for dx in (0, 1):
+            for dy in (0, 1):
+                cell = (low[..., 1] + dy) * cells + low[..., 0] + dx
+                weight = (share[..., 0] if dx else 1 - share[..., 0]) * (share[..., 1] if dy else 1 - share[..., 1])
+                loss = loss - weight * log.gather(-1, cell[..., None])[..., 0]
+        return (loss * known).sum() / known.sum().clamp(min=1)
 
     def chunks(self, rgb: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """Actions (B, H, A) in the units of the data for frames (B, 3, h, w) in 0..1 and states (B, S)."""
