@@ -25,8 +25,9 @@ class Args:
         instruction: What to do; the family's default on the twin when not given.
         family: Family of the task: lift, place, stack, push, pour, upright or sequence.
         robot: Short name of the robot.
-        iterations: How long: 16 control steps of every environment each, then the student learns from them.
+        iterations: How long: 64 control steps of every environment each, then the student learns from them.
         num_envs: Environments side by side.
+        episode_s: Time of an episode; 0 is the family's.
         image_px: Side of the frames.
         seed: Of every random choice.
         randomize: Ranges of what attempts vary: none, default, wide, or a JSON file.
@@ -42,12 +43,13 @@ class Args:
     instruction: str = ""
     family: str = "lift"
     robot: str = "panda"
-    iterations: int = 150
+    iterations: int = 36
     num_envs: int = 32
+    episode_s: float = 0.0
     image_px: int = 64
     seed: int = 0
     randomize: str = "default"
-    randomize_pool: int = 512
+    randomize_pool: int = 0
     physics: str = "ovphysx"
     device: str = "cpu"
     resume: bool = False

@@ -96,7 +96,7 @@ def distill(
     last, done = last_checkpoint(folder)
     cfg = for_distilling(make_env_cfg(config.family, config.robot), config.image_px)
     cfg.twin, cfg.instruction, cfg.sim.device = str(twin), config.instruction, config.device
-    cfg.seed, cfg.scene.num_envs = config.seed, config.num_envs
+    cfg.seed, cfg.scene.num_envs, cfg.episode_length_s = config.seed, config.num_envs, config.episode_s
     cfg.randomize, cfg.randomize_pool = config.randomize, config.randomize_pool
     losses: list[float] = []
 
@@ -105,6 +105,7 @@ def distill(
         on_iteration(iteration, loss)
 
     agent = make_distillation_cfg(config.family)
+    agent.max_iterations = config.iterations
     with open_runner(cfg, agent, config.physics, folder, done * config.num_envs) as (env, runner):
         runner.logger.git_status_repos.clear()  # it would store what is not committed in any repository around
         _teach(runner.alg, known, expert)

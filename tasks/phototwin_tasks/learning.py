@@ -30,7 +30,8 @@ NUM_ENVS = 512
 STEPS_PER_ITERATION = 16
 ITERATIONS = 122
 """A million steps."""
-DISTILLATIONS = 150
+STUDENT_STEPS = 64
+"""As long as two or three episodes: rsl_rl keeps nothing of the iterations before, and a student forgets what a few steps do not show."""
 STUDENT_STD = 0.1
 """Of the noise on a student's actions while it learns, which are in -1..1."""
 POOL = 512
@@ -124,9 +125,8 @@ def make_distillation_cfg(family: str) -> RslRlDistillationRunnerCfg:
     """
     expert = make_agent_cfg(family)
     cfg = RslRlDistillationRunnerCfg(
-        num_steps_per_env=STEPS_PER_ITERATION,
-        max_iterations=DISTILLATIONS,
-        save_interval=20,
+        num_steps_per_env=STUDENT_STEPS,
+        save_interval=5,
         experiment_name=f"phototwin_{family}_student",
         obs_groups={"student": ["body", "camera"], "teacher": ["policy"]},
         clip_actions=expert.clip_actions,

@@ -30,6 +30,7 @@ class DistillConfig:
         instruction: What to do; empty for the family's default on the twin. It is what the expert has learned.
         iterations: Of rsl_rl's loop: some control steps of every environment, then the student learns from them.
         num_envs: Environments side by side.
+        episode_s: Time of an episode [s]; 0 is the family's. A student that is stuck shows only how it is to be stuck.
         image_px: Side of the frames [px].
         seed: Of the first weights and of every draw.
         randomize: Ranges of what attempts vary: a preset or a JSON file, see ``load_randomization``.
@@ -41,12 +42,13 @@ class DistillConfig:
     family: str = "lift"
     robot: str = "panda"
     instruction: str = ""
-    iterations: int = 150
+    iterations: int = 36
     num_envs: int = 32
+    episode_s: float = 0.0
     image_px: int = 64
     seed: int = 0
     randomize: str = "default"
-    randomize_pool: int = 512
+    randomize_pool: int = 0
     physics: str = "ovphysx"
     device: str = "cpu"
 
@@ -94,8 +96,10 @@ def check_distillation(config: DistillConfig) -> None:
         raise InputError(f"{config.iterations} iterations of {config.num_envs} environments: expected at least 1 of 1.")
     if config.image_px < LEAST_PX:
         raise InputError(f"Frames of {config.image_px} px: expected at least {LEAST_PX}.")
-    if config.seed < 0 or config.randomize_pool < 0:
-        raise InputError("The seed and the number of attempts that are drawn once must not be negative.")
+    if config.seed < 0 or config.randomize_pool < 0 or config.episode_s < 0:
+        raise InputError(
+            "Seed, time of an episode and the number of attempts that are drawn once must not be negative."
+        )
     load_randomization(config.randomize)
     check_machine(config.physics, OWN_RENDERER, config.device)
 

@@ -46,14 +46,18 @@ class StudentDriver:
 
     def __init__(self, program: Any) -> None:
         self._program = program
+        self._first: np.ndarray | None = None
 
     def begin(self, attempts: int) -> None:
-        """It remembers nothing."""
+        """What it sees next it remembers for the whole of the attempts."""
+        self._first = None
 
     def actions(self, rgb: np.ndarray, state: np.ndarray, instruction: str) -> np.ndarray:
         """Actions (B, 1, A) for frames and what ``proprioception`` says (B, S)."""
         from phototwin_tasks.mdp.frames import frame_input
 
+        if self._first is None:
+            self._first = rgb
         with torch.inference_mode():
-            told = self._program(torch.from_numpy(state), [frame_input(rgb)])
+            told = self._program(torch.from_numpy(state), [frame_input(rgb, self._first)])
         return told.clamp(-1.0, 1.0).numpy()[:, None]
