@@ -216,22 +216,21 @@ def test_a_student_learns_to_tell_what_it_sees_goes_on_and_is_evaluated(tmp_path
     keys = [item.key for item in load_scene(twin).objects]
     row = keys.index("green_cube")
     expert = telling_expert(tmp_path / "model_9.pt", len(keys))
-    config = DistillConfig(instruction=TOLD, iterations=3, num_envs=4, image_px=48, randomize_pool=4)
+    config = DistillConfig(instruction=TOLD, iterations=2, num_envs=4, image_px=48, randomize_pool=4)
     out = tmp_path / "out"
     made = distill(expert, twin, config, out)
-    assert len(made.losses) == 3 and made.losses[-1] < 0.1 * made.losses[0], made.losses
+    assert len(made.losses) == 2 and made.losses[1] < 0.1 * made.losses[0], made.losses
+    assert distill(expert, twin, config, tmp_path / "twice").losses == made.losses
     assert made.facts.seconds == 5.0 and not list(out.glob("git/*"))
-    said = run_distillation(expert, twin, replace(config, iterations=4), out, resume=True)
-    assert "4 iterations" in said and (out / "model_3.pt").is_file()
-    assert json.loads((out / RUN_FILE).read_text())["iterations"] == 4
+    said = run_distillation(expert, twin, replace(config, iterations=3), out, resume=True)
+    assert "3 iterations" in said and (out / "model_2.pt").is_file()
+    assert json.loads((out / RUN_FILE).read_text())["iterations"] == 3
     check_it_looks(out, twin, 4, row)
     with pytest.raises(InputError, match="another distillation, with other seed"):
         distill(expert, twin, replace(config, seed=1), out)
     with pytest.raises(InputError, match="does not fit the task"):
         distill(telling_expert(tmp_path / "wrong.pt", 9), twin, config, tmp_path / "other")
     asked = EvalConfig(episodes=2, num_envs=2, seconds=0.5, videos=0)
-    for name in ("first", "again"):
-        run_evaluation((str(out),), (twin,), asked, tmp_path / name)
-    first, again = load_evaluation(tmp_path / "first"), load_evaluation(tmp_path / "again")
-    assert first.rows == again.rows and len({row.state_sha256 for row in first.rows}) == 2
-    assert [row.failure for row in first.rows] == ["grasp", "grasp"]
+    run_evaluation((str(out),), (twin,), asked, tmp_path / "evaluation")
+    rows = load_evaluation(tmp_path / "evaluation").rows
+    assert [row.failure for row in rows] == ["grasp", "grasp"] and len({row.state_sha256 for row in rows}) == 2
