@@ -72,7 +72,7 @@ class DistillationObservationsCfg(LearningObservationsCfg):
     class CameraCfg(ObservationGroupCfg):
         """The photo's camera."""
 
-        frames = ObservationTermCfg(func=BlendedFrames, params={"renderer": OWN_RENDERER})
+        frames = ObservationTermCfg(func=BlendedFrames, params={"renderer": OWN_RENDERER})  # pyright: ignore[reportArgumentType]
 
     body: BodyCfg = BodyCfg()
     camera: CameraCfg = CameraCfg()
