@@ -1,4 +1,4 @@
-"""What a policy learns from: the states it is shown, rewards, ends of episodes, and PPO's settings."""
+"""What a policy learns from: what it is shown, rewards, ends of episodes, and the settings of PPO and of distillation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ import torch
 from isaaclab.envs.mdp import action_rate_l2, last_action, time_out
 from isaaclab.managers import ObservationGroupCfg, ObservationTermCfg, RewardTermCfg, TerminationTermCfg
 from isaaclab.utils import configclass
-from isaaclab_rl.rsl_rl import RslRlMLPModelCfg, RslRlOnPolicyRunnerCfg, RslRlPpoAlgorithmCfg
+from isaaclab_rl.rsl_rl import (
+    RslRlCNNModelCfg,
+    RslRlDistillationAlgorithmCfg,
+    RslRlDistillationRunnerCfg,
+    RslRlMLPModelCfg,
+    RslRlOnPolicyRunnerCfg,
+    RslRlPpoAlgorithmCfg,
+)
 
+from phototwin_tasks.generate.config import OWN_RENDERER
 from phototwin_tasks.mdp import rewards, shown
+from phototwin_tasks.mdp.frames import BlendedFrames, proprioception
 from phototwin_tasks.mdp.terminations import knocked_over, object_fell
 from phototwin_tasks.skills import task_done
 
@@ -21,6 +30,10 @@ NUM_ENVS = 512
 STEPS_PER_ITERATION = 16
 ITERATIONS = 122
 """A million steps."""
+STUDENT_STEPS = 64
+"""As long as two or three episodes: rsl_rl keeps nothing of the iterations before, and a student forgets what a few steps do not show."""
+STUDENT_STD = 0.1
+"""Of the noise on a student's actions while it learns, which are in -1..1."""
 POOL = 512
 """Starts of attempts that are drawn once: a reset only picks one."""
 
@@ -43,6 +56,26 @@ class LearningObservationsCfg:
         actions = ObservationTermCfg(func=last_action)
 
     policy: PolicyCfg = PolicyCfg()
+
+
+@configclass
+class DistillationObservationsCfg(LearningObservationsCfg):
+    """Beside the expert's state what the student is shown: nothing that a real robot with the photo's camera would not know."""
+
+    @configclass
+    class BodyCfg(ObservationGroupCfg):
+        """Of the robot itself."""
+
+        body = ObservationTermCfg(func=proprioception)
+
+    @configclass
+    class CameraCfg(ObservationGroupCfg):
+        """The photo's camera."""
+
+        frames = ObservationTermCfg(func=BlendedFrames, params={"renderer": OWN_RENDERER})  # pyright: ignore[reportArgumentType]
+
+    body: BodyCfg = BodyCfg()
+    camera: CameraCfg = CameraCfg()
 
 
 @configclass
@@ -75,6 +108,45 @@ def for_learning(cfg: TwinEnvCfg) -> TwinEnvCfg:
     cfg.observations, cfg.rewards = LearningObservationsCfg(), LearningRewardsCfg()
     cfg.terminations = LearningTerminationsCfg()
     cfg.scene.num_envs, cfg.randomize_pool = NUM_ENVS, POOL
+    return cfg
+
+
+def for_distilling(cfg: TwinEnvCfg, image_px: int) -> TwinEnvCfg:
+    """``cfg``, changed to one in which a student sees frames of ``image_px`` and an expert tells what it would do."""
+    for_learning(cfg)
+    cfg.observations, cfg.resolution = DistillationObservationsCfg(), (image_px, image_px)
+    return cfg
+
+
+def make_distillation_cfg(family: str) -> RslRlDistillationRunnerCfg:
+    """Distillation for a family, as rsl_rl wants it: the student drives, the expert says what it would have done.
+
+    A batch is one control step of all environments; ``gradient_length`` of them make a step of the optimiser.
+    """
+    expert = make_agent_cfg(family)
+    cfg = RslRlDistillationRunnerCfg(
+        num_steps_per_env=STUDENT_STEPS,
+        save_interval=5,
+        experiment_name=f"phototwin_{family}_student",
+        obs_groups={"student": ["body", "camera"], "teacher": ["policy"]},
+        clip_actions=expert.clip_actions,
+        student=RslRlCNNModelCfg(
+            hidden_dims=[256, 128],
+            activation="elu",
+            obs_normalization=False,
+            # What it does beside what it means brings it to where it has not been; rsl_rl neither learns it nor takes a student without.
+            distribution_cfg=RslRlCNNModelCfg.GaussianDistributionCfg(init_std=STUDENT_STD),
+            cnn_cfg=RslRlCNNModelCfg.CNNCfg(
+                output_channels=[32, 64, 64], kernel_size=[5, 3, 3], stride=[2, 2, 2], activation="elu"
+            ),
+        ),
+        teacher=expert.actor,
+        algorithm=RslRlDistillationAlgorithmCfg(
+            num_learning_epochs=4, learning_rate=1e-3, gradient_length=2, max_grad_norm=1.0, loss_type="huber"
+        ),
+    )
+    cfg.teacher.class_name = "phototwin_tasks.distill:Expert"
+    cfg.device = expert.device
     return cfg
 
 

@@ -68,7 +68,9 @@ def control_steps(env: TwinEnv, seconds: float) -> int:
 
 
 def home_command(env: TwinEnv) -> torch.Tensor:
-    """What keeps every robot at home with its fingers open, (N, A)."""
+    """What keeps every robot where it starts with its fingers open, (N, A)."""
+    if env.cfg.control == "tool":
+        return torch.zeros_like(env.action_manager.action)
     home = torch.tensor([*env.robot.home_rad, 1.0], device=env.device)
     return home.repeat(env.num_envs, 1)
 

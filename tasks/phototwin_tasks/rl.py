@@ -17,7 +17,9 @@ from phototwin_tasks.register import make_env_cfg
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from isaaclab_rl.rsl_rl import RslRlVecEnvWrapper
+    from isaaclab_rl.rsl_rl import RslRlBaseRunnerCfg, RslRlVecEnvWrapper
+
+    from phototwin_tasks.twin_env import TwinEnvCfg
 
 EPISODES = 512
 """Enough to tell 95 % from 92 % (standard error 1 %)."""
@@ -146,23 +148,42 @@ def _other_starts(env: Any, starts: dict[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _open_runner(config: TrainConfig, log: Path | None = None) -> Iterator[tuple[RslRlVecEnvWrapper, Any]]:
-    """The environment and rsl_rl's runner over it, which logs where there is a folder for it; a process has one simulation at a time."""
-    from isaaclab_rl.rsl_rl import RslRlVecEnvWrapper, create_rsl_rl_runner, handle_deprecated_rsl_rl_cfg
-    from isaaclab_tasks.utils import resolve_presets
-
+    """The environment that PPO learns in, and its runner."""
     from phototwin_tasks.learning import for_learning, make_agent_cfg
-    from phototwin_tasks.twin_env import TwinEnv
 
     cfg = for_learning(make_env_cfg(config.family, config.robot))
     cfg.twin, cfg.instruction, cfg.seed, cfg.sim.device = config.twin, config.instruction, config.seed, config.device
     cfg.scene.num_envs = config.num_envs or cfg.scene.num_envs
-    resolve_presets(cfg, (config.physics,))
+    with open_runner(cfg, make_agent_cfg(config.family), config.physics, log) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def open_runner(
+    cfg: TwinEnvCfg, agent: RslRlBaseRunnerCfg, physics: str, log: Path | None = None, first: int = 0
+) -> Iterator[tuple[RslRlVecEnvWrapper, Any]]:
+    """An environment and rsl_rl's runner over it; a process has one simulation at a time.
+
+    Args:
+        cfg: Of the environment; seed and device are also the runner's.
+        agent: Of the runner.
+        physics: Name of the physics preset.
+        log: Where it logs; nowhere where None.
+        first: Index of the first attempt.
+    """
+    from isaaclab_rl.rsl_rl import RslRlVecEnvWrapper, create_rsl_rl_runner, handle_deprecated_rsl_rl_cfg
+    from isaaclab_tasks.utils import resolve_presets
+
+    from phototwin_tasks.twin_env import TwinEnv
+
+    resolve_presets(cfg, (physics,))
     # It also drops the fields that this version of rsl_rl has no use for.
-    agent = handle_deprecated_rsl_rl_cfg(make_agent_cfg(config.family), version("rsl-rl-lib"))
-    agent.seed, agent.device = config.seed, config.device
-    torch.manual_seed(config.seed)
+    agent = handle_deprecated_rsl_rl_cfg(agent, version("rsl-rl-lib"))
+    agent.seed, agent.device = cfg.seed, cfg.sim.device
+    torch.manual_seed(agent.seed)
     inner = TwinEnv(cfg)
     try:
+        inner.attempt += first
         with contextlib.redirect_stdout(io.StringIO()):
             env = RslRlVecEnvWrapper(inner, clip_actions=agent.clip_actions)
             runner = create_rsl_rl_runner(env, agent, None if log is None else str(log))

@@ -15,7 +15,7 @@ UNSEEN = 1000
 
 
 class Known(Protocol):
-    """What must be known of what drives: ``PolicyFacts`` or ``ServerFacts``."""
+    """What must be known of what drives: ``PolicyFacts``, ``ServerFacts`` or ``StudentFacts``."""
 
     @property
     def robot(self) -> str:
@@ -25,6 +25,11 @@ class Known(Protocol):
     @property
     def fps(self) -> int:
         """Control rate [Hz]."""
+        ...
+
+    @property
+    def control(self) -> str:
+        """What its actions are, as in ``TwinEnvCfg``."""
         ...
 
     @property

@@ -12,6 +12,7 @@ import torch
 from phototwin.episode import Episode
 from phototwin_tasks.film import Film
 from phototwin_tasks.looks import Looks, attempt_blenders, matrices, render
+from phototwin_tasks.mdp.frames import proprioception
 from phototwin_tasks.mdp.observations import object_pose
 from phototwin_tasks.mdp.states import bottom
 from phototwin_tasks.memory import begin_step
@@ -49,7 +50,7 @@ class Driver(Protocol):
         ...
 
     def actions(self, rgb: np.ndarray, state: np.ndarray, instruction: str) -> np.ndarray:
-        """Actions (B, H, A) for frames (B, h, w, 3) uint8 and joint readings (B, S)."""
+        """Actions (B, H, A) for frames (B, h, w, 3) uint8 and readings (B, S), see ``readings``."""
         ...
 
 
@@ -112,7 +113,7 @@ def drive(
         rows = read_rows(env)
         if t % driver.execute == 0:
             frames = np.stack([frame.rgb for frame in render(env, looks, blenders, t)])
-            told = driver.actions(frames, rows["joint_pos"], env.task.text)
+            told = driver.actions(frames, readings(env, rows), env.task.text)
         action = told[:, min(t % driver.execute, told.shape[1] - 1)]
         command[:] = torch.as_tensor(action, dtype=command.dtype, device=command.device)
         keep_rows(records, running, rows | {"action": action.astype(np.float32)})
@@ -127,6 +128,13 @@ def drive(
     for i in films(episodes) if films else ():
         episodes[i] = replace(episodes[i], rgb=seen.frames(i)["rgb"])
     return episodes
+
+
+def readings(env: TwinEnv, rows: dict[str, np.ndarray]) -> np.ndarray:
+    """What drivers are told of the robot: joint positions where actions are joint positions, ``proprioception`` where they are moves of the tool."""
+    if env.cfg.control == "joint":
+        return rows["joint_pos"]
+    return proprioception(env).cpu().numpy()
 
 
 def _begin(env: TwinEnv, attempt: int, index: int) -> Record:

@@ -1,10 +1,11 @@
-"""Who drives: a policy that was trained here."""
+"""Who drives: a policy that was trained here, or a student that was distilled here."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
 
 from phototwin.learn.config import PolicyFacts
 from phototwin.learn.policy import act
@@ -32,3 +33,31 @@ class PolicyDriver:
     def actions(self, rgb: np.ndarray, state: np.ndarray, instruction: str) -> np.ndarray:
         """Actions (B, H, A)."""
         return act(self._policy, self._facts, rgb, state)
+
+
+class StudentDriver:
+    """A student of ``distill``: it looks at every control step and does what it means to, without the noise it has learned with.
+
+    Args:
+        program: As ``load_student`` gives it.
+    """
+
+    execute = 1
+
+    def __init__(self, program: Any) -> None:
+        self._program = program
+        self._first: np.ndarray | None = None
+
+    def begin(self, attempts: int) -> None:
+        """What it sees next it remembers for the whole of the attempts."""
+        self._first = None
+
+    def actions(self, rgb: np.ndarray, state: np.ndarray, instruction: str) -> np.ndarray:
+        """Actions (B, 1, A) for frames and what ``proprioception`` says (B, S)."""
+        from phototwin_tasks.mdp.frames import frame_input
+
+        if self._first is None:
+            self._first = rgb
+        with torch.inference_mode():
+            told = self._program(torch.from_numpy(state), [frame_input(rgb, self._first)])
+        return told.clamp(-1.0, 1.0).numpy()[:, None]

@@ -19,6 +19,7 @@ from phototwin.view.evaluation import EVALUATION_PAGE, write_evaluation
 from phototwin_tasks.evaluate.config import EvalConfig, Evaluation, Known
 from phototwin_tasks.evaluate.page import Entry, page_facts, paired
 from phototwin_tasks.evaluate.run import attempt_seconds, describe, evaluate, instruction_of
+from phototwin_tasks.student import STUDENT_FILE, load_student
 
 if TYPE_CHECKING:
     from phototwin_tasks.evaluate.drive import Driver
@@ -38,7 +39,7 @@ def run_evaluation(
     """Evaluate policies on the same attempts; what to say at the end.
 
     Args:
-        policies: Folders of trainings, or addresses of policy servers.
+        policies: Folders of trainings or distillations, or addresses of policy servers.
         twins: Folders of twins.
         config: What is asked for.
         out: Where the page goes, and each evaluation, in a folder of its own where there are several.
@@ -109,8 +110,12 @@ def _driven(policy: str, server: ServerConfig) -> Iterator[tuple[Driver, Known, 
             yield remote, remote.facts, policy
         return
     from phototwin.learn.policy import load_policy
-    from phototwin_tasks.evaluate.drivers import PolicyDriver
+    from phototwin_tasks.evaluate.drivers import PolicyDriver, StudentDriver
 
+    if (Path(policy) / STUDENT_FILE).is_file():
+        program, known = load_student(Path(policy))
+        yield StudentDriver(program), known, str(Path(policy).resolve())
+        return
     made, facts = load_policy(Path(policy))
     yield PolicyDriver(made, facts), facts, str(Path(policy).resolve())
 

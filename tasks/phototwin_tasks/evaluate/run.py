@@ -109,7 +109,7 @@ class _Stage:
         self._job = Job(index, str(twin), twin_hash(twin), found[0][0], found[0][1])
         self._limits = Limits(attempt_seconds(config, facts), config.shove_m_s)
         self._name, self._known, self._most = name, facts.state_names, config.videos
-        self._simulator = Simulator(self._generate, threads or 0)
+        self._simulator = Simulator(self._generate, threads or 0, facts.control)
 
     @property
     def notes(self) -> dict[str, str]:

@@ -127,10 +127,11 @@ class Simulator:
     Args:
         config: Of the run.
         threads: Threads for drawing.
+        control: What actions are, as in ``TwinEnvCfg``; plans are joint positions.
     """
 
-    def __init__(self, config: GenerateConfig, threads: int) -> None:
-        self._config, self._threads = config, threads
+    def __init__(self, config: GenerateConfig, threads: int, control: str = "joint") -> None:
+        self._config, self._threads, self._control = config, threads, control
         self._opened: tuple[tuple[int, int], TwinEnv, Looks] | None = None
         self._variant = 0
         self._notes: dict[str, str] = {}
@@ -149,14 +150,14 @@ class Simulator:
             # A robot does not walk about while things are put beside it: it stands where the twin itself has a place for it.
             base = self._config.base or ("" if number == 0 else self._base(order))
             try:
-                env, looks = make_env(twin, order.job, replace(self._config, base=base), self._threads)
+                env, looks = make_env(twin, order.job, replace(self._config, base=base), self._threads, self._control)
             except PlanError as error:
                 if number == 0:
                     raise
                 # A relative too wide for the gripper, or things in the way: the shard is made in the twin itself.
                 self._notes[f"variant {number}, {order.job.task.text}"] = f"not used: {error}"
                 self._variant = 0
-                env, looks = make_env(order.twin, order.job, self._config, self._threads)
+                env, looks = make_env(order.twin, order.job, self._config, self._threads, self._control)
             self._opened = ((order.job.index, number), env, looks)
             self._notes |= job_notes(env, self._config, order.job)
         return self._opened[1:]
@@ -200,15 +201,17 @@ class Simulator:
             self._opened = None
 
 
-def make_env(twin: Path, job: Job, config: GenerateConfig, threads: int | None = None) -> tuple[TwinEnv, Looks]:
-    """The environment of a job, and what makes its frames with so many threads.
+def make_env(
+    twin: Path, job: Job, config: GenerateConfig, threads: int | None = None, control: str = "joint"
+) -> tuple[TwinEnv, Looks]:
+    """The environment of a job in which actions are ``control``, and what makes its frames with so many threads.
 
     Raises:
         TwinError: The task cannot be done on this twin by this robot.
     """
     from phototwin_tasks.looks import make_looks
 
-    env = open_env(twin, job, config)
+    env = open_env(twin, job, config, control)
     with contextlib.ExitStack() as stack:
         stack.callback(env.close)
         looks = make_looks(env, config.renderer, config.keep_raw, threads)
@@ -216,8 +219,8 @@ def make_env(twin: Path, job: Job, config: GenerateConfig, threads: int | None =
     return env, looks
 
 
-def open_env(twin: Path, job: Job, config: GenerateConfig) -> TwinEnv:
-    """The environment of a job.
+def open_env(twin: Path, job: Job, config: GenerateConfig, control: str = "joint") -> TwinEnv:
+    """The environment of a job in which actions are ``control``.
 
     Raises:
         TwinError: The task cannot be done on this twin by this robot.
@@ -230,7 +233,7 @@ def open_env(twin: Path, job: Job, config: GenerateConfig) -> TwinEnv:
     cfg = make_env_cfg(job.task.family, config.robot)
     # An episode ends when its plan does: nothing may reset an environment in between.
     cfg.terminations.success = cfg.terminations.object_fell = cfg.terminations.time_out = None
-    cfg.twin, cfg.instruction, cfg.seed = str(twin), job.task.text, config.seed
+    cfg.twin, cfg.instruction, cfg.seed, cfg.control = str(twin), job.task.text, config.seed, control
     cfg.steps = json.dumps([asdict(step) for step in job.task.steps])
     cfg.base = str(Path(config.base).resolve()) if Path(config.base).is_file() else config.base
     cfg.grasp_variety = config.grasp_variety

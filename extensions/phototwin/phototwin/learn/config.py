@@ -62,6 +62,11 @@ class PolicyFacts:
     demos: int
     digest: str
 
+    @property
+    def control(self) -> str:
+        """What its actions are to the environment: joint positions."""
+        return "joint"
+
 
 def check_policy(config: PolicyConfig) -> None:
     """Refuse what cannot be meant.

@@ -79,6 +79,11 @@ class ServerFacts:
     digest: str
     batched: bool = False
 
+    @property
+    def control(self) -> str:
+        """What its actions are to the environment: joint positions."""
+        return "joint"
+
 
 def is_server(policy: str) -> bool:
     """Whether a policy is named by the address of a server, not by a folder."""
