@@ -136,7 +136,7 @@ def test_policies_run_without_torch(tmp_path, kind, px):
     policy = train(demos, TrainConfig(replace(BC, kind=kind, image_px=px), steps=3, batch=4), tmp_path).policy
     assert not any(part.training for part in policy.modules())
     file = tmp_path / ONNX_FILES[kind]
-    assert b".py" not in file.read_bytes()
+    assert b"phototwin" not in file.read_bytes()  # no path of this machine; three letters may be in random weights
     model = onnx.load(file)
     onnx.checker.check_model(model, full_check=True)
     runs = [lambda given: ReferenceEvaluator(model).run(None, given)[0]]
