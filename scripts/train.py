@@ -33,7 +33,6 @@ class Args:
         batch: Frames a step.
         lr: Largest learning rate.
         jitter: Brightness and contrast of frames vary by up to this share.
-        state_noise_m: What is added to the place of the tool that it is shown [m]: with less it looks less.
         seed: Of every random choice.
         threads: Of torch; 0 leaves them as they are.
         precision: auto, float32 or bfloat16.
@@ -53,7 +52,6 @@ class Args:
     batch: int = 64
     lr: float = 1e-3
     jitter: float = 0.2
-    state_noise_m: float = 0.02
     seed: int = 0
     threads: int = 0
     precision: str = "auto"
@@ -76,7 +74,6 @@ def main(args: Args) -> int:
         batch=args.batch,
         lr=args.lr,
         jitter=args.jitter,
-        state_noise_m=args.state_noise_m,
         seed=args.seed,
         threads=args.threads,
         precision=args.precision,

@@ -250,40 +250,6 @@ def test_what_lies_behind_the_end_is_not_learned():
     assert torch.allclose(policy.loss(batch), policy.loss(changed))
 
 
-def test_a_tool_action_is_told_from_where_the_tool_is():
-    """The same motion elsewhere in the room is the same to learn; the place that is shown has noise, the rest has none."""
-    from phototwin.learn.spaces import from_base
-    from phototwin.learn.train import make_batch
-
-    demos = square_demos(6)
-    demos = replace(demos, state=np.random.default_rng(0).normal(0, 1, (len(demos.rgb), 11)).astype(np.float32))
-    demos = replace(demos, action=np.random.default_rng(1).normal(0, 1, (len(demos.rgb), 10)).astype(np.float32))
-    there = np.zeros(10, np.float32)
-    there[:3] = 1.0, -2.0, 0.5
-    moved = replace(
-        demos, state=demos.state + np.append(there, 0.0)[:11].astype(np.float32), action=demos.action + there
-    )
-    config = TrainConfig(replace(BC, space="tool"), batch=64, state_noise_m=0.0)
-    exact, same, noisy = (
-        make_batch(d, c, np.random.default_rng(5))
-        for d, c in ((demos, config), (moved, config), (demos, replace(config, state_noise_m=0.02)))
-    )
-    assert np.allclose(exact[ACTION], same[ACTION], atol=1e-5)
-    assert np.allclose(
-        from_base(exact[ACTION].numpy(), exact["observation.state"].numpy())[:, 0],
-        demos.action[_frames(demos, exact)],
-        atol=1e-5,
-    )
-    off = (noisy["observation.state"] - exact["observation.state"]).numpy()
-    assert np.array_equal(noisy[ACTION], exact[ACTION]) and not off[:, 3:].any()
-    assert off[:, :3].std() == pytest.approx(0.02, rel=0.2)
-
-
-def _frames(demos, batch):
-    """Which frames a batch is of, by their states."""
-    return [int(np.flatnonzero((demos.state == row).all(1))[0]) for row in batch["observation.state"].numpy()]
-
-
 def test_tool_space_is_the_same_motion():
     """Joint paths to tool poses and back: the tool is where it was, and the arm near the posture that it had."""
     from phototwin.learn.spaces import arm_of, in_space, joint_actions, tool_numbers, tool_poses

@@ -101,8 +101,6 @@ class TrainConfig:
         lr: Largest learning rate; it falls to a hundredth along a half cosine.
         weight_decay: Of AdamW.
         jitter: Brightness and contrast of each frame vary by up to this share; what the light of a photo does not show.
-        state_noise_m: Standard deviation of what is added to the place of the tool that it is shown [m]. A policy that knows exactly where it is
-            goes on from there, as demonstrations do, and does not look; tool space alone.
         seed: Of the first weights and of every draw.
         save_every: Steps between checkpoints.
         threads: Of torch; 0 leaves them as they are.
@@ -116,7 +114,6 @@ class TrainConfig:
     lr: float = 1e-3
     weight_decay: float = 1e-4
     jitter: float = 0.2
-    state_noise_m: float = 0.02
     seed: int = 0
     save_every: int = 500
     threads: int = 0

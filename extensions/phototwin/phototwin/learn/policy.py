@@ -15,10 +15,10 @@ from phototwin.data.lerobot import IMAGE_KEY
 from phototwin.errors import InputError
 from phototwin.learn.cloning import KEYPOINTS, LABELS, CloningPolicy
 from phototwin.learn.config import PolicyConfig, PolicyFacts, check_policy
-from phototwin.learn.demos import ACTION, STATE, Demos, chunk_rows
+from phototwin.learn.demos import ACTION, STATE, Demos
 from phototwin.learn.export import export_onnx
 from phototwin.learn.lerobot_policies import LerobotPolicy
-from phototwin.learn.spaces import arm_of, from_base, from_here, joint_actions, tool_state
+from phototwin.learn.spaces import arm_of, joint_actions, tool_state
 
 FACTS_FILE = "phototwin.json"
 """Beside the weights: what the policy was made of, and what it needs to drive a robot."""
@@ -37,23 +37,13 @@ def make_policy(config: PolicyConfig, demos: Demos) -> Any:
         InputError: As ``check_policy``.
     """
     check_policy(config)
-    told = _told(config, demos)
     if config.kind == "bc":
-        units = {n: (v.mean(0), v.std(0)) for n, v in ((STATE, demos.state), (ACTION, told))}
+        units = {n: (v.mean(0), v.std(0)) for n, v in ((STATE, demos.state), (ACTION, demos.action))}
         return CloningPolicy(config.image_px, config.chunk, demos.places.shape[1] // 2, units)
     seen = demos.rgb[::STATS_STRIDE].reshape(-1, 3) / np.float32(255.0)
-    stats = {STATE: _stats(demos.state), ACTION: _stats(told)}
+    stats = {STATE: _stats(demos.state), ACTION: _stats(demos.action)}
     stats[IMAGE_KEY] = {name: value.reshape(3, 1, 1) for name, value in _stats(seen).items()}
     return LerobotPolicy(config.kind, config.size, config.image_px, config.chunk, stats)
-
-
-def _told(config: PolicyConfig, demos: Demos) -> np.ndarray:
-    """Actions (N, A) as the policy is to tell them, of chunks all over the demonstrations."""
-    if config.space != "tool":
-        return demos.action
-    frames = np.arange(0, len(demos.rgb), STATS_STRIDE)
-    rows, _ = chunk_rows(demos, frames, config.chunk)
-    return from_here(demos.action[rows], demos.state[frames]).reshape(-1, demos.action.shape[1])
 
 
 def _stats(values: np.ndarray) -> dict[str, np.ndarray]:
@@ -92,9 +82,8 @@ def load_policy(folder: Path) -> tuple[Any, PolicyFacts]:
     try:
         value: dict[str, Any] = json.loads(file.read_text())
         config = PolicyConfig(**value.pop("config"))
-        facts = PolicyFacts(
-            config=config, **{name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
-        )
+        value = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+        facts = PolicyFacts(config=config, **value)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"'{file}' is not what this version writes of a policy ({error}): train it again with scripts/train.py."
@@ -121,6 +110,4 @@ def act(policy: Any, facts: PolicyFacts, rgb: np.ndarray, joints: np.ndarray) ->
     with torch.inference_mode():
         seen = torch.from_numpy(small).permute(0, 3, 1, 2).float() / 255.0
         told = policy.chunks(seen, torch.as_tensor(state, dtype=torch.float32)).float().numpy()
-    if not in_tool:
-        return told
-    return joint_actions(arm_of(facts.robot), from_base(told, state), joints, facts.state_names)
+    return joint_actions(arm_of(facts.robot), told, joints, facts.state_names) if in_tool else told

@@ -38,19 +38,6 @@ def arm_of(robot: str) -> Arm:
     return load_arm(get_robot(robot))
 
 
-def from_here(actions: np.ndarray, state: np.ndarray) -> np.ndarray:
-    """Tool actions (B, H, A) with their places as moves from where the tool is in the states (B, S), turns as they were.
-
-    What lies between a tool and a thing is to be seen wherever the camera stands; where both are in the room is not.
-    """
-    return np.concatenate([actions[..., :3] - state[:, None, :3], actions[..., 3:]], -1)
-
-
-def from_base(actions: np.ndarray, state: np.ndarray) -> np.ndarray:
-    """What ``from_here`` was given."""
-    return np.concatenate([actions[..., :3] + state[:, None, :3], actions[..., 3:]], -1)
-
-
 def tool_state(arm: Arm, joints: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     """Tool pose and fingers (N, 9 + F) float32 of joint readings (N, S) with these names."""
     fingers = joints[:, [i for i, name in enumerate(names) if name not in arm.robot.arm_joints]]

@@ -18,7 +18,7 @@ from phototwin.errors import InputError
 from phototwin.learn.config import PRECISIONS, PolicyConfig, PolicyFacts, TrainConfig
 from phototwin.learn.demos import ACTION, PADDED, PLACES, STATE, Demos, chunk_rows
 from phototwin.learn.policy import make_policy, save_policy
-from phototwin.learn.spaces import from_here, in_space
+from phototwin.learn.spaces import in_space
 
 CHECKPOINT = "checkpoint.pt"
 """What a training goes on from: weights, optimiser, step."""
@@ -138,15 +138,10 @@ def make_batch(demos: Demos, config: TrainConfig, rng: np.random.Generator) -> d
     if config.jitter:
         gain, lift = rng.uniform(-config.jitter, config.jitter, (2, len(frames), 1, 1, 1)).astype(np.float32)
         rgb = ((rgb - 0.5) * torch.from_numpy(1 + gain) + 0.5 + torch.from_numpy(lift) / 2).clamp(0, 1)
-    state, action = demos.state[frames], demos.action[rows]
-    if config.policy.space == "tool":
-        action = from_here(action, state)
-        state = state.copy()
-        state[:, :3] += rng.normal(0.0, config.state_noise_m, (len(frames), 3))
     batch = {
         IMAGE_KEY: rgb,
-        STATE: torch.from_numpy(state),
-        ACTION: torch.from_numpy(action),
+        STATE: torch.from_numpy(demos.state[frames]),
+        ACTION: torch.from_numpy(demos.action[rows]),
         PADDED: torch.from_numpy(behind),
         PLACES: torch.from_numpy(demos.places[frames]),
     }
