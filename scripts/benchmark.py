@@ -7,6 +7,7 @@
 ./isaaclab.sh -p scripts/benchmark.py kernels --json kernels.json
 ./isaaclab.sh -p scripts/benchmark.py generate --data ../shared/data --json generate.json
 ./isaaclab.sh -p scripts/benchmark.py rl --data ../shared/data --json rl.json
+./isaaclab.sh -p scripts/benchmark.py learn --quick --json learn.json
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Args:
     """Command line of benchmark.py.
 
     Attributes:
-        suite: What to measure: main (photo to demonstrations), reconstruct (how true twins are), blend (how true and how fast frames are), kernels (planning kernels), generate (yield, cost and safety of demonstrations) or rl (what PPO learns).
+        suite: What to measure: main (photo to demonstrations), reconstruct (how true twins are), blend (how true and how fast frames are), kernels (planning kernels), generate (yield, cost and safety of demonstrations), rl (what PPO learns) or learn (policies, rounds, looks, datasets; hours).
         data: Folder of real captures; scenes that are not there are left out.
         json: File for the measures.
         quick: End within minutes on a smaller set.
