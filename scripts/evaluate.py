@@ -40,7 +40,7 @@ class Args:
         values: Those values.
         num_envs: Attempts side by side.
         physics: ovphysx, newton_mjwarp or isaacsim_physx.
-        renderer: warp_raster, path_traced, newton_warp, ovrtx or isaacsim_rtx.
+        renderer: warp_raster, path_traced, pasted, plain, newton_warp, ovrtx or isaacsim_rtx.
         device: cpu or cuda:0.
         base: Where the robot stands, as in generate.py.
         videos: So many failures and as many successes of each twin are filmed, every class of failures where there is room.

@@ -41,7 +41,7 @@ class Args:
         fps: Control and frame rate: 10, 12, 15, 20, 24, 30, 40 or 60.
         resolution: Width and height of the frames [px].
         physics: ovphysx, newton_mjwarp or isaacsim_physx.
-        renderer: warp_raster (ours: draws only what moves), path_traced (ours, slow, for truth), newton_warp, ovrtx or isaacsim_rtx.
+        renderer: warp_raster (ours: draws only what moves), path_traced (ours, slow, for truth), pasted and plain (to compare with), newton_warp, ovrtx or isaacsim_rtx.
         device: cpu or cuda:0.
         camera_jitter: Move the camera of every attempt but the first, up to so many metres along and degrees about each axis, and a share of zoom.
         grasp_variety: How much attempts differ in which of the good grasps they take: 1 as usual, 0 always the best, which is easier to learn from.

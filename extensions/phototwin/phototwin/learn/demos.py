@@ -16,7 +16,7 @@ from phototwin.errors import InputError
 from phototwin.frames import invert, project, transform
 
 STATE, ACTION, PADDED, PLACES = "observation.state", "action", "action_is_pad", "places"
-"""Names of LeRobot's features, and of the mask of actions that lie behind an episode's end."""
+"""Names of LeRobot's features, of the mask of actions that lie behind an episode's end, and of ``Demos.places``."""
 
 OUTSIDE = 1.5
 """What is farther out of the frame counts as being there."""
