@@ -8,6 +8,7 @@
 ./isaaclab.sh -p scripts/benchmark.py generate --data ../shared/data --json generate.json
 ./isaaclab.sh -p scripts/benchmark.py rl --data ../shared/data --json rl.json
 ./isaaclab.sh -p scripts/benchmark.py learn --quick --json learn.json
+./isaaclab.sh -p scripts/benchmark.py learn --data ../shared/data --work out/learn --json learn.json   hours; goes on where it was interrupted
 """
 
 from __future__ import annotations
@@ -30,19 +31,21 @@ class Args:
         data: Folder of real captures; scenes that are not there are left out.
         json: File for the measures.
         quick: End within minutes on a smaller set.
+        work: Keep demonstrations, policies and evaluations there, and do not make again what is there (learn).
     """
 
     suite: Annotated[str, tyro.conf.Positional]
     data: Path | None = None
     json: Path | None = None
     quick: bool = False
+    work: Path | None = None
 
 
 def main(args: Args) -> int:
     """Run one suite; returns 1 where a target is missed."""
     from phototwin_tasks.benchmarks import run_suite
 
-    return run_suite(args.suite, args.data, args.json, args.quick)
+    return run_suite(args.suite, args.data, args.json, args.quick, args.work)
 
 
 if __name__ == "__main__":

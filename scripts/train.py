@@ -41,6 +41,7 @@ class Args:
         twin: Folder of the twin for the rounds.
         round_demos: Takeovers in each round.
         round_steps: Training steps in each round.
+        round_randomize: Ranges of what rounds vary: none, default, wide, or a JSON file.
         resume: Go on with a training that was interrupted in this folder.
     """
 
@@ -60,6 +61,7 @@ class Args:
     twin: Path | None = None
     round_demos: int = 50
     round_steps: int = 1000
+    round_randomize: str = "default"
     resume: bool = False
 
 
@@ -80,11 +82,13 @@ def main(args: Args) -> int:
         device=args.device,
     )
     if args.rounds:
+        from phototwin_tasks.evaluate.config import EvalConfig
         from phototwin_tasks.rounds import RoundsConfig, run_rounds
 
         if args.twin is None:
             raise InputError("--rounds needs --twin, the folder of the twin that the student drives.")
-        rounds = RoundsConfig(args.rounds, args.round_demos, args.round_steps, args.seed)
+        environment = EvalConfig(randomize=args.round_randomize)
+        rounds = RoundsConfig(args.rounds, args.round_demos, args.round_steps, args.seed, environment=environment)
         sys.stdout.write(run_rounds(args.data, args.twin, config, rounds, args.out, args.demos))
         return 0
     sys.stdout.write(run_training(args.data, config, args.out, args.demos, args.resume))

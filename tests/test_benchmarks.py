@@ -50,6 +50,17 @@ def test_status_and_json(tmp_path, monkeypatch, capsys):
     assert "1 targets missed" in capsys.readouterr().out
 
 
+def fake_kept(data, quick, work=None):
+    yield Measure(str(work), "x", 1.0, "")
+
+
+def test_a_suite_is_told_where_to_keep_things_and_one_that_keeps_nothing_says_so(tmp_path, capsys):
+    assert run_suite(f"{__name__}:fake_kept", None, None, True, tmp_path) == 0
+    assert str(tmp_path) in capsys.readouterr().out
+    with pytest.raises(InputError, match="keeps nothing to go on from"):
+        run_suite(f"{__name__}:fake_good", None, None, True, tmp_path)
+
+
 def fake_empty(data, quick):
     yield Measure("a", "x", float("nan"), "s", "< 2", "by hand")
     yield Measure("b", "x", float("inf"), "dB", "> 2")

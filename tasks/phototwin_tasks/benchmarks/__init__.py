@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from phototwin.errors import InputError
 from phototwin.resolve import resolve
 
 SUITES = {
@@ -66,16 +68,26 @@ def meets(value: float, target: str) -> bool:
     }[operator]
 
 
-def run_suite(suite: str, data: Path | None, file: Path | None, quick: bool) -> int:
+def run_suite(suite: str, data: Path | None, file: Path | None, quick: bool, work: Path | None = None) -> int:
     """Run a suite, print every measure as it comes, write the JSON; returns 1 where a target is missed.
 
+    Args:
+        suite: Name of one.
+        data: Folder of real captures.
+        file: For the JSON; none is written when None.
+        quick: A smaller set.
+        work: Folder that a suite of hours keeps what it makes in, and goes on from.
+
     Raises:
-        InputError: Unknown suite.
+        InputError: Unknown suite, or one that keeps nothing.
     """
-    measure: Callable[[Path | None, bool], Iterator[Measure]] = resolve(suite, SUITES, "suite")
+    measure: Callable[..., Iterator[Measure]] = resolve(suite, SUITES, "suite")
+    kept = {} if work is None else {"work": work}
+    if kept and "work" not in inspect.signature(measure).parameters:
+        raise InputError(f"The suite '{suite}' keeps nothing to go on from: leave --work away.")
     measures: list[Measure] = []
     sys.stdout.write(f"{'scene':<40} {'measure':<36} {'value':>10} {'unit':<8} {'target':<10} {'ok':<3} method\n")
-    for item in measure(data, quick):
+    for item in measure(data, quick, **kept):
         measures.append(item)
         mark = {True: "yes", False: "NO", None: ""}[item.ok]
         row = (

@@ -126,13 +126,21 @@ def replay_rows(out: Path, scene: str, count: int) -> Iterator[Measure]:
             yield Measure("states read back differ by", scene, value["worst"], "m, rad", "<= 1e-5")
 
 
-def generate(out: Path, twin: Path, instruction: str, demos: int, *options: str, cores: set[int] | None = None) -> dict:
+def generate(
+    out: Path,
+    twin: Path,
+    instruction: str,
+    demos: int,
+    *options: str,
+    cores: set[int] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> dict:
     """``summary.json`` of a run of generate.py; "error" holds its last line where it failed."""
     command = _command(out, twin, instruction, demos, *options)
     pin = None if cores is None else (lambda: os.sched_setaffinity(0, cores))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=TIMEOUT_S, preexec_fn=pin, env=environment, check=False
+        command, capture_output=True, text=True, timeout=timeout_s, preexec_fn=pin, env=environment, check=False
     )
     file = out / "summary.json"
     if done.returncode or not file.is_file():

@@ -1,37 +1,57 @@
-"""Suite ``learn``: what policies reach from how many demonstrations, what rounds add, what datasets cost, and whether intervals cover."""
+"""Suite ``learn``: what policies reach from how many demonstrations, what rounds and looks add, what datasets cost, and whether intervals cover."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
-from phototwin.learn.statistics import Rate, success_rate
-from phototwin_tasks.benchmarks import REPOSITORY, Measure
-from phototwin_tasks.benchmarks.generate_runs import generate
-from phototwin_tasks.benchmarks.generate_suite import TASKS
+from phototwin.plan.instruction import default_instruction
+from phototwin.scene import load_scene
+from phototwin_tasks.benchmarks import Measure
+from phototwin_tasks.benchmarks.generate_suite import MORE_SCENES, TASKS, make_twin
 from phototwin_tasks.benchmarks.learn_data import data_rows, interval_rows
+from phototwin_tasks.benchmarks.learn_runs import (
+    Bench,
+    Job,
+    Trial,
+    evaluate_policy,
+    make_demos,
+    open_bench,
+    rate_row,
+    train_policy,
+)
+from phototwin_tasks.benchmarks.main_suite import SCENES
 
-COUNTS = (50, 200, 1000)
-SEEDS = (0, 1, 2)
-EPISODES = 100
 TARGETS = {"lift": ">= 0.9", "place": ">= 0.75"}
-"""Success that cloning must come to from the most demonstrations."""
-STEPS = {50: 1000, 200: 1500, 1000: 3000}
-DIFFUSION_STEPS = 4000
-FROM_NOTHING = (200, 1500)
-"""Demonstrations and steps of the policy that is timed from nothing to evaluated."""
-LOOKS = {"blended": "warp_raster", "pasted": "pasted", "plain": "plain"}
+"""Success that cloning and ACT must come to from the most demonstrations."""
+KINDS = {
+    "bc": (),
+    "act": ("--policy.kind", "act", "--batch", "32", "--lr", "3e-4"),
+    "diffusion": ("--policy.kind", "diffusion", "--batch", "32", "--lr", "3e-4"),
+}
+STEPS = {50: 1000, 200: 1500, 1000: 2500}
+"""Of the optimiser, by demonstrations."""
+ACT_STEPS = {50: 1500, 200: 2500, 1000: 5000}
+DIFFUSION_STEPS = 6000
+"""Twenty minutes of a core."""
+QUICK_STEPS = 50
+FROM_NOTHING = 200
+"""Demonstrations of the policy that is timed from nothing to evaluated."""
+LOOKS = {"blended": "", "pasted": "pasted", "plain": "plain"}
+"""Renderer of the frames that each learns from; the blended ones are those of the run for lift."""
 UNSEEN_LOOK = "path_traced"
 """What policies of the three looks are tested on: frames that none of them was shown."""
-LOOK_DEMOS = 200
-LOOK = ("--fps", "20", "--resolution", "128", "128")
-TEACH = ("--noise-m", "0.008", "--grasp-variety", "0")
+MIX = {"sample": TASKS["lift"], "six_sugar": "", "simpler_counter_three_objects": "pick up the can"}
+"""Scenes of the policy of several twins, and what is asked for there; empty for the family's default."""
+HELD_OUT = {"simpler_bridge_cubes": "pick up the green cube", "six_blue_mug": ""}
+"""Scenes whose photos nothing learns from."""
+FRAMES = ("--fps", "20", "--resolution", "128", "128", "--grasp-variety", "0")
+NOISE = ("--noise-m", "0.008")
 HARD = {
     "preset": "default",
     "camera_shift_m": 0.02,
@@ -44,162 +64,233 @@ HARD = {
 }
 """What demonstrations and evaluations vary: poses as by default, camera, light, added things."""
 SHOVE_M_S = 0.6
-TIMEOUT_S = 7200
 
 
-def measure(data: Path | None, quick: bool) -> Iterator[Measure]:
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        counts: Demonstrations, rising.
+        seeds: Of trainings and of the attempts that test them.
+        episodes: Attempts of a test.
+        traced: Attempts of a test on path-traced frames.
+        some: Demonstrations where several trainings are compared.
+        rounds: On-policy rounds; each brings a third of what ``some`` has beyond the smallest count.
+    """
+
+    counts: tuple[int, ...] = (50, 200, 1000)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    episodes: int = 112
+    traced: int = 48
+    some: int = 200
+    rounds: int = 3
+
+
+QUICK = Size(counts=(4, 16), seeds=(0,), episodes=16, traced=16, some=16, rounds=1)
+
+
+def measure(data: Path | None, quick: bool, work: Path | None = None) -> Iterator[Measure]:
     """Every measure of the suite.
 
     Args:
-        data: Not used: the sample is bundled.
+        data: Folder of real captures for the mix of twins and the held-out photos; without it there are none.
         quick: Lift from a few demonstrations, one seed.
+        work: Where everything is kept; what is there is not made again. A folder that is removed when None.
     """
     from phototwin.pipeline import sample_twin
 
+    size = QUICK if quick else Size()
     twin = sample_twin()
-    counts, seeds, episodes = ((16,), SEEDS[:1], 16) if quick else (COUNTS, SEEDS, EPISODES)
-    with tempfile.TemporaryDirectory(prefix="phototwin_learn_") as folder:
-        scratch = Path(folder)
+    keep = nullcontext(work) if work else tempfile.TemporaryDirectory(prefix="phototwin_learn_")
+    with keep as folder:
+        scratch = Path(folder).absolute()
+        scratch.mkdir(parents=True, exist_ok=True)
         hard = scratch / "hard.json"
         hard.write_text(json.dumps(HARD))
-        yield from _from_nothing_rows(twin, scratch, quick)
-        for family in ("lift",) if quick else ("lift", "place"):
-            run = scratch / family
-            facts = generate(run, twin, TASKS[family], counts[-1], *LOOK, *TEACH, "--randomize", str(hard))
-            if "error" in facts:
-                yield Measure(f"{family}: demonstrations", "sample", 0, "", f">= {counts[-1]}", facts["error"])
-                continue
-            yield Measure(f"{family}: demonstrations in", "sample", sum(facts["seconds"].values()) / 60, "min")
-            try:
-                yield from _curve_rows(run, twin, hard, family, counts, seeds, episodes, scratch)
-            except RuntimeError as error:
-                yield Measure(f"{family}: policies", "sample", 0, "", TARGETS[family], str(error))
-        yield from _look_rows(twin, hard, scratch, seeds, 16 if quick else LOOK_DEMOS, episodes)
-        yield from data_rows(scratch / "lift", scratch)
+        yield from _from_nothing_rows(twin, scratch, size)
+        families = ("lift",) if quick else ("lift", "place")
+        made = []
+        for family in families:
+            began = time.monotonic()
+            error = make_demos(
+                scratch / family, twin, TASKS[family], size.counts[-1], *FRAMES, *NOISE, "--randomize", str(hard)
+            )
+            spent = (time.monotonic() - began) / 60
+            yield Measure(f"{family}: {size.counts[-1]} demonstrations", "sample", spent, "min", None, error)
+            made += [] if error else [family]
+        with open_bench(scratch) as bench:
+            for family in made:
+                yield from _curve_rows(bench, twin, hard, family, size)
+            if "lift" in made:
+                yield from _round_rows(bench, twin, hard, size)
+                twins = {} if quick or data is None else _twins(data, scratch)
+                yield from _look_rows(bench, twin, hard, size, {k: v for k, v in twins.items() if k in HELD_OUT})
+                if set(MIX) <= {"sample", *twins}:
+                    yield from _mix_rows(bench, {"sample": twin, **twins}, hard, size)
+        if "lift" in made:
+            yield from data_rows(scratch / "lift", scratch)
     yield from interval_rows(100 if quick else 1000)
 
 
-def _curve_rows(
-    run: Path,
-    twin: Path,
-    hard: Path,
-    family: str,
-    counts: tuple[int, ...],
-    seeds: tuple[int, ...],
-    episodes: int,
-    scratch: Path,
-) -> Iterator[Measure]:
-    """Success from more and more demonstrations, by kind of policy; then what rounds add."""
-    for kind in ("bc", "act", "diffusion"):
-        for count in counts if kind != "diffusion" else counts[-1:]:
-            steps = DIFFUSION_STEPS if kind == "diffusion" else STEPS.get(count, 50)
-            target = TARGETS[family] if count == max(STEPS) and kind != "diffusion" else None
-            rates, minutes = [], 0.0
-            for seed in seeds if kind != "diffusion" else seeds[:1]:
-                out = scratch / f"{family}_{kind}_{count}_{seed}"
-                options = ("--policy.kind", kind, "--demos", str(count), "--steps", str(steps), "--seed", str(seed))
-                spent = train_policy(run, out, *options, *(() if kind == "bc" else ("--batch", "32", "--lr", "3e-4")))
-                minutes += spent / 60
-                rates.append(evaluate_policy(out, twin, scratch / f"{out.name}_eval", hard, episodes, seed))
-            yield rate_row(f"{family}: {kind} from {count}", rates, target, f"{minutes / len(rates):.1f} min each")
-    yield from _round_rows(run, twin, hard, family, counts, episodes, scratch)
+def _steps(kind: str, demos: int, size: Size) -> tuple[str, str]:
+    """The option for so many demonstrations."""
+    if size is QUICK:
+        return "--steps", str(QUICK_STEPS)
+    if kind == "diffusion":
+        return "--steps", str(DIFFUSION_STEPS)
+    table = ACT_STEPS if kind == "act" else STEPS
+    return "--steps", str(table[min(n for n in table if n >= demos)])
 
 
-def _round_rows(
-    run: Path, twin: Path, hard: Path, family: str, counts: tuple[int, ...], episodes: int, scratch: Path
-) -> Iterator[Measure]:
-    """Rounds against as many demonstrations more; with and without shoves."""
-    first = counts[0]
-    more = 3 * first
-    out = scratch / f"{family}_rounds"
-    steps = str(STEPS.get(first, 50))
-    rounds = ("--rounds", "3", "--twin", str(twin), "--round-demos", str(first), "--round-steps", steps)
-    train_policy(run, out, "--demos", str(first), "--steps", steps, *rounds)
-    offline = scratch / f"{family}_offline"
-    if first + more > counts[-1]:
-        more = counts[-1] - first
-    train_policy(run, offline, "--demos", str(first + more), "--steps", str(4 * STEPS.get(first, 50)))
-    for shove in (0.0, SHOVE_M_S):
-        for name, policy in (("rounds", out / "round_3" / "policy"), ("offline", offline)):
-            place = scratch / f"{family}_{name}_{shove:g}"
-            rate = evaluate_policy(policy, twin, place, hard, episodes, 0, "--shove-m-s", str(shove))
-            said = f"{first} + 3 x {first}" if name == "rounds" else f"{first + more}"
-            yield rate_row(f"{family}: {name}, {said}, shoves of {shove:g} m/s", [rate], None, "bc")
+def _tested(hard: Path, episodes: int, seed: int, *options: str) -> tuple[str, ...]:
+    return ("--randomize", str(hard), "--episodes", str(episodes), "--seed", str(seed), *options)
 
 
-def _from_nothing_rows(twin: Path, scratch: Path, quick: bool) -> Iterator[Measure]:
+def _curve_rows(bench: Bench, twin: Path, hard: Path, family: str, size: Size) -> Iterator[Measure]:
+    """Success from more and more demonstrations, by kind of policy; that of the most with shoves, too."""
+    rows = []
+    for kind, options in KINDS.items():
+        for count in size.counts if kind != "diffusion" else size.counts[-1:]:
+            started = []
+            for seed in size.seeds if kind != "diffusion" else size.seeds[:1]:
+                given = (*options, "--demos", str(count), "--seed", str(seed), *_steps(kind, count, size))
+                shoves = [(), ("--shove-m-s", str(SHOVE_M_S))][: 1 + (count == size.counts[-1])]
+                tests = tuple(Trial(twin, _tested(hard, size.episodes, seed, *shove)) for shove in shoves)
+                started.append(
+                    bench.start(Job(f"{family}_{kind}_{count}_{seed}", (bench.scratch / family,), given, tests))
+                )
+            rows.append((kind, count, started))
+    for kind, count, started in rows:
+        outcomes = [each.result() for each in started]
+        most = count == size.counts[-1] and kind != "diffusion"
+        target = TARGETS[family] if most and size is not QUICK else None
+        name = f"{family}: {kind} from {count}"
+        yield rate_row(name, "sample, hard", outcomes, target, "success")
+        if count == size.counts[-1]:
+            yield rate_row(f"{name}, shoved", "sample, hard", outcomes, None, f"{SHOVE_M_S:g} m/s", 1)
+
+
+def _round_rows(bench: Bench, twin: Path, hard: Path, size: Size) -> Iterator[Measure]:
+    """Rounds against as many demonstrations, from data with noise and without."""
+    first, each = size.counts[0], (size.some - size.counts[0]) // size.rounds
+    error = make_demos(bench.scratch / "lift_clean", twin, TASKS["lift"], size.some, *FRAMES, "--randomize", str(hard))
+    options = _tested(hard, size.episodes, 0)
+    rows = []
+    for name, run in (("noise", "lift"), ("no noise", "lift_clean")):
+        if run == "lift_clean" and error:
+            yield Measure("lift: demonstrations without noise", "sample", float("nan"), "", None, error)
+            continue
+        runs = (bench.scratch / run,)
+        rounds = ("--rounds", str(size.rounds), "--twin", str(twin), "--round-demos", str(each))
+        steps = _steps("bc", first, size)
+        driven = Job(
+            f"{run}_rounds",
+            runs,
+            ("--demos", str(first), *steps, *rounds, "--round-randomize", str(hard), "--round-steps", steps[1]),
+            tuple(Trial(twin, options, f"round_{i}/policy") for i in range(size.rounds + 1)),
+        )
+        told = ("--demos", str(size.some), "--steps", str((1 + size.rounds) * int(steps[1])))
+        rows.append(
+            (name, bench.start(driven), bench.start(Job(f"{run}_offline", runs, told, (Trial(twin, options),))))
+        )
+    for name, driven, offline in rows:
+        for i in range(size.rounds + 1):
+            said = f"lift, {name}: {first} and {i} rounds of {each}"
+            yield rate_row(said, "sample, hard", [driven.result()], None, "bc, all rounds")
+        yield rate_row(
+            f"lift, {name}: {size.some} offline", "sample, hard", [offline.result()], None, "bc, as many steps"
+        )
+
+
+def _from_nothing_rows(twin: Path, scratch: Path, size: Size) -> Iterator[Measure]:
     """Minutes from an instruction to a lift policy that is evaluated: poses, masses and friction vary as by default, looks do not."""
-    demos, steps = (16, 50) if quick else FROM_NOTHING
+    demos = min(FROM_NOTHING, size.counts[-1])
     begun = time.monotonic()
-    run, out = scratch / "nothing", scratch / "nothing_bc"
+    run, out, test = scratch / "nothing", scratch / "nothing_bc", scratch / "nothing_bc_test"
+    anew = not test.exists()
     try:
-        facts = generate(run, twin, TASKS["lift"], demos, *LOOK, *TEACH)
-        if "error" in facts:
-            raise RuntimeError(facts["error"])
-        train_policy(run, out, "--steps", str(steps))
-        rate = evaluate_policy(out, twin, scratch / "nothing_eval", "default", 16 if quick else EPISODES, 0)
+        error = make_demos(run, twin, TASKS["lift"], demos, *FRAMES, *NOISE)
+        if error:
+            raise RuntimeError(error)
+        train_policy([run], out, *_steps("bc", demos, size))
+        rate = evaluate_policy(out, twin, test, "--episodes", str(size.episodes))
     except RuntimeError as error:
         yield Measure("from nothing to a lift policy", "sample", float("nan"), "min", "<= 15", str(error))
         return
-    minutes = (time.monotonic() - begun) / 60
-    yield Measure("from nothing to a lift policy", "sample", minutes, "min", "<= 15", f"bc, {demos} demonstrations")
-    yield rate_row("from nothing: its success", [rate], None, "default randomisation")
+    minutes = (time.monotonic() - begun) / 60 if anew else float("nan")
+    said = f"bc, {demos} demonstrations" if anew else "was there before"
+    yield Measure("from nothing to a lift policy", "sample", minutes, "min", "<= 15" if anew else None, said)
+    yield Measure("its success", "sample, default", rate.rate, "", None, f"[{rate.low:.2f}, {rate.high:.2f}]")
 
 
-def _look_rows(
-    twin: Path, hard: Path, scratch: Path, seeds: tuple[int, ...], demos: int, episodes: int
-) -> Iterator[Measure]:
-    """Does photorealism pay? The same demonstrations in three looks, each policy driving on frames of a fourth."""
+def _look_rows(bench: Bench, twin: Path, hard: Path, size: Size, held_out: dict[str, Path]) -> Iterator[Measure]:
+    """Does photorealism pay? The same demonstrations in three looks, each policy driving on frames of a fourth, and on twins of photos that it never saw."""
+    rows = []
     for name, renderer in LOOKS.items():
-        run, rates = scratch / f"look_{name}", []
-        facts = generate(
-            run, twin, TASKS["lift"], demos, *LOOK, *TEACH, "--randomize", str(hard), "--renderer", renderer
-        )
-        if "error" in facts:
-            yield Measure(f"trained on {name} frames", "sample", float("nan"), "", None, facts["error"])
+        run = bench.scratch / (f"look_{name}" if renderer else "lift")
+        options = (*FRAMES, *NOISE, "--randomize", str(hard), "--renderer", renderer)
+        error = make_demos(run, twin, TASKS["lift"], size.some, *options) if renderer else ""
+        if error:
+            yield Measure(f"trained on {name} frames", "sample", float("nan"), "", None, error)
             continue
-        for seed in seeds:
-            out = scratch / f"look_{name}_{seed}"
-            train_policy(run, out, "--steps", str(STEPS[200]), "--seed", str(seed))
-            place = scratch / f"{out.name}_eval"
-            rates.append(evaluate_policy(out, twin, place, hard, episodes, seed, "--renderer", UNSEEN_LOOK))
-        yield rate_row(f"trained on {name} frames, tested on path-traced ones", rates, None, f"bc from {demos}")
+        started = []
+        for seed in size.seeds:
+            traced = ("--renderer", UNSEEN_LOOK)
+            tests = [
+                Trial(twin, _tested(hard, size.traced, seed, *traced)),
+                Trial(twin, _tested(hard, size.episodes, seed)),
+            ]
+            for scene, other in held_out.items():
+                told = _told(other, HELD_OUT[scene])
+                tests.append(Trial(other, _tested(hard, size.traced, seed, "--instruction", told)))
+            given = ("--demos", str(size.some), "--seed", str(seed), *_steps("bc", size.some, size))
+            started.append(bench.start(Job(f"look_{name}_{seed}", (run,), given, tuple(tests))))
+        rows.append((name, started))
+    for name, started in rows:
+        outcomes = [each.result() for each in started]
+        where = ("sample, path traced", "sample, blended", *(f"{scene}, blended" for scene in held_out))
+        for i, scene in enumerate(where):
+            yield rate_row(f"trained on {name} frames", scene, outcomes, None, f"bc from {size.some}", i)
 
 
-def rate_row(name: str, rates: list[Rate], target: str | None, method: str) -> Measure:
-    """All seeds together, with their interval."""
-    rate = success_rate(sum(r.successes for r in rates), sum(r.trials for r in rates))
-    each = ", ".join(f"{r.rate:.2f}" for r in rates)
-    return Measure(name, "sample", rate.rate, "", target, f"[{rate.low:.2f}, {rate.high:.2f}], seeds {each}; {method}")
+def _mix_rows(bench: Bench, twins: dict[str, Path], hard: Path, size: Size) -> Iterator[Measure]:
+    """One policy from demonstrations on several twins, on each of them and on a photo that it never saw."""
+    runs, tests, scenes = [], [], []
+    for scene, instruction in (MIX | HELD_OUT).items():
+        if scene not in twins:
+            continue
+        told = _told(twins[scene], instruction)
+        if scene in MIX:
+            run = bench.scratch / ("lift" if scene == "sample" else f"mix_{scene}")
+            options = (*FRAMES, *NOISE, "--randomize", str(hard))
+            error = "" if scene == "sample" else make_demos(run, twins[scene], told, size.some, *options)
+            if error:
+                yield Measure("mix: demonstrations", scene, float("nan"), "", None, error)
+                continue
+            runs.append(run)
+        tests.append(Trial(twins[scene], _tested(hard, size.episodes, 0, "--instruction", told)))
+        scenes.append(scene)
+    given = ("--demos", str(size.some), *_steps("bc", size.some * len(runs), size))
+    outcome = bench.start(Job("mix_bc", tuple(runs), given, tuple(tests))).result()
+    for i, scene in enumerate(scenes):
+        seen = "hard" if scene in MIX else "hard, held out"
+        yield rate_row(f"lift, {len(runs)} twins: bc from {size.some} each", f"{scene}, {seen}", [outcome], None, "", i)
 
 
-def train_policy(run: Path, out: Path, *options: str) -> float:
-    """Train by the script; seconds it took.
-
-    Raises:
-        RuntimeError: It failed; the message is its last line.
-    """
-    began = time.monotonic()
-    _run("train.py", str(run), "--out", str(out), "--threads", str(os.cpu_count() or 1), *options)
-    return time.monotonic() - began
+def _told(twin: Path, instruction: str) -> str:
+    """What is asked for on a twin: the instruction, or what the twin's own things suggest."""
+    return instruction or default_instruction(load_scene(twin).objects)
 
 
-def evaluate_policy(
-    policy: Path, twin: Path, out: Path, hard: Path | str, episodes: int, seed: int, *options: str
-) -> Rate:
-    """Evaluate by the script; success with its interval.
-
-    Raises:
-        RuntimeError: It failed; the message is its last line.
-    """
-    where = ("--policy", str(policy), "--twin", str(twin), "--out", str(out), "--randomize", str(hard))
-    _run("evaluate.py", *where, "--episodes", str(episodes), "--seed", str(seed), "--videos", "0", *options)
-    found = json.loads((out / "evaluation.json").read_text())["success"]
-    return success_rate(round(found["rate"] * found["trials"]), found["trials"])
-
-
-def _run(script: str, *arguments: str) -> None:
-    command = [sys.executable, str(REPOSITORY / "scripts" / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{script}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+def _twins(data: Path, scratch: Path) -> dict[str, Path]:
+    """The twins of the scenes that are there and can be made."""
+    found = {}
+    for scene in (*SCENES, *MORE_SCENES):
+        place = scratch / "twins" / scene.name / "twin"
+        if scene.name in MIX | HELD_OUT and (data / scene.name).is_dir():
+            if not (place / "scene.json").is_file():
+                make_twin(scene, data, scratch)
+            if (place / "scene.json").is_file():
+                found[scene.name] = place
+    return found
