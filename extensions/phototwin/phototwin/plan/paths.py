@@ -1,7 +1,6 @@
 """Legs of a motion -> joint positions in time: straight tool ways where things touch, free ways around clutter in the air.
 
-A free way is tried straight first, the held object's tool line before the joint line; where that hits something OMPL looks for a
-way around it. Free ways are timed by TOPP-RA, the others by minimum jerk. Every sample of the result is checked for collisions.
+A free way is tried straight first, the tool's line before the joint line; where that hits something OMPL looks for a way around it. Free ways are timed by TOPP-RA, the others by minimum jerk. Every sample of the result is checked for collisions.
 """
 
 from __future__ import annotations
@@ -226,9 +225,12 @@ def free_ways(
 ) -> Iterable[np.ndarray | Trouble]:
     """Ways (K, J) through the air to the leg's pose, or to the posture ``q_end`` that reaches it, and why others are none."""
     pose = invert(cell.T_world_base) @ leg.T_world_tool[-1]
-    if leg.held:
-        path = _tool_line(cell, leg, q)
-        yield path if isinstance(path, Trouble) else _blocked(cell, leg, load, path) or path
+    path = tool_line(cell, leg, q)
+    if isinstance(path, Trouble):
+        if q_end is None:
+            yield path
+    elif q_end is None or np.array_equal(path[-1], q_end):
+        yield _blocked(cell, leg, load, path) or path
     ends = [q_end] if q_end is not None else solve_postures(cell.arm, pose, q)
     if not ends:
         yield Trouble(leg.name, why_unreached(cell.arm, pose, solve_pose(cell.arm, pose, q)[0]))
@@ -254,14 +256,14 @@ def timed_way(cell: Workcell, leg: Leg, path: np.ndarray, load: Load) -> np.ndar
     return Trouble(leg.name, why) if why else rows
 
 
-def _tool_line(cell: Workcell, leg: Leg, q: np.ndarray) -> np.ndarray | Trouble:
-    """Joint positions (K, J) along the straight line of the tool."""
+def tool_line(cell: Workcell, leg: Leg, q: np.ndarray) -> np.ndarray | Trouble:
+    """Joint positions (K, J) of a leg along the straight line of the tool, from the posture ``q`` (J,)."""
     poses = np.concatenate([(cell.T_world_base @ tool_pose(cell.arm, q))[None], leg.T_world_tool])
     far, turn = (float(part.sum()) for part in _ways(poses))
     count = max(2, int(np.ceil(max(far / STEP_M, turn / (3.0 * STEP_RAD)))))
     tool = invert(cell.T_world_base) @ along(poses, np.arange(1, count + 1) / count)
-    # Samples are STEP_M apart: at this rate a joint at its limit is one that the timing could not slow down sensibly.
-    rows, _, why = follow_path(cell.arm, tool, q, leg.pace / STEP_M)
+    # Samples are STEP_M apart: a joint beyond its limit at half the pace is one that the timing could not slow down sensibly.
+    rows, _, why = follow_path(cell.arm, tool, q, leg.pace / (2 * STEP_M))
     return Trouble(leg.name, why) if why else np.concatenate([q[None], rows])
 
 

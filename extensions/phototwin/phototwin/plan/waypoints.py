@@ -34,7 +34,7 @@ from phototwin.plan.legs import (
     raised,
     standing_on,
 )
-from phototwin.plan.paths import Leg, Load, Motion, Searches, Trouble, follow_legs, free_ways, timed_way
+from phototwin.plan.paths import Leg, Load, Motion, Searches, Trouble, follow_legs, free_ways, timed_way, tool_line
 from phototwin.plan.places import Others, free_spots, goal_poses, levelled
 from phototwin.plan.pour import pour_deeds
 from phototwin.plan.push import PUSH_ENDS, PUSH_STARTS, Push, pushes
@@ -328,7 +328,10 @@ def _try_grasp(
     load = Load(key, T_object_tool, poses)
     first, *approach = approach_legs(poses[key] @ T_object_tool, approach_distance(cell.robot))
     blocked = False
-    for q_before in solve_postures(arm, T_base_world @ first.T_world_tool[-1], q0):
+    straight = tool_line(cell, first, q0)
+    befores = solve_postures(arm, T_base_world @ first.T_world_tool[-1], q0)
+    # First the posture that a straight line of the tool leads to: the way to the nearest joints may swing low over the table.
+    for q_before in befores if isinstance(straight, Trouble) else [straight[-1], *befores]:
         taken = follow_legs(cell, approach, q_before, load, searches)
         if isinstance(taken, Trouble):
             _counted(taken, failures)
