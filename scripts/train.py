@@ -33,6 +33,7 @@ class Args:
         batch: Frames a step.
         lr: Largest learning rate.
         jitter: Brightness and contrast of frames vary by up to this share.
+        turn_deg: The camera of each frame is turned by up to this about every axis; 0 for never.
         seed: Of every random choice.
         threads: Of torch; 0 leaves them as they are.
         precision: auto, float32 or bfloat16.
@@ -53,6 +54,7 @@ class Args:
     batch: int = 64
     lr: float = 1e-3
     jitter: float = 0.2
+    turn_deg: float = 1.5
     seed: int = 0
     threads: int = 0
     precision: str = "auto"
@@ -76,6 +78,7 @@ def main(args: Args) -> int:
         batch=args.batch,
         lr=args.lr,
         jitter=args.jitter,
+        turn_deg=args.turn_deg,
         seed=args.seed,
         threads=args.threads,
         precision=args.precision,

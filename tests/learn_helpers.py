@@ -28,6 +28,8 @@ def square_demos(count=60, seed=0):
         state=state,
         action=action,
         places=np.concatenate([rows * np.nan, rows], 1),
+        marks=np.zeros((count * STEPS, 2), np.float32),
+        K=np.broadcast_to(np.eye(3), (count, 3, 3)),
         starts=np.arange(count + 1) * STEPS,
         instructions=("go to the square",) * count,
         fps=20,

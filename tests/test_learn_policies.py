@@ -12,9 +12,11 @@ from test_data_lerobot import smooth_episode
 
 from phototwin.data.lerobot import IMAGE_KEY, write_lerobot
 from phototwin.errors import InputError
+from phototwin.frames import invert, make_T, matrix_from_quat_xyzw
 from phototwin.learn.config import PolicyConfig, TrainConfig
 from phototwin.learn.demos import ACTION, PADDED, chunk_rows, find_dataset, join_demos, load_demos
 from phototwin.learn.job import run_training
+from phototwin.learn.views import turn_views
 
 BC = PolicyConfig("bc", "joint", image_px=PX, chunk=4, execute=2)
 
@@ -39,6 +41,47 @@ def test_frames_and_rows_are_those_of_the_dataset(dataset):
     assert np.abs(demos.rgb.mean((1, 2)) - wanted).max() < 2.5, "each frame is its own"
     short = load_demos(folder, 32, 2)
     assert len(short) == 2 and (short.rgb == demos.rgb[:19]).all() and len(short.action) == 19
+
+
+def test_marks_are_where_the_camera_of_each_episode_has_them(dataset):
+    """By OpenCV's own projection."""
+    import cv2
+
+    from phototwin.learn.demos import MARKS_B
+
+    folder, episodes = dataset
+    demos = load_demos(folder, 32)
+    for i, episode in enumerate(episodes):
+        points_w = make_T(matrix_from_quat_xyzw(episode.base_pose_w[3:]), episode.base_pose_w[:3])
+        T_camera_base = invert(episode.T_world_camera) @ points_w
+        turn, _ = cv2.Rodrigues(T_camera_base[:3, :3])
+        uv, _ = cv2.projectPoints(MARKS_B, turn, T_camera_base[:3, 3], episode.K_px, np.zeros(4))
+        wanted = uv[:, 0] / (32, 24) - 1  # frames of 64 x 48
+        assert np.allclose(demos.marks[demos.starts[i]].reshape(-1, 2), wanted, atol=1e-4)
+
+
+def test_a_turned_view_shows_things_where_they_are_told_to_be():
+    """A bright spot in the frame is found where its place has gone, for a camera whose turn is a homography."""
+    rng = np.random.default_rng(3)
+    size, count = 64, 40
+    spots = rng.uniform(-0.5, 0.5, (count, 2)).astype(np.float32)
+    middle = (np.arange(size) + 0.5) / size * 2 - 1
+    far = (middle[None, None, :] - spots[:, 0, None, None]) ** 2 + (
+        middle[None, :, None] - spots[:, 1, None, None]
+    ) ** 2
+    rgb = np.repeat((255 * np.exp(-far / 0.01)).astype(np.uint8)[..., None], 3, -1)
+    K = np.broadcast_to(np.diag([2.5, 2.5, 1.0]), (count, 3, 3))
+    demos = replace(square_demos(count), rgb=rgb, places=spots, marks=spots * 2, K=K, starts=np.arange(count + 1))
+    frames = np.arange(count)
+    same = turn_views(demos, frames, 0.0, rng)
+    assert (same[0] == rgb).all() and (same[1] == spots).all()
+    turned, places, marks = turn_views(demos, frames, 4.0, rng)
+    weight = turned[..., 0].astype(float) ** 2
+    weight /= weight.sum((1, 2), keepdims=True)
+    found = np.stack([(weight.sum(1) * middle).sum(-1), (weight.sum(2) * middle).sum(-1)], -1)
+    moved = np.linalg.norm(places - spots, axis=1) * size / 2
+    assert moved.mean() > 2 and np.abs(found - places).max() * size / 2 < 0.3  # px
+    assert np.linalg.norm(marks - 2 * spots, axis=1).mean() > 0.05
 
 
 def test_a_chunk_ends_with_its_episode():

@@ -101,6 +101,7 @@ class TrainConfig:
         lr: Largest learning rate; it falls to a hundredth along a half cosine.
         weight_decay: Of AdamW.
         jitter: Brightness and contrast of each frame vary by up to this share; what the light of a photo does not show.
+        turn_deg: The camera of each frame is turned by up to this about every axis, as ``learn.views`` says; 0 shows frames as they are.
         seed: Of the first weights and of every draw.
         save_every: Steps between checkpoints.
         threads: Of torch; 0 leaves them as they are.
@@ -114,6 +115,7 @@ class TrainConfig:
     lr: float = 1e-3
     weight_decay: float = 1e-4
     jitter: float = 0.2
+    turn_deg: float = 1.5
     seed: int = 0
     save_every: int = 500
     threads: int = 0

@@ -13,10 +13,14 @@ import numpy as np
 
 from phototwin.data.lerobot import FACTS_FILE, IMAGE_KEY
 from phototwin.errors import InputError
-from phototwin.frames import invert, project, transform
+from phototwin.frames import invert, make_T, matrix_from_quat_xyzw, project, transform
 
-STATE, ACTION, PADDED, PLACES = "observation.state", "action", "action_is_pad", "places"
-"""Names of LeRobot's features, of the mask of actions that lie behind an episode's end, and of ``Demos.places``."""
+STATE, ACTION, PADDED = "observation.state", "action", "action_is_pad"
+"""Names of LeRobot's features, and of the mask of actions that lie behind an episode's end."""
+PLACES, MARKS = "places", "marks"
+"""Names of ``Demos.places`` and ``Demos.marks`` in a batch."""
+MARKS_B = np.array([[x, y, 0.0] for x in (0.3, 0.5, 0.7) for y in (-0.25, 0.0, 0.25)])
+"""Points before the robot, in the frame of its base [m]: where they are in a picture tells from where it was taken."""
 
 OUTSIDE = 1.5
 """What is farther out of the frame counts as being there."""
@@ -32,6 +36,8 @@ class Demos:
         action: (N, A) float32, see ``action_names``.
         places: (N, 2 + 2 K) float32, where in the frame the tool is, and then the origins of the scene's objects, hidden or not: -1 to 1 from left to
             right and from top to bottom, NaN where a scene has fewer; what a policy may learn to see, and never what it is shown.
+        marks: (N, 2 M) float32, where ``MARKS_B`` are, in the same units, in the frame or not; to be learned like ``places``.
+        K: (E, 3, 3), the camera's, from directions to these units.
         starts: (E + 1,) int64, first frame of each episode, and N.
         instructions: What the robot was told, an episode each.
         fps: Control and frame rate [Hz].
@@ -45,6 +51,8 @@ class Demos:
     state: np.ndarray
     action: np.ndarray
     places: np.ndarray
+    marks: np.ndarray
+    K: np.ndarray
     starts: np.ndarray
     instructions: tuple[str, ...]
     fps: int
@@ -93,7 +101,7 @@ def load_demos(folder: Path, image_px: int, limit: int | None = None) -> Demos:
         rgb,
         values[STATE],
         values[ACTION],
-        _places(root, table[:frames], starts, (width, height)),
+        *_seen(root, table[:frames], starts, (width, height)),
         starts,
         told,
         meta.fps,
@@ -104,23 +112,32 @@ def load_demos(folder: Path, image_px: int, limit: int | None = None) -> Demos:
     )
 
 
-def _places(root: Path, table: Any, starts: np.ndarray, resolution: tuple[int, int]) -> np.ndarray:
-    """``Demos.places`` of a dataset's rows, by the camera of each episode."""
+def _seen(
+    root: Path, table: Any, starts: np.ndarray, resolution: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``Demos.places``, ``Demos.marks`` and ``Demos.K`` of a dataset's rows, by the camera of each episode."""
     tool = np.stack(table["observation.tcp_pose"])[:, None, :3]
     objects = np.stack(table["object_poses"]).reshape(len(table), -1, 7)
     points_w = np.concatenate([tool, np.where(objects[..., 3:].any(-1, keepdims=True), objects[..., :3], np.nan)], 1)
     places = np.empty((*points_w.shape[:2], 2), np.float32)
+    marks = np.empty((len(table), *MARKS_B.shape[:1], 2), np.float32)
+    K = np.empty((len(starts) - 1, 3, 3))
+    units = np.array([[2 / resolution[0], 0, -1], [0, 2 / resolution[1], -1], [0, 0, 1]])
     try:
         facts = json.loads((root / FACTS_FILE).read_text())
-        for row, begin, end in zip(facts, starts, starts[1:], strict=False):
+        for i, (row, begin, end) in enumerate(zip(facts, starts, starts[1:], strict=False)):
             T_camera_world = invert(np.array(row["T_world_camera"]))
-            uv = project(np.array(row["K_px"]), transform(T_camera_world, points_w[begin:end].astype(np.float64)))
-            places[begin:end] = 2 * uv / resolution - 1
+            base = np.array(row["base_pose_w"])
+            T_camera_base = T_camera_world @ make_T(matrix_from_quat_xyzw(base[3:]), base[:3])
+            K[i] = units @ np.array(row["K_px"])
+            places[begin:end] = project(K[i], transform(T_camera_world, points_w[begin:end].astype(np.float64)))
+            marks[begin:end] = project(K[i], transform(T_camera_base, MARKS_B))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"'{root / FACTS_FILE}' does not say from where the episodes were seen ({error}): write the dataset again, scripts/dataset.py convert."
         ) from error
-    return np.clip(places, -OUTSIDE, OUTSIDE).reshape(len(places), -1)
+    places = np.clip(places, -OUTSIDE, OUTSIDE)
+    return places.reshape(len(places), -1), marks.reshape(len(marks), -1), K
 
 
 def find_dataset(folder: Path) -> Path:
@@ -189,6 +206,8 @@ def join_demos(parts: Sequence[Demos]) -> Demos:
         state=np.concatenate([part.state for part in parts]),
         action=np.concatenate([part.action for part in parts]),
         places=np.concatenate([part.places[:, :places] for part in parts]),
+        marks=np.concatenate([part.marks for part in parts]),
+        K=np.concatenate([part.K for part in parts]),
         starts=np.append(starts, counts[-1]),
         instructions=tuple(text for part in parts for text in part.instructions),
     )

@@ -13,9 +13,9 @@ from torch import nn
 
 from phototwin.data.lerobot import IMAGE_KEY
 from phototwin.errors import InputError
-from phototwin.learn.cloning import KEYPOINTS, LABELS, CloningPolicy
+from phototwin.learn.cloning import KEYPOINTS, LABELS, MARK_STD, CloningPolicy
 from phototwin.learn.config import PolicyConfig, PolicyFacts, check_policy
-from phototwin.learn.demos import ACTION, STATE, Demos
+from phototwin.learn.demos import ACTION, MARKS, STATE, Demos
 from phototwin.learn.export import export_onnx
 from phototwin.learn.lerobot_policies import LerobotPolicy
 from phototwin.learn.spaces import arm_of, joint_actions, tool_state
@@ -39,6 +39,7 @@ def make_policy(config: PolicyConfig, demos: Demos) -> Any:
     check_policy(config)
     if config.kind == "bc":
         units = {n: (v.mean(0), v.std(0)) for n, v in ((STATE, demos.state), (ACTION, demos.action))}
+        units[MARKS] = (demos.marks.mean(0), np.full(demos.marks.shape[1], MARK_STD))
         return CloningPolicy(config.image_px, config.chunk, demos.places.shape[1] // 2, units)
     seen = demos.rgb[::STATS_STRIDE].reshape(-1, 3) / np.float32(255.0)
     stats = {STATE: _stats(demos.state), ACTION: _stats(demos.action)}

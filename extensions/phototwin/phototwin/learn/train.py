@@ -16,9 +16,10 @@ import torch
 from phototwin.data.lerobot import IMAGE_KEY
 from phototwin.errors import InputError
 from phototwin.learn.config import PRECISIONS, PolicyConfig, PolicyFacts, TrainConfig
-from phototwin.learn.demos import ACTION, PADDED, PLACES, STATE, Demos, chunk_rows
+from phototwin.learn.demos import ACTION, MARKS, PADDED, PLACES, STATE, Demos, chunk_rows
 from phototwin.learn.policy import make_policy, save_policy
 from phototwin.learn.spaces import in_space
+from phototwin.learn.views import turn_views
 
 CHECKPOINT = "checkpoint.pt"
 """What a training goes on from: weights, optimiser, step."""
@@ -134,7 +135,8 @@ def make_batch(demos: Demos, config: TrainConfig, rng: np.random.Generator) -> d
     """Frames drawn evenly from all demonstrations, with what follows them, in LeRobot's names."""
     frames = rng.integers(0, len(demos.rgb), config.batch)
     rows, behind = chunk_rows(demos, frames, config.policy.chunk)
-    rgb = torch.from_numpy(demos.rgb[frames]).permute(0, 3, 1, 2).float() / 255.0
+    views, places, marks = turn_views(demos, frames, config.turn_deg, rng)
+    rgb = torch.from_numpy(views).permute(0, 3, 1, 2).float() / 255.0
     if config.jitter:
         gain, lift = rng.uniform(-config.jitter, config.jitter, (2, len(frames), 1, 1, 1)).astype(np.float32)
         rgb = ((rgb - 0.5) * torch.from_numpy(1 + gain) + 0.5 + torch.from_numpy(lift) / 2).clamp(0, 1)
@@ -143,7 +145,8 @@ def make_batch(demos: Demos, config: TrainConfig, rng: np.random.Generator) -> d
         STATE: torch.from_numpy(demos.state[frames]),
         ACTION: torch.from_numpy(demos.action[rows]),
         PADDED: torch.from_numpy(behind),
-        PLACES: torch.from_numpy(demos.places[frames]),
+        PLACES: torch.from_numpy(places),
+        MARKS: torch.from_numpy(marks),
     }
     return {name: value.to(config.device) for name, value in batch.items()}
 
