@@ -51,7 +51,8 @@ MIX = {"sample": TASKS["lift"], "six_sugar": "", "simpler_counter_three_objects"
 HELD_OUT = {"simpler_bridge_cubes": "pick up the green cube", "six_blue_mug": ""}
 """Scenes whose photos nothing learns from."""
 FRAMES = ("--fps", "20", "--resolution", "128", "128", "--grasp-variety", "0")
-NOISE = ("--noise-m", "0.008")
+NOISE = ("--noise-m", "0.03")
+"""More than a policy is wrong by when it first sees where it must go; with less it learns to go on where it is going."""
 HARD = {
     "preset": "default",
     "camera_shift_m": 0.02,

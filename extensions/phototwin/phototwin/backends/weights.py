@@ -31,6 +31,27 @@ def find_weights(repo: str) -> tuple[Path | None, str]:
     return None, reason
 
 
+def need_weights(what: str, name: str, option: str, repo: str) -> Path:
+    """The folder of a backend's weights: ``option`` where one is given, else where weights are looked for.
+
+    Args:
+        what: The family of backends, as it is called in a message.
+        name: The backend's.
+        option: A folder, or empty.
+        repo: Whose weights it takes.
+
+    Raises:
+        InputError: There are none.
+    """
+    folder, reason = (Path(option), "") if option else find_weights(repo)
+    if folder is None or not (folder / "config.json").is_file():
+        raise InputError(
+            f"{what} '{name}' has no weights ({reason or f'{option} has no config.json'}): get them with 'hf download {repo}', "
+            f"put them into ${FOLDER_VARIABLE}, or name their folder, as in {name}=FOLDER. Nothing is downloaded by itself."
+        )
+    return folder
+
+
 def missing_file(folder: Path) -> str | None:
     """What a model folder lacks (a download that was cut off leaves some files out); None where it is whole."""
     if (folder / "model_index.json").is_file():  # diffusers: a folder per part

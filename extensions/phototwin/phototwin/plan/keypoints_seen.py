@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from phototwin.backends.weights import FOLDER_VARIABLE, find_weights, load_model, load_processor
-from phototwin.errors import InputError, PerceptionError
+from phototwin.backends.weights import load_model, load_processor, need_weights
+from phototwin.errors import PerceptionError
 from phototwin.frames import invert
 from phototwin.images import load_ids
 from phototwin.plan.keypoints import Keypoints, find_keypoints, meet_surface
@@ -74,13 +74,7 @@ def make_dinov2(option: str = "") -> SeenKeypoints:
     Raises:
         InputError: There are none.
     """
-    folder, reason = (Path(option), "") if option else find_weights(REPO)
-    if folder is None or not (folder / "config.json").is_file():
-        raise InputError(
-            f"The keypoints 'dinov2' have no weights ({reason or f'{option} has no config.json'}): get them with 'hf download {REPO}', "
-            f"put them into ${FOLDER_VARIABLE}, or name their folder, as in dinov2=FOLDER. Nothing is downloaded by itself."
-        )
-    return SeenKeypoints(folder)
+    return SeenKeypoints(need_weights("The keypoint backend", "dinov2", option, REPO))
 
 
 class SeenKeypoints:

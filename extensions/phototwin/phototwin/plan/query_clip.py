@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from phototwin.backends.weights import FOLDER_VARIABLE, find_weights, load_model, load_processor
-from phototwin.errors import InputError, PlanError
+from phototwin.backends.weights import load_model, load_processor, need_weights
+from phototwin.errors import PlanError
 from phototwin.images import load_ids, load_rgb
 from phototwin.plan.keypoints_seen import crop_around, crop_batch
 from phototwin.plan.part_words import PARTS, read_words
@@ -113,13 +113,7 @@ def make_clip(option: str = "") -> ClipQuery:
     Raises:
         InputError: There are none.
     """
-    folder, reason = (Path(option), "") if option else find_weights(REPO)
-    if folder is None or not (folder / "config.json").is_file():
-        raise InputError(
-            f"The query 'clip' has no weights ({reason or f'{option} has no config.json'}): get them with 'hf download {REPO}', "
-            f"put them into ${FOLDER_VARIABLE}, or name their folder, as in clip=FOLDER. Nothing is downloaded by itself."
-        )
-    return ClipQuery(folder)
+    return ClipQuery(need_weights("The query", "clip", option, REPO))
 
 
 def relevance(wanted: np.ndarray, negatives: np.ndarray) -> np.ndarray:
