@@ -13,7 +13,7 @@ from test_data_lerobot import smooth_episode
 from phototwin.data.lerobot import IMAGE_KEY, write_lerobot
 from phototwin.errors import InputError
 from phototwin.frames import invert, make_T, matrix_from_quat_xyzw
-from phototwin.learn.config import PolicyConfig, TrainConfig
+from phototwin.learn.config import CHECKPOINT, PolicyConfig, TrainConfig
 from phototwin.learn.demos import ACTION, PADDED, chunk_rows, find_dataset, join_demos, load_demos
 from phototwin.learn.job import run_training
 from phototwin.learn.views import turn_views
@@ -224,7 +224,7 @@ def test_lerobot_reads_its_policies_without_us(tmp_path):
 def test_a_training_that_was_interrupted_ends_with_the_same_weights(tmp_path, kind):
     import torch
 
-    from phototwin.learn.train import CHECKPOINT, train
+    from phototwin.learn.train import train
 
     demos = square_demos(6)
     config = TrainConfig(replace(BC, kind=kind), steps=8, batch=4, save_every=3)
@@ -267,7 +267,7 @@ def _with_loss(policy, wrap):
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     import torch
 
-    from phototwin.learn.train import CHECKPOINT, make_facts, train
+    from phototwin.learn.train import make_facts, train
 
     demos, config = square_demos(6), TrainConfig(BC, steps=2, batch=4)
     value = {"config": replace(config, seed=5), "facts": make_facts(BC, demos)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from phototwin.learn.config import CHECKPOINT
 from phototwin.learn.statistics import Rate, success_rate
 from phototwin_tasks.benchmarks import REPOSITORY, Measure
 from phototwin_tasks.benchmarks.generate_runs import generate
@@ -131,7 +133,7 @@ def make_demos(out: Path, twin: Path, instruction: str, demos: int, *options: st
 
 
 def train_policy(runs: Sequence[Path], out: Path, *options: str) -> float:
-    """Train by the script with one thread; seconds it took.
+    """Train by the script with one thread; seconds it took, of one that was interrupted those since.
 
     Raises:
         RuntimeError: It failed; the message is its last line.
@@ -139,7 +141,10 @@ def train_policy(runs: Sequence[Path], out: Path, *options: str) -> float:
     file = out / SECONDS_FILE
     if not file.is_file():
         began = time.monotonic()
-        _run("train.py", *map(str, runs), "--out", str(out), "--threads", "1", *options)
+        resume = ["--resume"] if (out / CHECKPOINT).is_file() else []
+        if not resume and "--rounds" not in options:  # rounds make only what is missing
+            shutil.rmtree(out, ignore_errors=True)
+        _run("train.py", *map(str, runs), "--out", str(out), "--threads", "1", *options, *resume)
         file.write_text(json.dumps(time.monotonic() - began))
     return float(json.loads(file.read_text()))
 

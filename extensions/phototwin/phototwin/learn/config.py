@@ -10,6 +10,8 @@ KINDS = ("bc", "act", "diffusion")
 SIZES = ("small", "usual")
 SPACES = ("tool", "joint")
 PRECISIONS = ("auto", "float32", "bfloat16")
+CHECKPOINT = "checkpoint.pt"
+"""What a training goes on from: weights, optimiser, step."""
 DOWN = 3
 """Temporal halvings of Diffusion's U-net: a chunk is a multiple of 2 ** DOWN."""
 

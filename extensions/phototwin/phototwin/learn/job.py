@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from phototwin.errors import InputError
-from phototwin.learn.config import TrainConfig
+from phototwin.learn.config import CHECKPOINT, TrainConfig
 from phototwin.learn.demos import Demos, join_demos, load_demos
 from phototwin.output import disk_errors
 
@@ -28,7 +28,7 @@ def run_training(
         InputError: There is nothing to learn from, or ``out`` holds a policy or a checkpoint and ``resume`` is False.
         OutputError: The disk refuses.
     """
-    from phototwin.learn.train import CHECKPOINT, train
+    from phototwin.learn.train import train
 
     if out.exists() and any(out.iterdir()) and not (resume and (out / CHECKPOINT).is_file()):
         raise InputError(

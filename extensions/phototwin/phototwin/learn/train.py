@@ -15,14 +15,12 @@ import torch
 
 from phototwin.data.lerobot import IMAGE_KEY
 from phototwin.errors import InputError
-from phototwin.learn.config import PRECISIONS, PolicyConfig, PolicyFacts, TrainConfig
+from phototwin.learn.config import CHECKPOINT, PRECISIONS, PolicyConfig, PolicyFacts, TrainConfig
 from phototwin.learn.demos import ACTION, MARKS, PADDED, PLACES, STATE, Demos, chunk_rows
 from phototwin.learn.policy import make_policy, save_policy
 from phototwin.learn.spaces import in_space
 from phototwin.learn.views import turn_views
 
-CHECKPOINT = "checkpoint.pt"
-"""What a training goes on from: weights, optimiser, step."""
 LOG_EVERY = 50
 MOST_GRADIENT = 10.0
 """Norm to which gradients are cut."""
