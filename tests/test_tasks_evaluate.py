@@ -68,8 +68,11 @@ def check_takeovers(env, looks, shown):
 
     at_once = rollout(env, [1, 2], looks, guest=Guest(shown, [0, 0]))
     for one, other in zip(shown, at_once, strict=True):
-        assert np.array_equal(one.action, other.action) and np.array_equal(one.joint_pos, other.joint_pos)
-        assert np.array_equal(one.rgb, other.rgb)
+        # It starts from joints as they are read, in single precision: a straight line from there is the same to a few rounding errors.
+        assert np.allclose(one.action, other.action, atol=1e-5) and np.allclose(
+            one.joint_pos, other.joint_pos, atol=1e-3
+        )
+        assert np.abs(one.rgb.astype(int) - other.rgb).mean() < 0.1
     closing = [int(np.flatnonzero(e.action[:, -1] < 0)[0]) for e in shown]
     leaves = [closing[0] - 12, closing[1] + 16]
     taken = rollout(env, [1, 2], looks, guest=Guest(shown, leaves))
