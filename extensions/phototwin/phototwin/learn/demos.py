@@ -120,7 +120,7 @@ def _seen(
     objects = np.stack(table["object_poses"]).reshape(len(table), -1, 7)
     points_w = np.concatenate([tool, np.where(objects[..., 3:].any(-1, keepdims=True), objects[..., :3], np.nan)], 1)
     places = np.empty((*points_w.shape[:2], 2), np.float32)
-    marks = np.empty((len(table), *MARKS_B.shape[:1], 2), np.float32)
+    marks = np.empty((len(table), len(MARKS_B), 2), np.float32)
     K = np.empty((len(starts) - 1, 3, 3))
     units = np.array([[2 / resolution[0], 0, -1], [0, 2 / resolution[1], -1], [0, 0, 1]])
     try:
