@@ -9,6 +9,7 @@
 ./isaaclab.sh -p scripts/benchmark.py rl --data ../shared/data --json rl.json
 ./isaaclab.sh -p scripts/benchmark.py learn --quick --json learn.json
 ./isaaclab.sh -p scripts/benchmark.py learn --data ../shared/data --work out/learn --json learn.json   hours; goes on where it was interrupted
+./isaaclab.sh -p scripts/benchmark.py learn --parts rounds looks --data ../shared/data --work out/learn
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Args:
         json: File for the measures.
         quick: End within minutes on a smaller set.
         work: Keep demonstrations, policies and evaluations there, and do not make again what is there (learn).
+        parts: Measure these alone (learn): nothing, lift, place, rounds, looks, mix, data, intervals.
     """
 
     suite: Annotated[str, tyro.conf.Positional]
@@ -39,13 +41,14 @@ class Args:
     json: Path | None = None
     quick: bool = False
     work: Path | None = None
+    parts: tuple[str, ...] = ()
 
 
 def main(args: Args) -> int:
     """Run one suite; returns 1 where a target is missed."""
     from phototwin_tasks.benchmarks import run_suite
 
-    return run_suite(args.suite, args.data, args.json, args.quick, args.work)
+    return run_suite(args.suite, args.data, args.json, args.quick, args.work, args.parts)
 
 
 if __name__ == "__main__":

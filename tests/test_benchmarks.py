@@ -50,15 +50,17 @@ def test_status_and_json(tmp_path, monkeypatch, capsys):
     assert "1 targets missed" in capsys.readouterr().out
 
 
-def fake_kept(data, quick, work=None):
-    yield Measure(str(work), "x", 1.0, "")
+def fake_kept(data, quick, work=None, parts=()):
+    yield Measure(f"{work} {parts}", "x", 1.0, "")
 
 
-def test_a_suite_is_told_where_to_keep_things_and_one_that_keeps_nothing_says_so(tmp_path, capsys):
-    assert run_suite(f"{__name__}:fake_kept", None, None, True, tmp_path) == 0
-    assert str(tmp_path) in capsys.readouterr().out
-    with pytest.raises(InputError, match="keeps nothing to go on from"):
+def test_a_suite_is_told_where_to_keep_things_and_what_to_measure_and_one_that_cannot_says_so(tmp_path, capsys):
+    assert run_suite(f"{__name__}:fake_kept", None, None, True, tmp_path, ("one",)) == 0
+    assert f"{tmp_path} ('one',)" in capsys.readouterr().out
+    with pytest.raises(InputError, match="has no --work"):
         run_suite(f"{__name__}:fake_good", None, None, True, tmp_path)
+    with pytest.raises(InputError, match="has no --parts"):
+        run_suite(f"{__name__}:fake_good", None, None, True, parts=("one",))
 
 
 def fake_empty(data, quick):

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from phototwin.errors import InputError
 from phototwin.learn.config import CHECKPOINT
 from phototwin.learn.statistics import success_rate
 from phototwin_tasks.benchmarks import learn_runs
 from phototwin_tasks.benchmarks.learn_runs import Job, Outcome, Trial, make_demos, open_bench, rate_row
-from phototwin_tasks.benchmarks.learn_suite import QUICK, Size, _steps
+from phototwin_tasks.benchmarks.learn_suite import PARTS, QUICK, Size, _steps, _taught, measure
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def scripts(monkeypatch):
 
 
 def test_a_training_that_is_there_is_not_done_again(tmp_path, scripts):
-    tests = (Trial(tmp_path / "twin", ("--seed", "3")), Trial(tmp_path / "twin", (), "round_1/policy"))
+    tests = (Trial("x", tmp_path / "twin", ("--seed", "3")), Trial("y", tmp_path / "twin", (), "round_1/policy"))
     job = Job("a", (tmp_path / "run",), ("--steps", "5"), tests)
     for _ in range(2):
         with open_bench(tmp_path) as bench:
@@ -82,3 +83,18 @@ def test_steps_are_those_of_the_next_larger_count():
     assert _steps("bc", 200, Size()) == _steps("bc", 150, Size())
     assert int(_steps("act", 1000, Size())[1]) > int(_steps("bc", 1000, Size())[1])
     assert _steps("diffusion", 16, QUICK) == _steps("bc", 4, QUICK)
+
+
+def test_a_part_is_measured_alone_and_an_unknown_one_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("phototwin.pipeline.sample_twin", lambda: tmp_path / "twin")
+    rows = list(measure(None, True, tmp_path, ("intervals",)))
+    assert rows and all("truth covered" in row.name for row in rows)
+    with pytest.raises(InputError, match=", ".join(PARTS)):
+        list(measure(None, True, tmp_path, ("lifts",)))
+
+
+def test_what_learns_from_the_first_demonstrations_is_the_same_training_in_every_part(tmp_path):
+    with open_bench(tmp_path) as bench:
+        few, all_ = (_taught(bench, "lift", "bc", count, 1, Size(), ()) for count in (200, 1000))
+    assert few.runs == (tmp_path / "lift",) and few.options[:2] == ("--demos", "200")
+    assert all_.runs == (tmp_path / "lift", tmp_path / "lift_more") and "--demos" not in all_.options

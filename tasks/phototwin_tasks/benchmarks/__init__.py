@@ -68,7 +68,14 @@ def meets(value: float, target: str) -> bool:
     }[operator]
 
 
-def run_suite(suite: str, data: Path | None, file: Path | None, quick: bool, work: Path | None = None) -> int:
+def run_suite(
+    suite: str,
+    data: Path | None,
+    file: Path | None,
+    quick: bool,
+    work: Path | None = None,
+    parts: tuple[str, ...] = (),
+) -> int:
     """Run a suite, print every measure as it comes, write the JSON; returns 1 where a target is missed.
 
     Args:
@@ -77,17 +84,18 @@ def run_suite(suite: str, data: Path | None, file: Path | None, quick: bool, wor
         file: For the JSON; none is written when None.
         quick: A smaller set.
         work: Folder that a suite of hours keeps what it makes in, and goes on from.
+        parts: What of a suite of several parts is measured; all of it where empty.
 
     Raises:
-        InputError: Unknown suite, or one that keeps nothing.
+        InputError: Unknown suite or part, or a suite that keeps nothing or has no parts.
     """
     measure: Callable[..., Iterator[Measure]] = resolve(suite, SUITES, "suite")
-    kept = {} if work is None else {"work": work}
-    if kept and "work" not in inspect.signature(measure).parameters:
-        raise InputError(f"The suite '{suite}' keeps nothing to go on from: leave --work away.")
+    chosen = {name: value for name, value in {"work": work, "parts": parts}.items() if value}
+    for name in chosen.keys() - inspect.signature(measure).parameters.keys():
+        raise InputError(f"The suite '{suite}' has no --{name}: leave it away.")
     measures: list[Measure] = []
     sys.stdout.write(f"{'scene':<40} {'measure':<36} {'value':>10} {'unit':<8} {'target':<10} {'ok':<3} method\n")
-    for item in measure(data, quick, **kept):
+    for item in measure(data, quick, **chosen):
         measures.append(item)
         mark = {True: "yes", False: "NO", None: ""}[item.ok]
         row = (

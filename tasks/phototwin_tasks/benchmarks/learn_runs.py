@@ -29,11 +29,13 @@ class Trial:
     """An evaluation of what a training gave.
 
     Attributes:
+        name: Of its folder, behind that of the training.
         twin: Folder of the twin on which it is tested.
         options: Of evaluate.py.
         policy: Which folder of the training is tested, below its own.
     """
 
+    name: str
     twin: Path
     options: tuple[str, ...]
     policy: str = "."
@@ -44,7 +46,7 @@ class Job:
     """A training and the evaluations of what came of it.
 
     Attributes:
-        name: Of its folder; every test has one beside it, with its number.
+        name: Of its folder; every test has one beside it.
         runs: Folders of runs of generate.py, whose demonstrations it learns from.
         options: Of train.py.
         tests: Evaluations.
@@ -91,8 +93,8 @@ class Bench:
         try:
             minutes = train_policy(job.runs, place, *job.options) / 60
             rates = [
-                evaluate_policy(place / test.policy, test.twin, self.scratch / f"{job.name}_test_{i}", *test.options)
-                for i, test in enumerate(job.tests)
+                evaluate_policy(place / test.policy, test.twin, self.scratch / f"{job.name}_{test.name}", *test.options)
+                for test in job.tests
             ]
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             return Outcome((), error=str(error))

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from phototwin.errors import InputError
 from phototwin.plan.instruction import default_instruction
 from phototwin.scene import load_scene
 from phototwin_tasks.benchmarks import Measure
@@ -27,6 +28,9 @@ from phototwin_tasks.benchmarks.learn_runs import (
 )
 from phototwin_tasks.benchmarks.main_suite import SCENES
 
+PARTS = ("nothing", "lift", "place", "rounds", "looks", "mix", "data", "intervals")
+"""What can be measured alone: from nothing to a policy, curves of the two tasks, on-policy rounds, looks, several twins, datasets, intervals."""
+QUICK_PARTS = tuple(part for part in PARTS if part not in ("place", "mix"))
 TARGETS = {"lift": ">= 0.9", "place": ">= 0.75"}
 """Success that cloning and ACT must come to from the most demonstrations."""
 KINDS = {
@@ -36,7 +40,7 @@ KINDS = {
 }
 STEPS = {50: 1000, 200: 1500, 1000: 2500}
 """Of the optimiser, by demonstrations."""
-ACT_STEPS = {50: 1500, 200: 2500, 1000: 5000}
+ACT_STEPS = {50: 1000, 200: 2000, 1000: 4000}
 DIFFUSION_STEPS = 6000
 """Twenty minutes of a core."""
 QUICK_STEPS = 50
@@ -74,33 +78,41 @@ class Size:
     Attributes:
         counts: Demonstrations, rising.
         seeds: Of trainings and of the attempts that test them.
-        episodes: Attempts of a test.
-        traced: Attempts of a test on path-traced frames.
-        some: Demonstrations where several trainings are compared.
-        rounds: On-policy rounds; each brings a third of what ``some`` has beyond the smallest count.
+        episodes: Attempts of a test of each seed.
+        alone: Attempts where there is one seed.
+        some: Demonstrations where several trainings are compared, the first of those of the curve.
+        rounds: On-policy rounds, which together bring what ``some`` has beyond the smallest count.
     """
 
     counts: tuple[int, ...] = (50, 200, 1000)
     seeds: tuple[int, ...] = (0, 1, 2)
-    episodes: int = 112
-    traced: int = 48
+    episodes: int = 48
+    alone: int = 112
     some: int = 200
     rounds: int = 3
 
 
-QUICK = Size(counts=(4, 16), seeds=(0,), episodes=16, traced=16, some=16, rounds=1)
+QUICK = Size(counts=(4, 16), seeds=(0,), episodes=16, alone=16, some=16, rounds=1)
 
 
-def measure(data: Path | None, quick: bool, work: Path | None = None) -> Iterator[Measure]:
+def measure(data: Path | None, quick: bool, work: Path | None = None, parts: tuple[str, ...] = ()) -> Iterator[Measure]:
     """Every measure of the suite.
 
     Args:
         data: Folder of real captures for the mix of twins and the held-out photos; without it there are none.
-        quick: Lift from a few demonstrations, one seed.
+        quick: Few demonstrations and steps, one seed.
         work: Where everything is kept; what is there is not made again. A folder that is removed when None.
+        parts: Those of ``PARTS`` that are measured; all where empty, of a quick run those of ``QUICK_PARTS``.
+
+    Raises:
+        InputError: There is no such part.
     """
     from phototwin.pipeline import sample_twin
 
+    unknown = set(parts) - set(PARTS)
+    if unknown:
+        raise InputError(f"There is no part '{unknown.pop()}' of the suite: choose of {', '.join(PARTS)}.")
+    parts = parts or (QUICK_PARTS if quick else PARTS)
     size = QUICK if quick else Size()
     twin = sample_twin()
     keep = nullcontext(work) if work else tempfile.TemporaryDirectory(prefix="phototwin_learn_")
@@ -109,29 +121,40 @@ def measure(data: Path | None, quick: bool, work: Path | None = None) -> Iterato
         scratch.mkdir(parents=True, exist_ok=True)
         hard = scratch / "hard.json"
         hard.write_text(json.dumps(HARD))
-        yield from _from_nothing_rows(twin, scratch, size)
-        families = ("lift",) if quick else ("lift", "place")
-        made = []
-        for family in families:
-            began = time.monotonic()
-            error = make_demos(
-                scratch / family, twin, TASKS[family], size.counts[-1], *FRAMES, *NOISE, "--randomize", str(hard)
-            )
-            spent = (time.monotonic() - began) / 60
-            yield Measure(f"{family}: {size.counts[-1]} demonstrations", "sample", spent, "min", None, error)
-            made += [] if error else [family]
+        if "nothing" in parts:
+            yield from _from_nothing_rows(twin, scratch, size)
         with open_bench(scratch) as bench:
-            for family in made:
-                yield from _curve_rows(bench, twin, hard, family, size)
-            if "lift" in made:
+            if {"lift", "rounds", "looks", "mix", "data"} & set(parts):
+                yield from _demo_rows(bench, twin, hard, "lift", size, "lift" in parts)
+            if "lift" in parts:
+                yield from _curve_rows(bench, twin, hard, "lift", size)
+            if "place" in parts:
+                yield from _demo_rows(bench, twin, hard, "place", size, whole=True)
+                yield from _curve_rows(bench, twin, hard, "place", size)
+            if "rounds" in parts:
                 yield from _round_rows(bench, twin, hard, size)
-                twins = {} if quick or data is None else _twins(data, scratch)
+            twins = _twins(data, scratch) if data is not None and {"looks", "mix"} & set(parts) else {}
+            if "looks" in parts:
                 yield from _look_rows(bench, twin, hard, size, {k: v for k, v in twins.items() if k in HELD_OUT})
-                if set(MIX) <= {"sample", *twins}:
-                    yield from _mix_rows(bench, {"sample": twin, **twins}, hard, size)
-        if "lift" in made:
+            if "mix" in parts:
+                yield from _mix_rows(bench, {"sample": twin, **twins}, hard, size)
+        if "data" in parts and (scratch / "lift" / "summary.json").is_file():
             yield from data_rows(scratch / "lift", scratch)
-    yield from interval_rows(100 if quick else 1000)
+    if "intervals" in parts:
+        yield from interval_rows(100 if quick else 1000)
+
+
+def _demo_rows(bench: Bench, twin: Path, hard: Path, family: str, size: Size, whole: bool) -> Iterator[Measure]:
+    """Make the demonstrations of a task: the first ``some``, and where ``whole`` the others of the curve beside them."""
+    given = (*FRAMES, *NOISE, "--randomize", str(hard))
+    parts = {family: (size.some, "0"), f"{family}_more": (size.counts[-1] - size.some if whole else 0, "1")}
+    for run, (demos, seed) in parts.items():
+        if demos:
+            began, known = time.monotonic(), (bench.scratch / run).exists()
+            error = make_demos(bench.scratch / run, twin, TASKS[family], demos, *given, "--seed", seed)
+            spent = float("nan") if known else (time.monotonic() - began) / 60
+            said = error or "was there before" * known
+            yield Measure(f"{run}: {demos} demonstrations", "sample", spent, "min", None, said)
 
 
 def _steps(kind: str, demos: int, size: Size) -> tuple[str, str]:
@@ -148,60 +171,68 @@ def _tested(hard: Path, episodes: int, seed: int, *options: str) -> tuple[str, .
     return ("--randomize", str(hard), "--episodes", str(episodes), "--seed", str(seed), *options)
 
 
+def _taught(bench: Bench, family: str, kind: str, count: int, seed: int, size: Size, tests: tuple[Trial, ...]) -> Job:
+    """A training on the first ``count`` demonstrations of a task; what several parts ask for is trained once."""
+    runs = (
+        (bench.scratch / family,) if count <= size.some else (bench.scratch / family, bench.scratch / f"{family}_more")
+    )
+    demos = ("--demos", str(count)) if count <= size.some else ()
+    given = (*KINDS[kind], *demos, "--seed", str(seed), *_steps(kind, count, size))
+    return Job(f"{family}_{kind}_{count}_{seed}", runs, given, tests)
+
+
 def _curve_rows(bench: Bench, twin: Path, hard: Path, family: str, size: Size) -> Iterator[Measure]:
     """Success from more and more demonstrations, by kind of policy; that of the most with shoves, too."""
-    rows = []
-    for kind, options in KINDS.items():
-        for count in size.counts if kind != "diffusion" else size.counts[-1:]:
-            started = []
-            for seed in size.seeds if kind != "diffusion" else size.seeds[:1]:
-                given = (*options, "--demos", str(count), "--seed", str(seed), *_steps(kind, count, size))
-                shoves = [(), ("--shove-m-s", str(SHOVE_M_S))][: 1 + (count == size.counts[-1])]
-                tests = tuple(Trial(twin, _tested(hard, size.episodes, seed, *shove)) for shove in shoves)
-                started.append(
-                    bench.start(Job(f"{family}_{kind}_{count}_{seed}", (bench.scratch / family,), given, tests))
-                )
-            rows.append((kind, count, started))
-    for kind, count, started in rows:
-        outcomes = [each.result() for each in started]
-        most = count == size.counts[-1] and kind != "diffusion"
-        target = TARGETS[family] if most and size is not QUICK else None
+    last = size.counts[-1]
+    cells = [(kind, count) for kind in ("bc", "act") for count in size.counts] + [("diffusion", last)]
+    started = {cell: [] for cell in cells}
+    for seed in size.seeds:
+        for kind, count in cells:
+            if kind == "diffusion" and seed != size.seeds[0]:
+                continue
+            episodes = size.alone if kind == "diffusion" else size.episodes
+            tests = [Trial("hard", twin, _tested(hard, episodes, seed))]
+            if count == last:
+                tests.append(Trial("shoved", twin, _tested(hard, episodes, seed, "--shove-m-s", str(SHOVE_M_S))))
+            started[kind, count].append(bench.start(_taught(bench, family, kind, count, seed, size, tuple(tests))))
+    for (kind, count), jobs in started.items():
+        outcomes = [job.result() for job in jobs]
+        target = TARGETS[family] if count == last and kind != "diffusion" and size is not QUICK else None
         name = f"{family}: {kind} from {count}"
         yield rate_row(name, "sample, hard", outcomes, target, "success")
-        if count == size.counts[-1]:
+        if count == last:
             yield rate_row(f"{name}, shoved", "sample, hard", outcomes, None, f"{SHOVE_M_S:g} m/s", 1)
 
 
 def _round_rows(bench: Bench, twin: Path, hard: Path, size: Size) -> Iterator[Measure]:
-    """Rounds against as many demonstrations, from data with noise and without."""
+    """Rounds against as many demonstrations and steps, from data with noise and without."""
     first, each = size.counts[0], (size.some - size.counts[0]) // size.rounds
     error = make_demos(bench.scratch / "lift_clean", twin, TASKS["lift"], size.some, *FRAMES, "--randomize", str(hard))
-    options = _tested(hard, size.episodes, 0)
-    rows = []
-    for name, run in (("noise", "lift"), ("no noise", "lift_clean")):
-        if run == "lift_clean" and error:
-            yield Measure("lift: demonstrations without noise", "sample", float("nan"), "", None, error)
-            continue
-        runs = (bench.scratch / run,)
-        rounds = ("--rounds", str(size.rounds), "--twin", str(twin), "--round-demos", str(each))
-        steps = _steps("bc", first, size)
-        driven = Job(
-            f"{run}_rounds",
-            runs,
-            ("--demos", str(first), *steps, *rounds, "--round-randomize", str(hard), "--round-steps", steps[1]),
-            tuple(Trial(twin, options, f"round_{i}/policy") for i in range(size.rounds + 1)),
-        )
-        told = ("--demos", str(size.some), "--steps", str((1 + size.rounds) * int(steps[1])))
-        rows.append(
-            (name, bench.start(driven), bench.start(Job(f"{run}_offline", runs, told, (Trial(twin, options),))))
-        )
-    for name, driven, offline in rows:
+    steps = int(_steps("bc", size.some, size)[1])
+    later = steps // (size.rounds + 2)
+    jobs = {"lift": ([], []), "lift_clean": ([], [])}
+    if error:
+        yield Measure("lift: demonstrations without noise", "sample", float("nan"), "", None, error)
+        del jobs["lift_clean"]
+    for seed in size.seeds:
+        options = _tested(hard, size.episodes, seed)
+        for run, (driven, told) in jobs.items():
+            given = (
+                *("--demos", str(first), "--steps", str(steps - size.rounds * later), "--seed", str(seed)),
+                *("--rounds", str(size.rounds), "--round-demos", str(each), "--round-steps", str(later)),
+                *("--twin", str(twin), "--round-randomize", str(hard)),
+            )
+            tests = tuple(Trial(f"round_{i}", twin, options, f"round_{i}/policy") for i in range(size.rounds + 1))
+            driven.append(bench.start(Job(f"{run}_rounds_{seed}", (bench.scratch / run,), given, tests)))
+            job = _taught(bench, run, "bc", size.some, seed, size, (Trial("hard", twin, options),))
+            told.append(bench.start(job))
+    for run, (driven, told) in jobs.items():
+        name = "noise" if run == "lift" else "no noise"
+        rounds, offline = [job.result() for job in driven], [job.result() for job in told]
         for i in range(size.rounds + 1):
             said = f"lift, {name}: {first} and {i} rounds of {each}"
-            yield rate_row(said, "sample, hard", [driven.result()], None, "bc, all rounds")
-        yield rate_row(
-            f"lift, {name}: {size.some} offline", "sample, hard", [offline.result()], None, "bc, as many steps"
-        )
+            yield rate_row(said, "sample, hard", rounds, None, "bc, all rounds", i)
+        yield rate_row(f"lift, {name}: {size.some} offline", "sample, hard", offline, None, "bc, as many steps")
 
 
 def _from_nothing_rows(twin: Path, scratch: Path, size: Size) -> Iterator[Measure]:
@@ -215,7 +246,7 @@ def _from_nothing_rows(twin: Path, scratch: Path, size: Size) -> Iterator[Measur
         if error:
             raise RuntimeError(error)
         train_policy([run], out, *_steps("bc", demos, size))
-        rate = evaluate_policy(out, twin, test, "--episodes", str(size.episodes))
+        rate = evaluate_policy(out, twin, test, "--episodes", str(size.alone))
     except RuntimeError as error:
         yield Measure("from nothing to a lift policy", "sample", float("nan"), "min", "<= 15", str(error))
         return
@@ -227,39 +258,36 @@ def _from_nothing_rows(twin: Path, scratch: Path, size: Size) -> Iterator[Measur
 
 def _look_rows(bench: Bench, twin: Path, hard: Path, size: Size, held_out: dict[str, Path]) -> Iterator[Measure]:
     """Does photorealism pay? The same demonstrations in three looks, each policy driving on frames of a fourth, and on twins of photos that it never saw."""
-    rows = []
+    jobs = {}
     for name, renderer in LOOKS.items():
-        run = bench.scratch / (f"look_{name}" if renderer else "lift")
+        run = f"look_{name}" if renderer else "lift"
         options = (*FRAMES, *NOISE, "--randomize", str(hard), "--renderer", renderer)
-        error = make_demos(run, twin, TASKS["lift"], size.some, *options) if renderer else ""
+        error = make_demos(bench.scratch / run, twin, TASKS["lift"], size.some, *options) if renderer else ""
         if error:
             yield Measure(f"trained on {name} frames", "sample", float("nan"), "", None, error)
             continue
-        started = []
-        for seed in size.seeds:
-            traced = ("--renderer", UNSEEN_LOOK)
-            tests = [
-                Trial(twin, _tested(hard, size.traced, seed, *traced)),
-                Trial(twin, _tested(hard, size.episodes, seed)),
-            ]
-            for scene, other in held_out.items():
-                told = _told(other, HELD_OUT[scene])
-                tests.append(Trial(other, _tested(hard, size.traced, seed, "--instruction", told)))
-            given = ("--demos", str(size.some), "--seed", str(seed), *_steps("bc", size.some, size))
-            started.append(bench.start(Job(f"look_{name}_{seed}", (run,), given, tuple(tests))))
-        rows.append((name, started))
-    for name, started in rows:
-        outcomes = [each.result() for each in started]
+        jobs[name] = run, []
+    for seed in size.seeds:
+        tests = [Trial(UNSEEN_LOOK, twin, _tested(hard, size.episodes, seed, "--renderer", UNSEEN_LOOK))]
+        tests.append(Trial("hard", twin, _tested(hard, size.episodes, seed)))
+        for scene, other in held_out.items():
+            told = _told(other, HELD_OUT[scene])
+            tests.append(Trial(scene, other, _tested(hard, size.episodes, seed, "--instruction", told)))
+        for run, started in jobs.values():
+            started.append(bench.start(_taught(bench, run, "bc", size.some, seed, size, tuple(tests))))
+    for name, (_, started) in jobs.items():
+        outcomes = [job.result() for job in started]
         where = ("sample, path traced", "sample, blended", *(f"{scene}, blended" for scene in held_out))
         for i, scene in enumerate(where):
             yield rate_row(f"trained on {name} frames", scene, outcomes, None, f"bc from {size.some}", i)
 
 
 def _mix_rows(bench: Bench, twins: dict[str, Path], hard: Path, size: Size) -> Iterator[Measure]:
-    """One policy from demonstrations on several twins, on each of them and on a photo that it never saw."""
-    runs, tests, scenes = [], [], []
+    """One policy from demonstrations on several twins, on each of them and on photos that it never saw."""
+    runs, tests = [], []
     for scene, instruction in (MIX | HELD_OUT).items():
         if scene not in twins:
+            yield Measure("mix", scene, float("nan"), "", None, "there is no twin of it")
             continue
         told = _told(twins[scene], instruction)
         if scene in MIX:
@@ -270,13 +298,12 @@ def _mix_rows(bench: Bench, twins: dict[str, Path], hard: Path, size: Size) -> I
                 yield Measure("mix: demonstrations", scene, float("nan"), "", None, error)
                 continue
             runs.append(run)
-        tests.append(Trial(twins[scene], _tested(hard, size.episodes, 0, "--instruction", told)))
-        scenes.append(scene)
+        tests.append(Trial(scene, twins[scene], _tested(hard, size.alone, 0, "--instruction", told)))
     given = ("--demos", str(size.some), *_steps("bc", size.some * len(runs), size))
     outcome = bench.start(Job("mix_bc", tuple(runs), given, tuple(tests))).result()
-    for i, scene in enumerate(scenes):
-        seen = "hard" if scene in MIX else "hard, held out"
-        yield rate_row(f"lift, {len(runs)} twins: bc from {size.some} each", f"{scene}, {seen}", [outcome], None, "", i)
+    for i, test in enumerate(tests):
+        seen = "hard" if test.name in MIX else "hard, held out"
+        yield rate_row(f"lift, {len(runs)} twins", f"{test.name}, {seen}", [outcome], None, f"bc, {size.some} each", i)
 
 
 def _told(twin: Path, instruction: str) -> str:
