@@ -118,13 +118,13 @@ class Convert:
 
     Attributes:
         folder: Dataset with an HDF5 file.
-        to: lerobot (a folder), hdf5 (self-contained, with fingerprints), robomimic (the same with next frames), or rlds (a folder for
+        to: lerobot (a folder), lerobot_depth (the same with the depth and masks of --keep-raw), hdf5 (self-contained, with fingerprints), robomimic (the same with next frames), or rlds (a folder for
             TensorFlow Datasets; needs the extra rlds).
         out: The folder or file to write.
     """
 
     folder: Folder
-    to: Literal["lerobot", "hdf5", "robomimic", "rlds"]
+    to: Literal["lerobot", "lerobot_depth", "hdf5", "robomimic", "rlds"]
     out: Path
 
 

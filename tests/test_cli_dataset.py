@@ -1,6 +1,7 @@
 """scripts/dataset.py at the command line: what it prints, its exit status, and one sentence for bad input."""
 
 import importlib.util
+import json
 
 import h5py
 import pytest
@@ -69,6 +70,15 @@ def test_outputs_that_cannot_be(whole, tmp_path):
 def test_a_lerobot_dataset_alone_is_not_enough_to_filter(tmp_path):
     (tmp_path / "meta").mkdir()
     refused(call("dataset", "filter", tmp_path, "--out", tmp_path / "out"), "LeRobot dataset only", "episodes.hdf5")
+
+
+def test_depth_and_masks_become_lerobots(whole, tmp_path):
+    done = call("dataset", "convert", whole / "a", "--to", "lerobot_depth", "--out", tmp_path / "o")
+    assert done.returncode == 0, done.stderr
+    done = call("dataset", "verify", tmp_path / "o")
+    assert done.returncode == 0 and "no defects" in done.stdout, done.stdout
+    info = json.loads((tmp_path / "o/meta/info.json").read_text())
+    assert {"observation.images.photo_depth", "labels"} <= info["features"].keys()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow_datasets") is not None, reason="the extra rlds is installed")

@@ -7,9 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from data_helpers import possible_episode
 from test_data import make_episode
 
-from phototwin.data.lerobot import FACTS_FILE, IMAGE_KEY, LerobotProcess, _EndedEarlyError, _from_lines, write_lerobot
+from phototwin.data.lerobot import (
+    DEPTH_KEY,
+    FACTS_FILE,
+    IMAGE_KEY,
+    LABELS_KEY,
+    LerobotProcess,
+    _EndedEarlyError,
+    _from_lines,
+    write_lerobot,
+)
 from phototwin.data.store import EpisodeStore
 from phototwin.errors import InputError, OutputError
 
@@ -64,6 +74,25 @@ def test_lerobot_reads_it(tmp_path, size, capfd):
     assert [p.name for p in tmp_path.iterdir()] == ["set"] and not (tmp_path / "set/old").exists()
     check(tmp_path / "set", episodes)
     assert "x264" not in capfd.readouterr().err
+
+
+def test_depth_and_masks_come_back_exactly_as_lerobots_own_depth_maps(tmp_path):
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    episodes = [possible_episode(i, steps=steps) for i, steps in enumerate(STEPS)]
+    write_lerobot(iter(episodes), tmp_path / "set", truth=True)
+    dataset = LeRobotDataset("phototwin", root=tmp_path / "set", video_backend="pyav")
+    assert dataset.meta.depth_keys == [DEPTH_KEY]
+    items = [dataset[i] for i in range(len(dataset))]
+    for name, value in ((DEPTH_KEY, "raw_depth_mm"), (LABELS_KEY, "raw_labels")):
+        seen = np.stack([item[name].numpy()[0] for item in items])
+        assert (seen == np.concatenate([getattr(e, value) for e in episodes])).all() and seen.max() > 200
+
+
+def test_depth_that_was_not_kept_is_asked_for(tmp_path):
+    with pytest.raises(InputError, match="--keep-raw"):
+        write_lerobot([smooth_episode(0, 5)], tmp_path / "set", truth=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_process_beside_the_rollouts(tmp_path):

@@ -9,6 +9,8 @@ from data_helpers import fill_store
 
 from phototwin.data.compose import read_entries, write_dataset
 from phototwin.data.fingerprint import block_means, compare_means, episode_means, read_means
+from phototwin.data.lerobot import DEPTH_KEY, LABELS_KEY, write_lerobot
+from phototwin.data.store import read_demos
 from phototwin.data.verify import verify
 
 VIDEO = "videos/observation.images.photo/chunk-000/file-000.mp4"
@@ -245,9 +247,54 @@ def test_what_is_planted_in_a_file_is_found_and_named(whole, tmp_path, plant, fi
     assert (f"lerobot/{file}", episode, check) in {(d.file, d.episode, d.check) for d in defects}, defects
 
 
+@pytest.fixture(scope="module")
+def with_depth(tmp_path_factory):
+    """A LeRobot dataset with depth and labels."""
+    folder = tmp_path_factory.mktemp("depth")
+    file = fill_store(folder / "run", size=(96, 64))
+    return write_lerobot(read_demos(file), folder / "both" / "lerobot", truth=True).parent
+
+
+def image(name, change):
+    """Change the image of a feature in row 3 of episode 1: given and giving an array, or giving the bytes of a file."""
+
+    def plant(table):
+        import io
+
+        from PIL import Image
+
+        files = list(table[name])
+        given = change(np.asarray(Image.open(io.BytesIO(files[FIRST + 3]["bytes"]))).copy())
+        if not isinstance(given, bytes):
+            with io.BytesIO() as stream:
+                Image.fromarray(given).save(stream, "tiff" if name == DEPTH_KEY else "png")
+                given = stream.getvalue()
+        files[FIRST + 3] = {"bytes": given, "path": None}
+        table[name] = files
+        return table
+
+    return rows(plant)
+
+
+@pytest.mark.parametrize(
+    "name, change, check",
+    [
+        (DEPTH_KEY, lambda depth: depth + np.uint16(1), "digest"),
+        (LABELS_KEY, lambda labels: np.where(labels == 255, 1, labels).astype(np.uint16), "digest"),
+        (LABELS_KEY, lambda labels: np.full_like(labels, 77), "labels"),
+        (LABELS_KEY, lambda labels: b"\x89PNG", "readable"),
+        (DEPTH_KEY, lambda depth: depth[:-1], "readable"),
+    ],
+)
+def test_what_is_planted_in_depth_or_labels_is_found_and_named(with_depth, tmp_path, name, change, check):
+    assert not list(verify(with_depth))
+    defects = found(with_depth, tmp_path, image(name, change))
+    assert (f"lerobot/{ROWS}", "episode 1", check) in {(d.file, d.episode, d.check) for d in defects}, defects
+    assert {d.episode for d in defects} == {"episode 1"}
+
+
 def test_fingerprints_are_small_and_come_back(whole, tmp_path):
     stored = read_means(whole / "lerobot/meta/phototwin_frames.npz")
-    from phototwin.data.store import read_demos
 
     for i, episode in enumerate(read_demos(whole / "episodes.hdf5")):
         means = episode_means(stored, i)
@@ -284,7 +331,6 @@ def test_noise_of_a_codec_is_no_defect_and_a_step_is():
 
 def test_videos_in_several_files(tmp_path, monkeypatch):
     from phototwin.data import lerobot
-    from phototwin.data.store import read_demos
 
     monkeypatch.setattr(lerobot, "FILE_SIZE_MB", 0.001)
     lerobot.write_lerobot(read_demos(fill_store(tmp_path / "run", size=(96, 64))), tmp_path / "lerobot")

@@ -143,11 +143,12 @@ def convert(folder: Path, to: str, out: Path) -> str:
         refuse_mixed(entries)
         with new_folder(out) as partial:
             write_rlds(read_demos(file), partial, slots=object_slots(entries))
-    elif to == "lerobot":
+    elif to in ("lerobot", "lerobot_depth"):
         entries = read_entries(file)
         refuse_mixed(entries)
         with new_folder(out) as partial:
-            write_lerobot(read_demos(file), partial / "set", slots=object_slots(entries))
+            truth = to == "lerobot_depth"
+            write_lerobot(read_demos(file), partial / "set", slots=object_slots(entries), truth=truth)
             for item in (partial / "set").iterdir():
                 item.rename(partial / item.name)
             (partial / "set").rmdir()

@@ -28,6 +28,8 @@ RATE_SLOPE = (0.5, 1.6)
 """Recorded joint velocities over those that positions and frame rate give; 0.76 to 0.92 is seen."""
 MOVING = 0.05
 """Joint speed from which on the two are compared [rad/s]."""
+ROBOT_LABEL = 255
+"""What ``blend.truth`` gives the robot's pixels."""
 FAMILY, TWIN, VERSIONS = "family", "twin", "versions"
 
 
@@ -158,6 +160,13 @@ def wrong_words(instruction: Any, task: Any, provenance: Any) -> Iterator[str]:
     missing = [name for name in (TWIN, VERSIONS) if not (isinstance(provenance, dict) and provenance.get(name))]
     if missing:
         yield f"the provenance does not name {' and '.join(missing)}"
+
+
+def strange_labels(name: str, labels: np.ndarray, objects: int, first: int = 0) -> Iterator[str]:
+    """Pixels of labels (T, ...) that are no object's, nor the robot's, nor nobody's; row 0 of them is row ``first`` of the episode."""
+    wrong = np.setdiff1d(labels, [*range(objects + 1), ROBOT_LABEL])
+    if len(wrong):
+        yield f"{name} has {wrong[0]} from row {first} on, expected 0 to {objects} or {ROBOT_LABEL}"
 
 
 def repeated(digests: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:

@@ -22,8 +22,6 @@ from phototwin.data.hdf5 import (
 )
 
 Sentences = Iterator[str]
-ROBOT_LABEL = 255
-"""What ``blend.truth`` gives the robot's pixels."""
 STILL_M = 1e-5
 """Where two copies of the same number may differ: not at all but for rounding."""
 
@@ -235,9 +233,9 @@ def check_labels(demo: Demo) -> Sentences:
         return
     labels, most = demo.group["raw/labels"], len(demo.object_keys)
     for t in range(0, len(labels), CHUNK_FRAMES):
-        wrong = np.setdiff1d(labels[t : t + CHUNK_FRAMES], [*range(most + 1), ROBOT_LABEL])
-        if len(wrong):
-            yield f"raw/labels has {wrong[0]} from row {t} on, expected 0 to {most} or {ROBOT_LABEL}"
+        found = list(checks.strange_labels("raw/labels", labels[t : t + CHUNK_FRAMES], most, t))
+        if found:
+            yield from found
             return
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from phototwin.data import checks
 from phototwin.data.fingerprint import compare_means, hash_rows
+from phototwin.data.lerobot import DEPTH_KEY, LABELS_KEY
 
 Sentences = Iterator[str]
 TIME_S = 1e-3
@@ -24,7 +25,7 @@ class Rows:
     Attributes:
         index: Its index in the dataset.
         entry: Its row of ``meta/episodes``: ``length``, ``tasks``, where its rows and frames are.
-        columns: Its rows of the data files by feature, (T,) or (T, D).
+        columns: Its rows of the data files by feature, (T,), (T, D), or of an image (T, H, W, 1).
         facts: Its entry in ``meta/phototwin.json``.
         info: ``meta/info.json``.
         tasks: The sentence of each task index.
@@ -170,6 +171,9 @@ def check_digest(rows: Rows) -> Sentences:
         yield "meta/phototwin.json has no rows_sha256: 'dataset.py convert --to lerobot' records it"
     elif hash_rows(vectors[name] for name in sorted(vectors)) != rows.facts["rows_sha256"]:
         yield "states or actions are not the recorded ones: their digest is not rows_sha256 of meta/phototwin.json"
+    truth = sorted({DEPTH_KEY, LABELS_KEY} & rows.columns.keys())
+    if truth and hash_rows(rows.columns[name] for name in truth) != rows.facts.get("truth_sha256"):
+        yield "depth or labels are not the recorded ones: their digest is not truth_sha256 of meta/phototwin.json"
 
 
 def check_frames(rows: Rows) -> Sentences:
@@ -178,6 +182,12 @@ def check_frames(rows: Rows) -> Sentences:
         yield "no fingerprints were recorded in meta/phototwin_frames.npz: 'dataset.py convert --to lerobot' records them"
     elif rows.means is not None:
         yield from compare_means(rows.recorded, rows.means)
+
+
+def check_labels(rows: Rows) -> Sentences:
+    """Every pixel is an object's, the robot's or nobody's."""
+    if LABELS_KEY in rows.columns:
+        yield from checks.strange_labels(LABELS_KEY, rows.columns[LABELS_KEY], len(rows.facts["object_keys"]))
 
 
 EPISODE_CHECKS: dict[str, Callable[[Rows], Sentences]] = {
@@ -194,5 +204,6 @@ EPISODE_CHECKS: dict[str, Callable[[Rows], Sentences]] = {
     "jumps": check_jumps,
     "digest": check_digest,
     "frames": check_frames,
+    "labels": check_labels,
 }
 """In this order, on every episode of a LeRobot dataset."""

@@ -52,7 +52,7 @@ def hash_frames(frames: np.ndarray) -> np.ndarray:
 
 
 def hash_rows(columns: Iterable[np.ndarray]) -> str:
-    """SHA-256 of float columns (T, ...), one after another, with their shapes."""
+    """SHA-256 of columns (T, ...) as float32, one after another, with their shapes."""
     digest = hashlib.sha256()
     for column in columns:
         value = np.ascontiguousarray(column, dtype=np.float32)

@@ -29,6 +29,8 @@ from phototwin.episode import Episode
 from phototwin.errors import InputError, OutputError
 
 IMAGE_KEY = "observation.images.photo"
+DEPTH_KEY = "observation.images.photo_depth"
+LABELS_KEY = "labels"
 POSE_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw")
 FACTS_FILE = "meta/phototwin.json"
 """Beside LeRobot's own tables: one entry an episode with what they have no place for."""
@@ -47,7 +49,9 @@ FILE_SIZE_MB = 50
 """A video file is copied whole for every episode added to it, so it must not grow large."""
 
 
-def write_lerobot(episodes: Iterable[Episode], folder: Path, name: str = "phototwin", slots: int = 0) -> Path:
+def write_lerobot(
+    episodes: Iterable[Episode], folder: Path, name: str = "phototwin", slots: int = 0, truth: bool = False
+) -> Path:
     """``folder``, now a LeRobot v3 dataset of ``episodes``, written aside and renamed; one that was there is replaced.
 
     Features: ``observation.images.photo`` (video), ``observation.state`` (joint positions), ``observation.tcp_pose``,
@@ -60,9 +64,11 @@ def write_lerobot(episodes: Iterable[Episode], folder: Path, name: str = "photot
         name: The dataset's name (``repo_id``).
         slots: Where scenes differ, ``object_poses`` has room for so many objects: those of the episode's own scene in their order
             (``meta/phototwin.json`` names them), then zeros; a pose without a rotation is none. 0 for one scene, whose objects name the columns.
+        truth: Add what ``--keep-raw`` kept, without loss: ``observation.images.photo_depth``, which LeRobot knows as a depth map [mm, 0 = unknown],
+            and the image ``labels`` (i + 1 object i, 255 the robot). LeRobot's policies take every image for an input; tell them which ones are.
 
     Raises:
-        InputError: There are no episodes, or one has no frames or more objects than there are slots.
+        InputError: There are no episodes, or one has no frames, more objects than there are slots, or no depth where it is wanted.
         OutputError: The folder cannot be written or the disk is full.
     """
     folder = Path(folder)
@@ -70,7 +76,7 @@ def write_lerobot(episodes: Iterable[Episode], folder: Path, name: str = "photot
     shutil.rmtree(partial, ignore_errors=True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _write(iter(episodes), partial, name, slots)
+        _write(iter(episodes), partial, name, slots, truth)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except (OSError, RuntimeError) as error:
@@ -137,7 +143,7 @@ def _partial(folder: Path) -> Path:
     return folder.with_name(folder.name + ".partial")
 
 
-def _write(episodes: Iterator[Episode], folder: Path, name: str, slots: int) -> None:
+def _write(episodes: Iterator[Episode], folder: Path, name: str, slots: int, truth: bool) -> None:
     first = next(episodes, None)
     if first is None:
         raise InputError("There are no demonstrations to make a LeRobot dataset of.")
@@ -147,14 +153,20 @@ def _write(episodes: Iterator[Episode], folder: Path, name: str, slots: int) -> 
             steps, frames = len(episode.action), len(episode.rgb)
             if not steps or frames != steps:
                 raise InputError(f"Attempt {episode.attempt} has {steps} steps and {frames} frames: nothing to show.")
+            if truth and len(episode.raw_depth_mm) != steps:
+                raise InputError(f"Attempt {episode.attempt} has no depth and masks: make the run with --keep-raw.")
             if dataset is None:
-                dataset = _create(first, folder, name, slots)
+                dataset = _create(first, folder, name, slots, truth)
                 means = MeansWriter(folder / MEANS_FILE)
             assert means is not None
             columns = _columns(episode, slots)
-            _add_episode(dataset, episode, columns)
+            images = truth_images(episode) if truth else {}
+            _add_episode(dataset, episode, columns | images)
             means.add(len(facts), episode.rgb)
-            facts.append(_facts(episode) | {"rows_sha256": hash_rows(columns[name] for name in sorted(columns))})
+            digests = {"rows_sha256": hash_rows(columns[name] for name in sorted(columns))}
+            if truth:
+                digests["truth_sha256"] = hash_rows(images[name] for name in sorted(images))
+            facts.append(_facts(episode) | digests)
     finally:
         if means is not None:
             means.close()
@@ -181,7 +193,7 @@ def _facts(episode: Episode) -> dict[str, Any]:
     }
 
 
-def _create(episode: Episode, folder: Path, name: str, slots: int) -> Any:
+def _create(episode: Episode, folder: Path, name: str, slots: int, truth: bool) -> Any:
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported: nothing may be looked up on the network
     from datasets import disable_progress_bars
     from lerobot.configs.video import RGBEncoderConfig
@@ -194,7 +206,7 @@ def _create(episode: Episode, folder: Path, name: str, slots: int) -> Any:
     dataset = LeRobotDataset.create(
         repo_id=name,
         fps=round(episode.fps),
-        features=_features(episode, slots),
+        features=_features(episode, slots) | (_truth_features(episode) if truth else {}),
         root=folder,
         robot_type=episode.robot,
         video_backend="pyav",
@@ -232,6 +244,11 @@ def _columns(episode: Episode, slots: int) -> dict[str, np.ndarray]:
     }
 
 
+def truth_images(episode: Episode) -> dict[str, np.ndarray]:
+    """Depth [mm] and labels of an episode, (T, H, W, 1) uint16: of one channel LeRobot takes no other integers."""
+    return {DEPTH_KEY: episode.raw_depth_mm[..., None], LABELS_KEY: episode.raw_labels[..., None].astype(np.uint16)}
+
+
 def _add_episode(dataset: Any, episode: Episode, columns: dict[str, np.ndarray]) -> None:
     for t in range(len(episode.action)):
         row = {name: column[t] for name, column in columns.items()}
@@ -259,7 +276,7 @@ class _EpisodeVideo:
         import av
         from lerobot.datasets.compute_stats import RunningQuantileStats
 
-        assert video_keys == [IMAGE_KEY] and not depth_video_keys
+        assert video_keys == [IMAGE_KEY]  # depth is no video, though LeRobot counts it among them
         av.logging.set_libav_level(av.logging.ERROR)  # x264 reports every file on the terminal
         self._file = Path(tempfile.mkdtemp(dir=temp_dir)) / "episode.mp4"
         self._container = av.open(str(self._file), "w")
@@ -312,6 +329,11 @@ def _features(episode: Episode, slots: int) -> dict[str, Any]:
         "object_poses": vector(f"{key}.{name}" for key in keys for name in POSE_NAMES),
         "action": vector(episode.action_names),
     }
+
+
+def _truth_features(episode: Episode) -> dict[str, Any]:
+    image = {"dtype": "image", "shape": (*episode.rgb.shape[1:3], 1), "names": ["height", "width", "channels"]}
+    return {DEPTH_KEY: image | {"info": {"is_depth_map": True, "depth_unit": "mm"}}, LABELS_KEY: image}
 
 
 class _EndedEarlyError(Exception):

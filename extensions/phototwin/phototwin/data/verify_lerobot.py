@@ -5,6 +5,7 @@ Data files are read one at a time and videos frame by frame, so memory does not 
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Iterator
@@ -138,7 +139,11 @@ def _episode_defects(
             f"{data.name}/{FACTS_FILE}", episode, "words", "has no entry: camera, success and provenance are unknown"
         )
         return
-    rows = _rows(data, entry, table, video)
+    try:
+        rows = _rows(data, entry, table, video)
+    except READ_ERRORS as error:
+        yield Defect(f"{data.name}/{file}", episode, "readable", f"its images cannot be read: {_short(error)}")
+        return
     for check, function in EPISODE_CHECKS.items():
         place = data.file_of(entry, "video") if check == "frames" else file
         try:
@@ -156,6 +161,7 @@ def _rows(data: _Dataset, entry: dict[str, Any], table: Any, video: np.ndarray |
     index, length = int(entry["episode_index"]), int(entry["length"])
     first = int(entry["dataset_from_index"]) - table["first"]
     columns = {name: value[first : first + length] for name, value in table["columns"].items()}
+    columns |= {name: _images(value) for name, value in columns.items() if value.dtype == object}
     begin = round(float(entry[f"videos/{data.video_key}/from_timestamp"]) * float(data.info["fps"]))
     means = None if video is None else video[begin : begin + length]
     recorded = None if data.stored is None else episode_means(data.stored, index)
@@ -215,15 +221,24 @@ def _read_table(data: _Dataset, file: str, entries: list[dict[str, Any]]) -> Any
 
 
 def _column(column: Any) -> np.ndarray:
-    """(T,) or (T, D) array of a parquet column."""
+    """(T,) or (T, D) array of a parquet column; of one of images the bytes of each file."""
     import pyarrow as pa
 
     flat = column.combine_chunks()
     if isinstance(flat, pa.ChunkedArray):
         flat = pa.concat_arrays(flat.chunks)
+    if pa.types.is_struct(flat.type):
+        return flat.field("bytes").to_numpy(zero_copy_only=False)
     if pa.types.is_list(flat.type) or pa.types.is_large_list(flat.type) or pa.types.is_fixed_size_list(flat.type):
         return flat.flatten().to_numpy(zero_copy_only=False).reshape(len(flat), -1)
     return flat.to_numpy(zero_copy_only=False)
+
+
+def _images(files: np.ndarray) -> np.ndarray:
+    """(T, H, W, 1) array of images of one channel."""
+    from PIL import Image
+
+    return np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])[..., None]
 
 
 def _read_video(data: _Dataset, file: str, entries: list[dict[str, Any]]) -> np.ndarray | None:
