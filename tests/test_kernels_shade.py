@@ -7,7 +7,7 @@ import pytest
 
 from phototwin.errors import InputError
 from phototwin.frames import make_T, pixel_rays, rotation_z
-from phototwin.kernels.shade import AGREE, GRAZING, SAME_DEPTH, shade_frames
+from phototwin.kernels.shade import AGREE, GRAZING, ODD, SAME_DEPTH, shade_frames
 from phototwin.kernels.srgb import linear_to_srgb, srgb_to_linear
 from phototwin.light import Light, ambient_irradiance, sh_basis, source_irradiance
 
@@ -18,7 +18,7 @@ CAMERA = make_T(rotation_z(0.3), np.array([0.1, -0.2, 0.4]))
 
 
 def calm(normals, depth, ids, slack=0.0):
-    """Normals in which slivers of a pixel have the mean of neighbours that agree."""
+    """Normals in which slivers of a pixel have the mean of neighbours that agree more with each other than with it."""
     out, done = normals.copy(), np.zeros(ids.shape, bool)
     inner = np.zeros(ids.shape, bool)
     inner[:, 1:-1, 1:-1] = True
@@ -26,8 +26,9 @@ def calm(normals, depth, ids, slack=0.0):
         (a, da, ia), (b, db, ib) = (
             [np.roll(v, (k * dy, k * dx), (1, 2)) for v in (normals, depth, ids)] for k in (-1, 1)
         )
-        odd = inner & ~done & (ia > 0) & (ib > 0) & ((a * b).sum(-1) > AGREE - slack)
-        odd &= ((normals * a).sum(-1) < AGREE + slack) & ((normals * b).sum(-1) < AGREE + slack)
+        alike = (a * b).sum(-1)
+        odd = inner & ~done & (ia > 0) & (ib > 0) & (alike > AGREE - slack)
+        odd &= np.maximum((normals * a).sum(-1), (normals * b).sum(-1)) < alike - ODD + slack
         odd &= (np.abs(da - depth) < (SAME_DEPTH + slack) * depth) & (np.abs(db - depth) < (SAME_DEPTH + slack) * depth)
         out[odd] = (a + b)[odd] / np.linalg.norm((a + b)[odd], axis=-1, keepdims=True)
         done |= odd
@@ -168,8 +169,9 @@ def test_no_light_is_black_and_four_channels_are_read_as_three():
         shade_frames(albedo, depth[:1], normals, ids, None, some_light(), CAMERA, K_PX)
 
 
-def test_a_sliver_far_smaller_than_its_pixel_does_not_glint():
-    """One pixel of a wall whose normal looks into the lamp is shaded like the wall around it; a whole patch of them is a thing."""
+@pytest.mark.parametrize("tilt_deg", [15, 30, 90])
+def test_a_sliver_far_smaller_than_its_pixel_does_not_glint(tilt_deg):
+    """One pixel of a wall whose normal looks elsewhere is shaded like the wall around it; a whole patch of them is a thing."""
     albedo, depth, _, ids, _, _ = scene()
     depth, ids = np.full_like(depth, 0.7), np.ones_like(ids)
     axis = CAMERA[:3, 2]
@@ -177,9 +179,25 @@ def test_a_sliver_far_smaller_than_its_pixel_does_not_glint():
     albedo[:] = 128
     flat = shade_frames(albedo, depth, normals, ids, None, some_light(), CAMERA, K_PX).numpy()
     side = np.cross(axis, [1.0, 0.0, 0.0]).astype(np.float32)
-    normals[:, 10, 12] = side / np.linalg.norm(side)
+    side /= np.linalg.norm(side)
+    normals[:, 10, 12] = np.cos(np.radians(tilt_deg)) * normals[0, 0, 0] + np.sin(np.radians(tilt_deg)) * side
     sliver = shade_frames(albedo, depth, normals, ids, None, some_light(), CAMERA, K_PX).numpy()
     np.testing.assert_array_equal(sliver, flat)
     normals[:, 5:15, 5:15] = normals[0, 10, 12]
     patch = shade_frames(albedo, depth, normals, ids, None, some_light(), CAMERA, K_PX).numpy()
     assert (patch[:, 6:14, 6:14] != flat[:, 6:14, 6:14]).any(-1).mean() > 0.9
+
+
+@pytest.mark.parametrize("turn_deg", [2, 8, 15])
+def test_a_round_thing_stays_as_round_as_it_is(turn_deg):
+    """From pixel to pixel its normals turn by so much: each lies between its neighbours, and none is a sliver."""
+    albedo, _, _, _, _, view = scene()
+    angle = np.radians(turn_deg) * (np.arange(SHAPE[2]) - 15)
+    around = np.stack([np.sin(angle), 0 * angle, -np.cos(angle)], -1) @ CAMERA[:3, :3].T
+    normals = np.broadcast_to(around, (*SHAPE, 3)).astype(np.float32)
+    depth, ids, light = np.full(SHAPE, 0.7, np.float32), np.ones(SHAPE, np.int32), some_light()
+    got = shade_frames(albedo, depth, normals, ids, None, light, CAMERA, K_PX, specular=0.0).numpy()
+    arriving = ambient_irradiance(light, normals) + source_irradiance(light, np.zeros_like(normals), normals)
+    expected = 255 * linear_to_srgb(srgb_to_linear(albedo / 255.0) / np.pi * arriving)
+    seen = np.broadcast_to((normals * view).sum(-1) > GRAZING, SHAPE)
+    assert seen.mean() > 0.3 and np.abs(got - expected)[seen].max() < 1.6

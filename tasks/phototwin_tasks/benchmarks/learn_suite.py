@@ -79,6 +79,7 @@ class Size:
         counts: Demonstrations, rising.
         seeds: Of trainings and of the attempts that test them.
         episodes: Attempts of a test of each seed.
+        traced: Attempts of a test of each seed on path-traced frames, which take a second each.
         alone: Attempts where there is one seed.
         some: Demonstrations where several trainings are compared, the first of those of the curve.
         rounds: On-policy rounds, which together bring what ``some`` has beyond the smallest count.
@@ -87,12 +88,13 @@ class Size:
     counts: tuple[int, ...] = (50, 200, 1000)
     seeds: tuple[int, ...] = (0, 1, 2)
     episodes: int = 48
+    traced: int = 36
     alone: int = 112
     some: int = 200
     rounds: int = 3
 
 
-QUICK = Size(counts=(4, 16), seeds=(0,), episodes=16, alone=16, some=16, rounds=1)
+QUICK = Size(counts=(4, 16), seeds=(0,), episodes=16, traced=16, alone=16, some=16, rounds=1)
 
 
 def measure(data: Path | None, quick: bool, work: Path | None = None, parts: tuple[str, ...] = ()) -> Iterator[Measure]:
@@ -268,7 +270,7 @@ def _look_rows(bench: Bench, twin: Path, hard: Path, size: Size, held_out: dict[
             continue
         jobs[name] = run, []
     for seed in size.seeds:
-        tests = [Trial(UNSEEN_LOOK, twin, _tested(hard, size.episodes, seed, "--renderer", UNSEEN_LOOK))]
+        tests = [Trial(UNSEEN_LOOK, twin, _tested(hard, size.traced, seed, "--renderer", UNSEEN_LOOK))]
         tests.append(Trial("hard", twin, _tested(hard, size.episodes, seed)))
         for scene, other in held_out.items():
             told = _told(other, HELD_OUT[scene])

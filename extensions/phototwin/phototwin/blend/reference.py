@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -86,27 +87,30 @@ def trace_reference(
         InputError: Mitsuba is not installed.
     """
     mi = load_mitsuba()
-    fine = _fine_camera(camera)
+    fine, draw_list = _fine_camera(camera), make_draw_list(parts)
+    exact, fine_ids = (
+        draw_parts(draw_list, T_world_parts[None], view.T_world_camera, view.K_px, view.width, view.height)
+        for view in (camera, fine)
+    )
+    ids, fine_ids = exact["ids"].numpy(), fine_ids["ids"].numpy()[0]
+    rows, columns = (_span((fine_ids > 0).any(axis)) for axis in (1, 0))
     value: dict[str, Any] = {
         "type": "scene",
         "integrator": {"type": "path", "max_depth": MAX_BOUNCES},
-        "sensor": _sensor(mi, fine, -(-samples // FINE**2)),
+        "sensor": _sensor(mi, fine, -(-samples // FINE**2), rows, columns),
         "sky": _sky(mi, light),
         "source": _source(mi, light),
     }
-    for i, (part, T) in enumerate(zip(parts, T_world_parts, strict=True)):
-        value[f"part-{i}"] = _shape(mi, f"part-{i}", part, T, roughness)
+    placed = [(_group(part, roughness), T) for part, T in zip(parts, T_world_parts, strict=True)]
     if scene is not None:
-        value["support"] = _support(mi, scene, light)
+        placed.append((_make_group(_support(scene, light), None), np.eye(4)))
+    for i, (group, T) in enumerate(placed):
+        value[f"group-{id(group)}"] = group  # a scene must have what it places
+        value[f"placed-{i}"] = {"type": "instance", "to_world": mi.ScalarTransform4f(T.tolist()), "shapegroup": group}
     traced = mi.render(mi.load_dict(value), spp=-(-samples // FINE**2), seed=seed)
-    linear = np.asarray(traced, dtype=np.float32)[..., :3]
-    draw_list = make_draw_list(parts)
-    exact = draw_parts(draw_list, T_world_parts[None], camera.T_world_camera, camera.K_px, camera.width, camera.height)
-    ids = exact["ids"].numpy()
-    fine_ids = draw_parts(draw_list, T_world_parts[None], fine.T_world_camera, fine.K_px, fine.width, fine.height)[
-        "ids"
-    ]
-    color = np.round(255 * linear_to_srgb(_mean_of_own(linear, fine_ids.numpy()[0], ids[0]))).astype(np.uint8)
+    linear = np.zeros((*fine_ids.shape, 3), np.float32)
+    linear[rows, columns] = np.asarray(traced, dtype=np.float32)[..., :3]
+    color = np.round(255 * linear_to_srgb(_mean_of_own(linear, fine_ids, ids[0]))).astype(np.uint8)
     return Buffers(color[None], exact["depth"].numpy(), ids, exact["normals"].numpy(), robot_ids, object_ids, lit=True)
 
 
@@ -158,7 +162,14 @@ def _fine_camera(camera: Camera) -> Camera:
     return Camera(scale @ K, FINE * camera.width, height, camera.T_world_camera)
 
 
-def _sensor(mi: Any, camera: Camera, samples: int) -> dict[str, Any]:
+def _span(some: np.ndarray) -> slice:
+    """From the first to the last that is set; one where none is, as no picture is empty."""
+    there = np.flatnonzero(some)
+    return slice(there[0], there[-1] + 1) if len(there) else slice(0, 1)
+
+
+def _sensor(mi: Any, camera: Camera, samples: int, rows: slice, columns: slice) -> dict[str, Any]:
+    """The camera, of whose picture only a part is traced."""
     K, width, height = camera.K_px, camera.width, camera.height
     return {
         "type": "perspective",
@@ -174,6 +185,10 @@ def _sensor(mi: Any, camera: Camera, samples: int) -> dict[str, Any]:
             "type": "hdrfilm",
             "width": width,
             "height": height,
+            "crop_offset_x": int(columns.start),
+            "crop_offset_y": int(rows.start),
+            "crop_width": int(columns.stop - columns.start),
+            "crop_height": int(rows.stop - rows.start),
             "pixel_format": "rgb",
             "rfilter": {"type": "box"},
         },
@@ -212,9 +227,22 @@ def _source(mi: Any, light: Light) -> dict[str, Any]:
     }
 
 
-def _shape(mi: Any, name: str, part: Part, T_world_part: np.ndarray, roughness: float | None) -> Any:
-    """A part as Mitsuba's mesh, every corner a vertex of its own."""
-    points = transform(T_world_part, part.points.astype(np.float64))[part.faces].reshape(-1, 3)
+_groups: WeakKeyDictionary[Part, dict[float | None, Any]] = WeakKeyDictionary()
+"""Parts as they were made for an earlier frame: making them takes twice as long as tracing a frame of 128 px."""
+
+
+def _group(part: Part, roughness: float | None) -> Any:
+    """``_make_group``, once for each part and roughness."""
+    made = _groups.setdefault(part, {})
+    if roughness not in made:
+        made[roughness] = _make_group(part, roughness)
+    return made[roughness]
+
+
+def _make_group(part: Part, roughness: float | None) -> Any:
+    """A part in its own frame as what Mitsuba can place: a mesh in which every corner is a vertex of its own."""
+    mi = load_mitsuba()
+    points = part.points[part.faces].reshape(-1, 3)
     smooth = part.normals is not None
     if part.st is None or part.texture is None:
         texture = np.broadcast_to(srgb_to_linear(np.clip(part.color_rgb, 0, 1)), (2, 2, 3))
@@ -231,17 +259,16 @@ def _shape(mi: Any, name: str, part: Part, T_world_part: np.ndarray, roughness: 
     props = mi.Properties()
     props["bsdf"] = mi.load_dict({"type": "twosided", "bsdf": bsdf})
     mesh = mi.Mesh(
-        name, len(points), len(part.faces), has_vertex_normals=smooth, has_vertex_texcoords=True, props=props
+        "part", len(points), len(part.faces), has_vertex_normals=smooth, has_vertex_texcoords=True, props=props
     )
     params = mi.traverse(mesh)
     params["vertex_positions"] = points.astype(np.float32).ravel()
     if part.normals is not None:
-        normals = part.normals[part.faces].reshape(-1, 3) @ T_world_part[:3, :3].T
-        params["vertex_normals"] = normals.astype(np.float32).ravel()
+        params["vertex_normals"] = part.normals[part.faces].astype(np.float32).ravel()
     params["vertex_texcoords"] = uv.astype(np.float32).ravel()
     params["faces"] = np.arange(len(points), dtype=np.uint32)
     params.update()
-    return mesh
+    return mi.load_dict({"type": "shapegroup", "mesh": mesh})
 
 
 def _bitmap(mi: Any, linear: np.ndarray) -> dict[str, Any]:
@@ -249,7 +276,7 @@ def _bitmap(mi: Any, linear: np.ndarray) -> dict[str, Any]:
     return {"type": "bitmap", "bitmap": mi.Bitmap(image), "raw": True, "wrap_mode": "clamp"}
 
 
-def _support(mi: Any, scene: Scene, light: Light) -> Any:
+def _support(scene: Scene, light: Light) -> Part:
     """The support as a level grid without gloss, with the albedo that shows the photo's colours in this light."""
     low, high = scene.support.polygon_w.min(0), scene.support.polygon_w.max(0)
     cells = np.clip(np.ceil((high - low) / SUPPORT_CELL_M).astype(int), 2, SUPPORT_CELLS)
@@ -260,8 +287,7 @@ def _support(mi: Any, scene: Scene, light: Light) -> Any:
     corners = np.array([[x[0], y[0], 0], [x[-1], y[0], 0], [x[-1], y[-1], 0], [x[0], y[-1], 0]], np.float32)
     faces = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
     st = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)[faces]
-    part = Part(corners, faces, None, np.full(3, 0.5), st, texture, 1)
-    return _shape(mi, "support", part, np.eye(4), None)
+    return Part(corners, faces, None, np.full(3, 0.5), st, texture, 1)
 
 
 def _light_on(light: Light, points_w: np.ndarray) -> np.ndarray:

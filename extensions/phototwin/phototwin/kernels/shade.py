@@ -31,6 +31,8 @@ GRAZING = wp.constant(0.02)
 """Least cosine between a normal and the direction to the camera: what is seen faces the camera, whatever interpolated normals say."""
 AGREE = wp.constant(0.8)
 """Cosine from which two normals belong to one surface."""
+ODD = wp.constant(0.02)
+"""By so much less does the normal of a sliver agree with its neighbours than they do with each other; on a smooth surface it lies between them."""
 SAME_DEPTH = wp.constant(0.02)
 """Share of the depth by which neighbours of a sliver may lie before or behind it."""
 TURNED = wp.constant(-0.3)
@@ -88,12 +90,13 @@ def calm(
             dr = wp.where(way == 0, 0, 1)
             dc = wp.where(way == 1, 0, wp.where(way == 3, -1, 1))
             one = normals[row + dr, x + dc]
-            if not found and ids[row + dr, x + dc] > 0 and wp.dot(normals[row, x], one) < AGREE:
+            if not found and ids[row + dr, x + dc] > 0 and ids[row - dr, x - dc] > 0:
                 other = normals[row - dr, x - dc]
-                odd = ids[row - dr, x - dc] > 0 and wp.dot(normals[row, x], other) < AGREE
+                alike = wp.dot(one, other)
+                odd = wp.max(wp.dot(normals[row, x], one), wp.dot(normals[row, x], other)) < alike - ODD
                 near = wp.abs(depth_m[row + dr, x + dc] - z) < SAME_DEPTH * z
                 near = near and wp.abs(depth_m[row - dr, x - dc] - z) < SAME_DEPTH * z
-                if odd and near and wp.dot(one, other) > AGREE:
+                if odd and near and alike > AGREE:
                     found = True
                     normal = wp.normalize(one + other)
     return normal
