@@ -144,24 +144,40 @@ def _style(draw: Draw, pictures: Path) -> Style:
     )
 
 
-def render(env: TwinEnv, looks: Looks, blenders: list[Blender], step: int) -> list[Frames]:
-    """One frame of every environment as it stands.
+def look(
+    env: TwinEnv, looks: Looks, blenders: list[Blender], step: int, before: np.ndarray | None, which: Sequence[int]
+) -> np.ndarray:
+    """What a policy sees, (N, H, W, 3) uint8: frames of the environments ``which``; the others keep what they had ``before``, and cost nothing."""
+    if before is None or looks.live:  # a camera of the environments sees all of them
+        return np.stack([frame.rgb for frame in render(env, looks, blenders, step)])
+    seen = before.copy()
+    for i, frame in zip(which, render(env, looks, blenders, step, which), strict=True):
+        seen[i] = frame.rgb
+    return seen
+
+
+def render(
+    env: TwinEnv, looks: Looks, blenders: list[Blender], step: int, which: Sequence[int] | None = None
+) -> list[Frames]:
+    """One frame of each of some environments as they stand.
 
     Args:
         env: The environment.
         looks: Its looks.
         blenders: One an environment, see ``attempt_blenders``.
         step: Which frame of the attempts this is; it seeds the camera's noise.
+        which: Indices of the environments, at least one; None for all, as it must be where ``looks`` is ``live``.
     """
-    poses = owner_poses(env)
-    attempts = env.attempt.cpu().numpy()
+    which = list(range(env.num_envs) if which is None else which)
+    poses = {name: T[which] for name, T in owner_poses(env).items()}
+    attempts = env.attempt.cpu().numpy()[which]
     seeds = np.array([noise_seed(env.run_seed, int(a), step) for a in attempts])
     if all(b is looks.still for b in blenders):
         frames = _blend(env, looks, looks.still, poses, seeds)
         return [frames[i] for i in range(len(attempts))]
     return [
-        _blend(env, looks, b, {name: T[i : i + 1] for name, T in poses.items()}, seeds[i : i + 1])[0]
-        for i, b in enumerate(blenders)
+        _blend(env, looks, blenders[index], {name: T[i : i + 1] for name, T in poses.items()}, seeds[i : i + 1])[0]
+        for i, index in enumerate(which)
     ]
 
 

@@ -83,18 +83,19 @@ class PolicyGuest:
         self._blenders = attempt_blenders(env, looks, attempts)
         drawn = [np.random.default_rng([env.run_seed, a, LEAVE_STREAM]).uniform(0, latest_s) for a in attempts]
         self.leaves = [round(seconds / env.step_dt) for seconds in drawn]
-        self._told = np.zeros((0, 0, 0))
+        self._told, self._frames = np.zeros((0, 0, 0)), None
         driver.begin(len(attempts))
 
     def actions(self, t: int) -> np.ndarray:
         """What every environment is told at control step ``t``, (N, A)."""
-        from phototwin_tasks.looks import render
+        from phototwin_tasks.looks import look
         from phototwin_tasks.records import read_rows
 
         if t % self._driver.execute == 0:
-            frames = np.stack([frame.rgb for frame in render(self._env, self._looks, self._blenders, t)])
+            driven = [i for i, leaves in enumerate(self.leaves) if leaves > t]
+            self._frames = look(self._env, self._looks, self._blenders, t, self._frames, driven)
             joints = read_rows(self._env)["joint_pos"]
-            self._told = self._driver.actions(frames, joints, self._env.task.text)
+            self._told = self._driver.actions(self._frames, joints, self._env.task.text)
         return self._told[:, t % self._driver.execute]
 
 

@@ -11,7 +11,7 @@ import torch
 
 from phototwin.episode import Episode
 from phototwin_tasks.film import Film
-from phototwin_tasks.looks import Looks, attempt_blenders, matrices, render
+from phototwin_tasks.looks import Looks, attempt_blenders, look, matrices
 from phototwin_tasks.mdp.frames import proprioception
 from phototwin_tasks.mdp.observations import object_pose
 from phototwin_tasks.mdp.states import bottom
@@ -105,14 +105,14 @@ def drive(
     shoves = [_shove(env, attempt, limits.shove_m_s) for attempt in attempts]
     driver.begin(len(records))
     steps = control_steps(env, limits.seconds)
-    told = np.zeros((0, 0, 0))
+    told, frames = np.zeros((0, 0, 0)), None
     for t in range(steps):
         running = [i for i, record in enumerate(records) if not record.ended]
         if not running:
             break
         rows = read_rows(env)
         if t % driver.execute == 0:
-            frames = np.stack([frame.rgb for frame in render(env, looks, blenders, t)])
+            frames = look(env, looks, blenders, t, frames, running)
             told = driver.actions(frames, readings(env, rows), env.task.text)
         action = told[:, min(t % driver.execute, told.shape[1] - 1)]
         command[:] = torch.as_tensor(action, dtype=command.dtype, device=command.device)
