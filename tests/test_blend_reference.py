@@ -172,3 +172,16 @@ def test_the_sky_of_this_test_is_never_negative():
     directions = np.random.default_rng(0).normal(size=(500, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     assert (sh_basis(directions) @ light().sh).min() > 0 and SH_BAND.max() == 2
+
+
+def test_the_same_part_stands_in_several_places_and_out_of_sight_it_shows_nothing():
+    """Two frames of one part are those of two parts made anew; where nothing is drawn, nothing is traced."""
+    camera = looking_at([0, 0, 0], [0.7, -0.6, 0.4])
+    args = {"light": light(), "camera": camera, "samples": 36}
+    part = ball(0.5)
+    for place in ([0.0, 0.0, 0.0], [0.1, 0.05, 0.0]):
+        T = make_T(np.eye(3), np.array(place))[None]
+        again, anew = (trace_reference(None, [p], T, **args) for p in (part, ball(0.5)))
+        assert (again.ids == 1).any() and (again.color == anew.color).all()
+    away = trace_reference(None, [part], make_T(np.eye(3), np.array([5.0, -5.0, 3.0]))[None], **args)
+    assert not away.ids.any() and away.color.shape == again.color.shape
