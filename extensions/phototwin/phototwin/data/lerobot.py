@@ -160,7 +160,7 @@ def _write(episodes: Iterator[Episode], folder: Path, name: str, slots: int, tru
                 means = MeansWriter(folder / MEANS_FILE)
             assert means is not None
             columns = _columns(episode, slots)
-            images = truth_images(episode) if truth else {}
+            images = _truth_images(episode) if truth else {}
             _add_episode(dataset, episode, columns | images)
             means.add(len(facts), episode.rgb)
             digests = {"rows_sha256": hash_rows(columns[name] for name in sorted(columns))}
@@ -244,7 +244,7 @@ def _columns(episode: Episode, slots: int) -> dict[str, np.ndarray]:
     }
 
 
-def truth_images(episode: Episode) -> dict[str, np.ndarray]:
+def _truth_images(episode: Episode) -> dict[str, np.ndarray]:
     """Depth [mm] and labels of an episode, (T, H, W, 1) uint16: of one channel LeRobot takes no other integers."""
     return {DEPTH_KEY: episode.raw_depth_mm[..., None], LABELS_KEY: episode.raw_labels[..., None].astype(np.uint16)}
 
