@@ -18,7 +18,7 @@ from phototwin.kernels.composite import (
     LEAST_RATIO,
     PlateArrays,
 )
-from phototwin.kernels.shade import AGREE, GRAZING, ROUGHNESS, SAME_DEPTH, SPECULAR, TURNED
+from phototwin.kernels.shade import AGREE, GRAZING, ODD, ROUGHNESS, SAME_DEPTH, SPECULAR, TURNED
 from phototwin.kernels.srgb import ENCODE_STEPS, linear_to_srgb, srgb_to_linear
 from phototwin.light import SH_COSINE, Light
 from phototwin.scene import Camera
@@ -61,15 +61,16 @@ def shade_plain(library: str, drawn: Buffers, visibility: np.ndarray, light: Lig
 
 
 def _calm(xp: Any, normals: Any, depth: Any, ids: Any) -> Any:
-    """Normals (N, H, W, 3) in which slivers of a pixel have the mean of neighbours that agree."""
+    """Normals (N, H, W, 3) in which slivers of a pixel have the mean of neighbours that agree more with each other than with it."""
     out, open_ = xp.zeros_like(normals) + normals, xp.zeros_like(ids) > 0
     open_[:, 1:-1, 1:-1] = True
     for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
         (a, da, ia), (b, db, ib) = (
             [xp.roll(v, (k * dy, k * dx), (1, 2)) for v in (normals, depth, ids)] for k in (-1, 1)
         )
-        odd = open_ & (ia > 0) & (ib > 0) & ((a * b).sum(-1) > AGREE)
-        odd &= ((normals * a).sum(-1) < AGREE) & ((normals * b).sum(-1) < AGREE)
+        alike = (a * b).sum(-1)
+        odd = open_ & (ia > 0) & (ib > 0) & (alike > AGREE)
+        odd &= ((normals * a).sum(-1) < alike - ODD) & ((normals * b).sum(-1) < alike - ODD)
         odd &= (abs(da - depth) < SAME_DEPTH * depth) & (abs(db - depth) < SAME_DEPTH * depth)
         mean = a[odd] + b[odd]
         out[odd] = mean / xp.sqrt((mean * mean).sum(-1))[:, None]
