@@ -76,6 +76,6 @@ def fill_store(folder, count=4, **changes):
     """A store of ``count`` successful attempts, finished: ``episodes.hdf5`` and ``attempts.json``."""
     store = EpisodeStore(folder)
     for attempt in range(count):
-        store.write(possible_episode(attempt, steps=30 + attempt, **changes))
+        store.write(possible_episode(attempt, **({"steps": 30 + attempt} | changes)))
     store.finish(count)
     return store.file

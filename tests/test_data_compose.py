@@ -1,6 +1,8 @@
 """Merge, append, filter, split, convert: nothing lost, nothing half-written, and what comes out has no defect."""
 
 import json
+import os
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -107,12 +109,116 @@ def test_a_failing_append_keeps_the_old_dataset(tmp_path, two, monkeypatch):
     assert (two[0] / "episodes.hdf5").read_bytes() == before and not list(two[0].glob("*.partial"))
 
 
-def test_what_a_killed_merge_left_is_in_nobodys_way(tmp_path, two):
+def test_what_a_killed_merge_left_is_in_nobodys_way_and_a_folder_that_looks_like_it_is_kept(tmp_path, two):
     (tmp_path / "out.partial").mkdir()
-    (tmp_path / "out.partial/episodes.hdf5").write_bytes(b"torn")
+    (tmp_path / "out.partial/mine").write_bytes(b"thesis")
     (tmp_path / "out").mkdir()
     job.merge(two, tmp_path / "out", append=False, lerobot=False)
-    assert attempts(tmp_path / "out/episodes.hdf5") == [0, 1, 2, 7, 8] and not (tmp_path / "out.partial").exists()
+    assert attempts(tmp_path / "out/episodes.hdf5") == [0, 1, 2, 7, 8] and (tmp_path / "out.partial/mine").is_file()
+
+
+def test_an_append_whose_lerobot_fails_keeps_both_datasets(tmp_path, two, monkeypatch):
+    job.merge(two[:1], tmp_path / "out", append=False, lerobot=True)
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="No space left"):
+        patch.setattr(compose, "write_lerobot", full)
+        job.merge(two[1:], tmp_path / "out", append=True, lerobot=True)
+    assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
+
+
+class Killed(BaseException):
+    """Stands in for a signal that nothing catches."""
+
+
+@pytest.mark.parametrize("moment", [0, 1, 2])
+def test_an_append_killed_at_any_moment_is_mended_by_the_same_command(tmp_path, two, monkeypatch, moment):
+    job.merge(two[:1], tmp_path / "out", append=False, lerobot=True)
+    calls = []
+
+    def replace(old, new):
+        if Path(new).parent == tmp_path / "out" and Path(new).name in ("episodes.hdf5", "lerobot", "lerobot.old"):
+            calls.append(new)
+            if len(calls) == moment + 1:
+                raise Killed
+        os.rename(old, new)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "replace", replace)
+        job.merge(two[1:], tmp_path / "out", append=True, lerobot=True)
+    text = job.merge(two[1:], tmp_path / "out", append=True, lerobot=True)
+    assert ("2 left out: they are there already" in text) == (moment > 0)
+    assert attempts(tmp_path / "out/episodes.hdf5") == [0, 1, 2, 7, 8] and not list(verify(tmp_path / "out"))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["episodes.hdf5", "lerobot"]
+
+
+def test_a_demonstration_is_taken_once(tmp_path, two):
+    text = job.merge((two[0], two[0], two[1]), tmp_path / "out", append=False, lerobot=False)
+    assert text.startswith("5 demonstrations in ") and "3 left out: they are there already" in text
+    assert not list(verify(tmp_path / "out"))
+
+
+def test_append_needs_something_to_add_to(tmp_path, two):
+    with pytest.raises(InputError, match="leave --append out"):
+        job.merge(two, tmp_path / "none", append=True, lerobot=False)
+
+
+@pytest.mark.parametrize("path", ["obs/rgb", "actions", "executed", "camera/T_world_camera"])
+@pytest.mark.parametrize("to", ["hdf5", "robomimic", "lerobot"])
+def test_what_is_damaged_is_not_converted_into_something_that_looks_whole(tmp_path, path, to):
+    file = fill_store(tmp_path / "a", 2, executed=possible_episode(0, steps=30).action, steps=30)
+    with h5py.File(file, "r+") as stream:
+        item = stream[f"data/demo_1/{path}"]
+        item[1] = item[1] + item.dtype.type(1)
+    with pytest.raises(InputError, match=rf"demo_1 of .* is not what was recorded .*{path}"):
+        job.convert(tmp_path / "a", to, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_torn_demonstration_is_named_and_nobody_is_told_to_delete_the_dataset(tmp_path, two):
+    file = two[0] / "episodes.hdf5"
+    with h5py.File(file) as stream:
+        at = stream["data/demo_2/obs/rgb"].id.get_chunk_info(0).byte_offset
+    with file.open("r+b") as raw:
+        raw.seek(at)
+        raw.write(b"\0" * 64)
+    for command in (
+        lambda: job.convert(two[0], "lerobot", tmp_path / "x"),
+        lambda: job.review(two[0], None, QualityLimits(), None),
+    ):
+        with pytest.raises(OutputError, match=r"demo_2 of .* verify") as told:
+            command()
+        assert "delete" not in str(told.value)
+
+
+def test_what_others_have_added_stays(tmp_path, two):
+    for folder in two:
+        with h5py.File(folder / "episodes.hdf5", "r+") as file:
+            for demo in file["data"].values():
+                demo["obs/force"] = np.ones((demo.attrs["num_samples"], 3), np.float32)
+                demo.attrs["model_file"] = "<mujoco/>"
+            file["mask/easy"] = np.array(["demo_1"], dtype="S16")
+    job.merge(two, tmp_path / "both", append=False, lerobot=False)
+    job.convert(tmp_path / "both", "robomimic", tmp_path / "robomimic.hdf5")
+    for name in ("both/episodes.hdf5", "robomimic.hdf5"):
+        with h5py.File(tmp_path / name) as file:
+            assert file["mask/easy"][:].tolist() == [b"demo_1", b"demo_4"]
+            for demo in file["data"].values():
+                assert (demo["obs/force"][:] == 1).all() and demo.attrs["model_file"] == "<mujoco/>"
+        assert not list(verify(tmp_path / name))
+
+
+def test_a_gap_in_the_names_moves_nothing(tmp_path, two):
+    with h5py.File(two[0] / "episodes.hdf5", "r+") as file:
+        del file["data/demo_1"]
+    text, left = keep(tmp_path, two[0], limits=QualityLimits())
+    assert left == [0, 2] and "2 of 2" in text
+    assert "2 demonstrations" in job.review(two[0], None, QualityLimits(), None)
+    page = (two[0] / "review.html").read_text()
+    assert "demo_2" in page and "demo_1" not in page
 
 
 def test_an_output_that_exists_is_refused(tmp_path, two):
@@ -149,11 +255,24 @@ def test_filter_by_hand(tmp_path, two):
     file.write_text(json.dumps({"rejected": [{"demo": "demo_1", "state_sha256": entries[1].digest}]}))
     text, left = keep(tmp_path, two[0], rejected=file)
     assert left == [0, 2] and "demo_1: rejected by hand" in text
+    job.merge((two[1], two[0]), tmp_path / "both", append=False, lerobot=False)  # numbers them anew
+    text, left = keep(tmp_path / "moved", tmp_path / "both", rejected=file)
+    assert "demo_3: rejected by hand" in text and left == [7, 8, 0, 2]
     with pytest.raises(InputError, match="another dataset"):
         keep(tmp_path / "x", two[1], rejected=file)
     file.write_text("[]")
     with pytest.raises(InputError, match=r"no rejected\.json"):
         keep(tmp_path / "x", two[0], rejected=file)
+
+
+def test_of_one_that_is_there_twice_the_rejected_one_goes(tmp_path, two):
+    compose.write_dataset(read_entries(two[0] / "episodes.hdf5") * 2, tmp_path / "twice", lerobot=False)
+    entries = read_entries(tmp_path / "twice/episodes.hdf5")
+    assert entries[0].digest == entries[3].digest
+    file = tmp_path / "rejected.json"
+    file.write_text(json.dumps({"rejected": [{"demo": e.demo, "state_sha256": e.digest} for e in entries[3:]]}))
+    text, left = keep(tmp_path, tmp_path / "twice", rejected=file)
+    assert left == [0, 1, 2] and "3 of 6" in text
 
 
 def test_filter_by_quality(tmp_path):
@@ -165,6 +284,7 @@ def test_filter_by_quality(tmp_path):
     store.finish(2)
     text, left = keep(tmp_path, tmp_path / "a", limits=QualityLimits())
     assert left == [0] and "demo_1: an object moves at 10.00 m/s, limit 2" in text
+    assert "the shapes of 2 are not known" in text
 
 
 def test_split(tmp_path, two):
@@ -181,6 +301,21 @@ def test_split(tmp_path, two):
     with pytest.raises(InputError, match="add up to 1"):
         job.split(tmp_path / "both", tmp_path / "x", "share", (0.9, 0.9), lerobot=False)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("拿起杯子", "放下杯子"), ("pick up cup #1", "pick up cup (1)"), (90 * "a" + "b", 90 * "a" + "c")],
+    ids=["script", "signs", "long"],
+)
+def test_split_keeps_apart_what_differs(tmp_path, words):
+    store = EpisodeStore(tmp_path / "a")
+    for attempt, text in enumerate(words):
+        store.write(possible_episode(attempt, instruction=text))
+    store.finish(2)
+    told = job.split(tmp_path / "a", tmp_path / "parts", "instruction", (), lerobot=False)
+    parts = sorted(attempts(p / "episodes.hdf5") for p in (tmp_path / "parts").iterdir())
+    assert parts == [[0], [1]] and all(text in told for text in words)
 
 
 def test_convert(tmp_path, two):

@@ -1,5 +1,6 @@
 """``verify`` finds every planted defect of an HDF5 dataset and names the demonstration; a whole dataset has none."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from data_helpers import fill_store, possible_episode
 
-from phototwin.data.store import EpisodeStore
+from phototwin.data.compose import rewrite_hdf5
+from phototwin.data.lerobot import write_lerobot
+from phototwin.data.store import EpisodeStore, read_demos
 from phototwin.data.verify import verify
 from phototwin.errors import InputError
 
@@ -16,7 +19,11 @@ from phototwin.errors import InputError
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    fill_store(folder)
+    store = EpisodeStore(folder)
+    for attempt in range(4):
+        episode = possible_episode(attempt, steps=30 + attempt)
+        store.write(dataclasses.replace(episode, executed=episode.action + np.float32(0.01)))
+    store.finish(4)
     return folder
 
 
@@ -58,6 +65,11 @@ def remove(path):
         del data[f"demo_1/{path}"]
 
     return plant
+
+
+def remove_both(data):
+    remove("obs/rgb")(data)
+    remove("fingerprint/rgb")(data)
 
 
 def attribute(name, value):
@@ -164,6 +176,18 @@ PLANTS = {
     "labels replaced": (put("raw/labels", 4, 1), "frames"),
     "label of nobody": (put("raw/labels", (4, 0, 0), 77), "labels"),
     "no labels": (remove("raw/labels"), "frames"),
+    "commands reversed": (replace("executed", lambda a: a[::-1].copy()), "digest"),
+    "short commands": (replace("executed", lambda a: a[:-1]), "layout"),
+    "another base": (put("states/articulation/robot/root_pose", (3, 0), 0.5), "digest"),
+    "base that moves": (put("states/articulation/robot/root_velocity", (3, 0), 3.0), "digest"),
+    "last row of next_obs": (put("next_obs/tcp_pose", (-1, 0), 0.5), "digest"),
+    "last velocity": (put("states/rigid_object/green_cube/root_velocity", (-1, 0), 0.3), "digest"),
+    "another seam": (put("quality/seam", 3, 1.0), "digest"),
+    "camera elsewhere": (put("camera/T_world_camera", (0, 3), 0.8), "digest"),
+    "another seed": (attribute("seed", 99), "digest"),
+    "older release": (forget("content_sha256"), "digest"),
+    "end elsewhere": (put("next_obs/object_poses", (-1, 0), 2.6), "jumps"),
+    "no frames and no fingerprint": (remove_both, "schema"),
     "short depth": (replace("raw/depth_mm", lambda a: a[:-1]), "layout"),
     "no fingerprint": (remove("fingerprint/rgb"), "frames"),
     "torn chunk": (torn, "frames"),
@@ -213,6 +237,49 @@ def test_what_is_planted_in_a_demonstration_is_found_and_named(whole, tmp_path, 
 def test_what_is_planted_in_the_file_is_found(whole, tmp_path, plant, episode, check, word):
     defects = found(whole, tmp_path, plant)
     assert any((d.episode, d.check) == (episode, check) and word in d.message for d in defects), defects
+
+
+def test_next_frames_are_the_frames_one_row_later(tmp_path):
+    rewrite_hdf5(fill_store(tmp_path / "a", 2), tmp_path / "robomimic.hdf5", every_next=True)
+    assert not list(verify(tmp_path / "robomimic.hdf5"))
+    with h5py.File(tmp_path / "robomimic.hdf5", "r+") as file:
+        file["data/demo_1/next_obs/rgb"][-1] = 0
+    (defect,) = verify(tmp_path / "robomimic.hdf5")
+    assert (defect.episode, defect.check) == ("demo_1", "frames") and "next_obs/rgb row 30" in defect.message
+
+
+@pytest.mark.parametrize("forgotten", ["success", "attempt", "state_sha256", "object_keys"])
+def test_a_demonstration_without_an_attribute_beside_a_list_of_attempts(whole, tmp_path, forgotten):
+    defects = found(whole, tmp_path, forget(forgotten))
+    assert "demo_1" in {d.episode for d in defects} and {d.episode for d in defects} <= {"", "demo_1"}, defects
+
+
+def test_a_success_that_no_file_holds_is_told(whole, tmp_path):
+    def shorten(data):
+        total = data.attrs["total"] - data["demo_3"].attrs["num_samples"]
+        del data["demo_3"]
+        data.attrs["total"] = total
+        mask("train", lambda e: e[:-1])(data)
+
+    (defect,) = found(whole, tmp_path, shorten)
+    assert defect.file == "attempts.json" and "attempt 3 of task 0" in defect.message and "no file" in defect.message
+
+
+def test_a_scene_without_objects_has_no_defect(tmp_path):
+    none = {"object_poses_w": np.zeros((30, 0, 7), np.float32), "object_velocities_w": np.zeros((30, 0, 6), np.float32)}
+    episode = possible_episode(
+        0,
+        object_keys=(),
+        final_object_poses_w=np.zeros((0, 7), np.float32),
+        raw_labels=np.zeros((30, 48, 64), np.uint8),
+        **none,
+    )
+    store = EpisodeStore(tmp_path)
+    store.write(episode)
+    store.finish(1)
+    assert not list(verify(tmp_path))
+    write_lerobot(read_demos(store.file), tmp_path / "lerobot")
+    assert not list(verify(tmp_path))
 
 
 def test_a_frame_out_of_place_is_told_from_a_replaced_one(whole, tmp_path):

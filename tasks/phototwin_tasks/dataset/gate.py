@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phototwin.data.quality import Pieces, Quality, QualityLimits, judge
-from phototwin.data.store import read_demos
+from phototwin.data.store import named_demos
 from phototwin.data.verify import RUN_NAME
 from phototwin.episode import Episode
 from phototwin.errors import InputError
@@ -62,23 +62,24 @@ def judge_file(file: Path, limits: QualityLimits, twin: Path | None) -> Judged:
     return Judged(qualities, note)
 
 
-def read_rejected(file: Path) -> set[str]:
-    """Digests of the demonstrations that a review page's ``rejected.json`` lists.
+def read_rejected(file: Path) -> set[tuple[str, str]]:
+    """Names and digests of the demonstrations that a review page's ``rejected.json`` lists.
 
     Raises:
         InputError: It is no such file.
     """
     try:
-        return {str(item["state_sha256"]) for item in json.loads(file.read_text())["rejected"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        listed = json.loads(file.read_text())["rejected"]
+        return {(str(item.get("demo", "")), str(item["state_sha256"])) for item in listed}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"'{file}' is no rejected.json of a review page: {error}.") from error
 
 
 def _named(file: Path) -> Iterator[tuple[str, str, Episode]]:
     from phototwin.data.hdf5 import state_sha256
 
-    for i, episode in enumerate(read_demos(file, frames=False)):
-        yield f"demo_{i}", state_sha256(episode), episode
+    for name, episode in named_demos(file, frames=False):
+        yield name, state_sha256(episode), episode
 
 
 def _twins(file: Path) -> list[Path]:

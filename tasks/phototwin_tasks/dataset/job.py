@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -13,6 +14,7 @@ from typing import TextIO
 from phototwin.data.compose import (
     Entry,
     append_dataset,
+    drop_repeated,
     new_folder,
     object_slots,
     read_entries,
@@ -24,7 +26,7 @@ from phototwin.data.lerobot import write_lerobot
 from phototwin.data.quality import QualityLimits
 from phototwin.data.rlds import need_rlds, write_rlds
 from phototwin.data.store import read_demos
-from phototwin.data.verify import find_datasets, need_hdf5, verify
+from phototwin.data.verify import HDF5_NAME, find_datasets, need_hdf5, verify
 from phototwin.errors import InputError, OutputError
 from phototwin_tasks.dataset.gate import judge_file, read_rejected
 
@@ -64,14 +66,14 @@ def info(folder: Path) -> str:
 
 def verify_to(stream: TextIO, folder: Path) -> int:
     """Write a line for each defect of the datasets of a folder as it is found; 1 where there is any, else 0."""
-    count = 0
+    defects = 0
     for defect in verify(folder):
         stream.write(f"{defect}\n")
-        count += 1
+        defects += 1
     found = find_datasets(folder)
     names = " and ".join(str(p) for p in (found.hdf5, found.lerobot) if p is not None)
-    stream.write(f"{count} defects in {names}\n" if count else f"{names}: no defects\n")
-    return 1 if count else 0
+    stream.write(f"{defects} defects in {names}\n" if defects else f"{names}: no defects\n")
+    return 1 if defects else 0
 
 
 def merge(folders: Sequence[Path], out: Path, append: bool, lerobot: bool) -> str:
@@ -79,11 +81,16 @@ def merge(folders: Sequence[Path], out: Path, append: bool, lerobot: bool) -> st
     if not folders:
         raise InputError("No dataset is named: give the folders to merge.")
     entries = [entry for folder in folders for entry in read_entries(need_hdf5(folder))]
+    file = out / HDF5_NAME
+    there = read_entries(file) if append and file.is_file() else []
+    refuse_mixed([*there, *entries])
+    new = drop_repeated(entries, there)
     if append:
-        append_dataset(entries, out)
+        append_dataset(new, out)
     else:
-        write_dataset(entries, out, lerobot)
-    return f"{len(entries)} demonstrations {'added to' if append else 'in'} {out}\n"
+        write_dataset(new, out, lerobot)
+    again = f", {len(entries) - len(new)} left out: they are there already" if len(new) < len(entries) else ""
+    return f"{len(new)} demonstrations {'added to' if append else 'in'} {out}{again}\n"
 
 
 def keep(folder: Path, out: Path, wanted: Wanted, twin: Path | None, lerobot: bool) -> str:
@@ -93,21 +100,27 @@ def keep(folder: Path, out: Path, wanted: Wanted, twin: Path | None, lerobot: bo
     why = {entry.demo: _why_not(entry, wanted) for entry in entries}
     if wanted.rejected is not None:
         by_hand = read_rejected(wanted.rejected)
-        unknown = len(by_hand - {e.digest for e in entries})
+        here = by_hand & {(e.demo, e.digest) for e in entries}
+        elsewhere = {digest for _, digest in by_hand - here}  # numbered anew since
+        unknown = len(elsewhere - {e.digest for e in entries})
         if unknown:
             raise InputError(
                 f"{unknown} demonstrations in '{wanted.rejected}' are not in '{file}': it is of another dataset."
             )
-        why |= {e.demo: [*why[e.demo], "rejected by hand"] for e in entries if e.digest in by_hand}
+        for e in entries:
+            if (e.demo, e.digest) in here or e.digest in elsewhere:
+                why[e.demo].append("rejected by hand")
+    note = ""
     if wanted.limits is not None:
         judged = judge_file(file, wanted.limits, twin)
+        note = judged.note
         why |= {q.name: [*why[q.name], *q.reasons] for q in judged.qualities}
     chosen = [entry for entry in entries if not why[entry.demo]]
     lines = [f"{name}: {'; '.join(reasons)}" for name, reasons in why.items() if reasons]
     if not chosen:
         raise InputError(f"No demonstration of '{file}' is left. " + " ".join(f"{line}." for line in lines[:3]))
     write_dataset(chosen, out, lerobot)
-    return "\n".join([*lines, f"{len(chosen)} of {len(entries)} demonstrations in {out}"]) + "\n"
+    return "\n".join([*lines, f"{len(chosen)} of {len(entries)} demonstrations in {out}{note}"]) + "\n"
 
 
 def split(folder: Path, out: Path, by: str, shares: Sequence[float], lerobot: bool) -> str:
@@ -115,15 +128,20 @@ def split(folder: Path, out: Path, by: str, shares: Sequence[float], lerobot: bo
     entries = read_entries(need_hdf5(folder))
     if by == "share":
         parts = _deal(entries, shares)
+        told = dict.fromkeys(parts, "")
     else:
         key: dict[str, Callable[[Entry], str]] = {
             "task": lambda e: e.task.get("family", ""),
             "object": lambda e: e.task.get("object", ""),
             "instruction": lambda e: e.instruction,
         }
-        parts = {}
+        values: dict[str, list[Entry]] = {}
         for entry in entries:
-            parts.setdefault(_slug(key[by](entry)), []).append(entry)
+            values.setdefault(key[by](entry), []).append(entry)
+        parts, told = {}, {}
+        for value, part in values.items():
+            name = _slug(value, parts)
+            parts[name], told[name] = part, f": {value}"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"'{out}' exists and is not empty: choose another --out, or remove it.")
     for part in parts.values():
@@ -131,7 +149,7 @@ def split(folder: Path, out: Path, by: str, shares: Sequence[float], lerobot: bo
     with new_folder(out) as partial:
         for name, part in parts.items():
             write_dataset(part, partial / name, lerobot)
-    return "".join(f"{len(part)} demonstrations in {out / name}\n" for name, part in parts.items())
+    return "".join(f"{len(part)} demonstrations in {out / name}{told[name]}\n" for name, part in parts.items())
 
 
 def convert(folder: Path, to: str, out: Path) -> str:
@@ -142,13 +160,14 @@ def convert(folder: Path, to: str, out: Path) -> str:
         entries = read_entries(file)
         refuse_mixed(entries)
         with new_folder(out) as partial:
-            write_rlds(read_demos(file), partial, slots=object_slots(entries))
+            write_rlds(read_demos(file, checked=True), partial, slots=object_slots(entries))
     elif to in ("lerobot", "lerobot_depth"):
         entries = read_entries(file)
         refuse_mixed(entries)
         with new_folder(out) as partial:
             truth = to == "lerobot_depth"
-            write_lerobot(read_demos(file), partial / "set", slots=object_slots(entries), truth=truth)
+            demos = read_demos(file, checked=True)
+            write_lerobot(demos, partial / "set", slots=object_slots(entries), truth=truth)
             for item in (partial / "set").iterdir():
                 item.rename(partial / item.name)
             (partial / "set").rmdir()
@@ -182,7 +201,7 @@ def _why_not(entry: Entry, wanted: Wanted) -> list[str]:
         reasons.append(f"its task is {entry.task.get('family')}")
     if wanted.object and entry.task.get("object") not in wanted.object:
         reasons.append(f"its object is {entry.task.get('object')}")
-    if wanted.min_seam is not None and (entry.seam is None or entry.seam < wanted.min_seam):
+    if wanted.min_seam is not None and (entry.seam is None or not entry.seam >= wanted.min_seam):
         reasons.append("no seam score" if entry.seam is None else f"its worst seam is {entry.seam:.2f}")
     return reasons
 
@@ -194,7 +213,7 @@ def _about(entries: Sequence[Entry]) -> list[str]:
     seams = [e.seam for e in entries if e.seam is not None]
 
     def counts(values: Sequence[str]) -> str:
-        return ", ".join(f"{value} ({count})" for value, count in Counter(values).most_common())
+        return ", ".join(f"{value} ({times})" for value, times in Counter(values).most_common())
 
     return [
         f"  {len(entries)} demonstrations, {steps} steps, {sum(e.success for e in entries)} successful, "
@@ -244,5 +263,8 @@ def _deal(entries: Sequence[Entry], shares: Sequence[float]) -> dict[str, list[E
     return parts
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:60] or "unnamed"
+def _slug(text: str, taken: Container[str]) -> str:
+    """A name for a folder that is not taken: the text's letters and digits, of any script, and a number where others have the same."""
+    name = re.sub(r"\W+", "_", text.lower()).strip("_")[:60] or "unnamed"
+    numbered = (f"{name}_{i}" for i in itertools.count(2))
+    return name if name not in taken else next(other for other in numbered if other not in taken)

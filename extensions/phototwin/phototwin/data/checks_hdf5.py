@@ -14,11 +14,12 @@ from phototwin.data import checks
 from phototwin.data.fingerprint import HASH_BYTES, hash_frames
 from phototwin.data.hdf5 import (
     CHUNK_FRAMES,
+    CONTENT,
     JSON_ATTRIBUTES,
     PLAIN_ATTRIBUTES,
     RAW_NAMES,
+    changes,
     read_episode,
-    state_sha256,
 )
 
 Sentences = Iterator[str]
@@ -63,17 +64,20 @@ class Demo:
         """Frame rate [Hz]."""
         return float(self.group.attrs["fps"])
 
-    def widths(self) -> dict[str, int]:
-        """Columns of every dataset that must be there and has a row a step."""
+    def widths(self) -> dict[str, int | None]:
+        """Columns of every dataset that must be there and has a row a step; None of those that have no columns."""
         joints, objects = len(self.joint_names), 7 * len(self.object_keys)
         seen = {"joint_pos": joints, "joint_vel": joints, "tcp_pose": 7, "object_poses": objects}
         robot = {"root_pose": 7, "root_velocity": 6, "joint_position": joints, "joint_velocity": joints}
-        want = {f"{place}/{name}": width for place in ("obs", "next_obs") for name, width in seen.items()}
+        want: dict[str, int | None] = {
+            f"{place}/{name}": width for place in ("obs", "next_obs") for name, width in seen.items()
+        }
         if self.steps:
             want |= {f"states/articulation/robot/{name}": width for name, width in robot.items()}
             for key in self.object_keys:
                 want |= {f"states/rigid_object/{key}/root_pose": 7, f"states/rigid_object/{key}/root_velocity": 6}
-        return want | {"actions": len(self.action_names), "rewards": 0, "dones": 0}
+        told = {"executed": len(self.action_names)} if "executed" in self.group else {}
+        return want | told | {"actions": len(self.action_names), "rewards": None, "dones": None}
 
     def floats(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every dataset of floating-point numbers with its path, one after another."""
@@ -95,14 +99,15 @@ def check_layout(demo: Demo) -> Sentences:
         if path not in demo.group:
             yield f"dataset {path} is missing"
             continue
-        want = (demo.steps, width) if width else (demo.steps,)
+        want = (demo.steps,) if width is None else (demo.steps, width)
         if demo.group[path].shape != want:
             yield f"{path} is {demo.group[path].shape}, expected {want}: num_samples is {demo.steps}"
         first = path.replace("states/", "initial_state/")
         if first != path and (first not in demo.group or demo.group[first].shape != (1, width)):
             yield f"{first} is missing or not (1, {width})"
     images = [(f"raw/{name}", f"fingerprint/{name}") for name in RAW_NAMES]
-    for path in ("obs/rgb", "fingerprint/rgb", "quality/seam", *(path for pair in images for path in pair)):
+    rows = ("obs/rgb", "next_obs/rgb", "fingerprint/rgb", "quality/seam")
+    for path in (*rows, *(path for pair in images for path in pair)):
         if path in demo.group and len(demo.group[path]) != demo.steps:
             yield f"{path} has {len(demo.group[path])} rows, expected {demo.steps}"
     if "obs/rgb" in demo.group:
@@ -184,22 +189,38 @@ def check_jumps(demo: Demo) -> Sentences:
     """Nothing is suddenly somewhere else."""
     if not demo.steps:
         return
-    yield from checks.jumps("obs/joint_pos", demo.group["obs/joint_pos"][:], demo.fps, checks.JOINT_SPEED, "rad/s")
-    poses = demo.group["obs/object_poses"][:]
+    joints, poses = (
+        np.concatenate([demo.group[f"obs/{name}"][:], demo.group[f"next_obs/{name}"][-1:]])
+        for name in ("joint_pos", "object_poses")
+    )
+    yield from checks.jumps("obs/joint_pos", joints, demo.fps, checks.JOINT_SPEED, "rad/s")
     for i, key in enumerate(demo.object_keys):
         item = f"rigid_object/{key}/root_velocity"
-        speeds = np.concatenate([demo.group[f"initial_state/{item}"][:], demo.group[f"states/{item}"][:-1]])[:, :3]
+        # That after the last action was not recorded: the row repeats the one before.
+        speeds = np.concatenate([demo.group[f"initial_state/{item}"][:], demo.group[f"states/{item}"][:]])[:, :3]
         yield from checks.object_jumps(key, poses[:, 7 * i : 7 * i + 3], speeds, demo.fps)
 
 
 def check_digest(demo: Demo) -> Sentences:
-    """The states and actions are the recorded ones bit by bit."""
-    if state_sha256(read_episode(demo.group, frames=False)) != demo.group.attrs["state_sha256"]:
-        yield "states or actions are not the recorded ones: their digest is not state_sha256"
+    """Everything but images is what was recorded, bit by bit."""
+    wrong = changes(demo.group, read_episode(demo.group, frames=False))
+    if wrong:
+        yield f"not what was recorded, by their digests: {', '.join(wrong)}"
+    if CONTENT not in demo.group.attrs:
+        yield f"{CONTENT} is missing: 'dataset.py convert --to hdf5' records what older releases did not"
 
 
 def check_frames(demo: Demo) -> Sentences:
     """Every frame is the recorded one, in its place."""
+    if "next_obs/rgb" in demo.group and "obs/rgb" in demo.group:
+        before, after = demo.group["obs/rgb"], demo.group["next_obs/rgb"]
+        for t in range(0, len(before), CHUNK_FRAMES):
+            later = before[t + 1 : t + 1 + CHUNK_FRAMES]
+            want = np.concatenate([later, before[-1:]]) if t + CHUNK_FRAMES >= len(before) else later
+            off = np.flatnonzero((after[t : t + CHUNK_FRAMES] != want).any((1, 2, 3)))
+            if len(off):
+                yield f"next_obs/rgb row {t + off[0]} is not what obs/rgb has one row later (the last one again)"
+                break
     for path in ("obs/rgb", *(f"raw/{name}" for name in RAW_NAMES)):
         mark = f"fingerprint/{path.partition('/')[2]}"
         if path not in demo.group and mark not in demo.group:

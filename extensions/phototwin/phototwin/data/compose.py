@@ -6,6 +6,7 @@ name is whole. ``demo_i`` is numbered anew; ``state_sha256`` stays and tells whi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from phototwin.build.distractors import is_distractor_key
-from phototwin.data.hdf5 import write_episode, write_next_frames, write_table
-from phototwin.data.lerobot import write_lerobot
-from phototwin.data.store import GYM_ENV_TYPE, read_demos
+from phototwin.data.hdf5 import OUR_MASKS, write_episode, write_next_frames, write_table
+from phototwin.data.lerobot import replace_folder, write_lerobot
+from phototwin.data.store import GYM_ENV_TYPE, named_demos, partial_of, read_demos
 from phototwin.data.verify import HDF5_NAME, LEROBOT_NAME, RUN_NAME
 from phototwin.errors import InputError, OutputError
 
@@ -34,6 +37,7 @@ class Entry:
         file: The file.
         demo: Its name in it.
         digest: Its ``state_sha256``.
+        frames: Digest of its frames' fingerprints; empty where there are none.
         steps: Its length.
         success: Whether it did its task.
         instruction: What the robot was told.
@@ -47,6 +51,7 @@ class Entry:
     file: Path
     demo: str
     digest: str
+    frames: str
     steps: int
     success: bool
     instruction: str
@@ -84,46 +89,69 @@ def write_dataset(entries: Sequence[Entry], out: Path, lerobot: bool = True) -> 
     with new_folder(out) as partial:
         write_hdf5(entries, partial / HDF5_NAME)
         if lerobot:
-            write_lerobot(read_demos(partial / HDF5_NAME), partial / LEROBOT_NAME, slots=object_slots(entries))
+            demos = read_demos(partial / HDF5_NAME, checked=True)
+            write_lerobot(demos, partial / LEROBOT_NAME, slots=object_slots(entries))
     return out
 
 
 def append_dataset(entries: Sequence[Entry], out: Path) -> Path:
-    """``out`` with more demonstrations: its file is written anew aside and replaced, then its LeRobot dataset, where it has one.
+    """``out`` with more demonstrations: its file, and its LeRobot dataset where it has one, are written anew aside and then take their names.
+
+    Killed in between the two it has the new file beside the old LeRobot dataset; the same call mends that.
 
     Raises:
         InputError: They do not fit together, or ``out`` holds no dataset or a run.
         OutputError: ``out`` cannot be written; what it held is kept.
     """
-    file = out / HDF5_NAME
+    file, lerobot = out / HDF5_NAME, out / LEROBOT_NAME
     if (out / RUN_NAME).is_file():
         raise InputError(f"'{out}' is a run: go on with generate.py --resume, or merge it into a new folder.")
+    if not file.is_file():
+        raise InputError(f"'{out}' holds no {HDF5_NAME} to add to: leave --append out to make a new dataset.")
     together = [*read_entries(file), *entries]
     refuse_mixed(together)
-    partial = file.with_name(HDF5_NAME + ".partial")
-    with _writing(out, partial):
-        write_hdf5(together, partial)
-        os.replace(partial, file)
-    if (out / LEROBOT_NAME).is_dir():
-        write_lerobot(read_demos(file), out / LEROBOT_NAME, slots=object_slots(together))
+    aside, new = partial_of(file), partial_of(lerobot)
+    with _writing(out, aside, new):
+        write_hdf5(together, aside)
+        left = list(out.glob(f"{LEROBOT_NAME}.*"))  # by a call that was killed
+        if lerobot.is_dir() or left:
+            write_lerobot(read_demos(aside, checked=True), new, slots=object_slots(together))
+        os.replace(aside, file)
+        if new.is_dir():
+            replace_folder(new, lerobot)
+            for folder in left:
+                shutil.rmtree(folder, ignore_errors=True)
     return out
 
 
+def drop_repeated(entries: Iterable[Entry], there: Iterable[Entry] = ()) -> list[Entry]:
+    """Those of ``entries`` whose states, actions and frames neither an earlier one nor one that is ``there`` has."""
+    seen = {(entry.digest, entry.frames) for entry in there}
+    kept = []
+    for entry in entries:
+        if (entry.digest, entry.frames) not in seen:
+            seen.add((entry.digest, entry.frames))
+            kept.append(entry)
+    return kept
+
+
 def write_hdf5(entries: Iterable[Entry], file: Path) -> None:
-    """Copy demonstrations into a new self-contained file, one at a time."""
+    """Copy demonstrations into a new self-contained file, one at a time, with the filter keys that they stand in."""
     import h5py
 
     entries = list(entries)
     with h5py.File(file, "w") as stream:
         data = stream.create_group("data")
-        args = []
+        args, masks = [], {}
         for i, entry in enumerate(entries):
             with h5py.File(entry.file) as source:
                 there: Any = source["data"]
                 # Through the group: a table of links leads to another file.
                 data.copy(there[entry.demo], f"demo_{i}")
-                args.append(json.loads(there.attrs["env_args"]))
-        write_table(stream, len(entries), sum(e.steps for e in entries), _one_environment(args))
+                args.append(_environment(source, entry.file))
+                for name in _own_masks(source, entry.demo):
+                    masks.setdefault(name, []).append(f"demo_{i}")
+        write_table(stream, len(entries), sum(e.steps for e in entries), _one_environment(args), masks)
     with open(file, "rb") as written:
         os.fsync(written.fileno())
 
@@ -147,20 +175,52 @@ def rewrite_hdf5(file: Path, out: Path, every_next: bool = False) -> Path:
     refuse_mixed(entries)
     if out.exists():
         raise OutputError(f"'{out}' exists: choose another --out, or remove it.")
-    partial = out.with_name(out.name + ".partial")
+    partial = partial_of(out)
     with _writing(out, partial):
-        with h5py.File(partial, "w") as stream:
-            for i, episode in enumerate(read_demos(file)):
-                group: Any = stream.create_group(f"data/demo_{i}")
+        with h5py.File(partial, "w") as stream, h5py.File(file) as source:
+            data, masks = stream.create_group("data"), {}
+            for i, (name, episode) in enumerate(named_demos(file, checked=True)):
+                group: Any = data.create_group(f"demo_{i}")
                 write_episode(group, episode)
-                if every_next and "rgb" in group["obs"]:
+                _copy_others(source[f"data/{name}"], group)
+                if every_next and "rgb" in group["obs"] and "rgb" not in group["next_obs"]:
                     write_next_frames(group)
-            with h5py.File(file) as source:
-                data: Any = source["data"]
-                args = json.loads(data.attrs["env_args"])
-            write_table(stream, len(entries), sum(e.steps for e in entries), args)
+                for mask in _own_masks(source, name):
+                    masks.setdefault(mask, []).append(f"demo_{i}")
+            args = _environment(source, file)
+            write_table(stream, len(entries), sum(e.steps for e in entries), args, masks)
         os.replace(partial, out)
     return out
+
+
+def _copy_others(old: Any, new: Any) -> None:
+    """Copy what a demonstration has beyond our layout: datasets that others have added, and attributes."""
+    paths: list[str] = []
+    old.visit(paths.append)
+    for path in paths:
+        if hasattr(old[path], "dtype") and path not in new:
+            old.copy(old[path], new, path)
+    for name, value in old.attrs.items():
+        if name not in new.attrs:
+            new.attrs[name] = value
+
+
+def _own_masks(source: Any, demo: str) -> list[str]:
+    """Filter keys, beside ours, in which a demonstration stands."""
+    masks = source.get("mask", {})
+    return [name for name in masks if name not in OUR_MASKS and demo.encode() in masks[name][:].tolist()]
+
+
+def _environment(source: Any, file: Path) -> dict[str, Any]:
+    """The ``env_args`` of a file, which robomimic reads.
+
+    Raises:
+        InputError: It has none.
+    """
+    try:
+        return json.loads(source["data"].attrs["env_args"])
+    except (KeyError, ValueError) as error:
+        raise InputError(f"'{file}' has no env_args ({error}): 'dataset.py verify' tells more.") from error
 
 
 def refuse_mixed(entries: Sequence[Entry]) -> None:
@@ -198,7 +258,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"'{out}' exists and is not empty: choose another --out, or remove it.")
-    partial = out.with_name(out.name + ".partial")
+    partial = partial_of(out)
     shutil.rmtree(partial, ignore_errors=True)
     with _writing(out, partial):
         partial.mkdir(parents=True)
@@ -209,20 +269,21 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _writing(out: Path, partial: Path) -> Iterator[None]:
+def _writing(out: Path, *aside: Path) -> Iterator[None]:
     """Turn a failed write into an ``OutputError``; whatever failed, nothing is left aside."""
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
         yield
     except (OSError, RuntimeError) as error:
         raise OutputError(
             f"'{out}' could not be written ({error}): free some space or choose another --out."
         ) from error
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        elif partial.is_file():
-            partial.unlink()
+        for partial in aside:
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            elif partial.is_file():
+                partial.unlink()
 
 
 def _entry(file: Path, name: str, group: Any) -> Entry:
@@ -236,12 +297,13 @@ def _entry(file: Path, name: str, group: Any) -> Entry:
         file=file,
         demo=name,
         digest=str(attributes["state_sha256"]),
+        frames=hashlib.sha256(group["fingerprint/rgb"][:].tobytes()).hexdigest() if "fingerprint/rgb" in group else "",
         steps=int(attributes["num_samples"]),
         success=bool(attributes["success"]),
         instruction=str(attributes["instruction"]),
         task=json.loads(attributes["task"]),
         object_keys=tuple(json.loads(attributes["object_keys"])),
-        seam=float(min(seam)) if len(seam) else None,
+        seam=float(np.min(seam)) if len(seam) else None,
         bytes=_stored_bytes(group),
         common=common,
     )

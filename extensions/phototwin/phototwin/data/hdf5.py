@@ -16,7 +16,7 @@ One group a demonstration, T steps::
     fingerprint/  rgb (T, 8)  and as much for each of raw/           first bytes of each frame's SHA-256
 
 and as attributes ``num_samples``, ``success``, ``seed``, ``attempt``, ``instruction``, ``state_sha256`` and the rest of
-``Episode``. ``states`` follow Isaac Lab (its replay compares row t with the simulator after action t). After the last
+``Episode``, and ``content_sha256``, a digest of each dataset that is no image. ``states`` follow Isaac Lab (its replay compares row t with the simulator after action t). After the last
 action only positions and object poses were recorded; the last rows of velocities and of the tool pose are those before it.
 """
 
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,13 @@ CHUNK_STRIP_BYTES = 10_000
 """Bytes of one frame in a chunk. The same strip of consecutive frames then lies within deflate's 32 KiB window, and the
 still background of a photo costs almost nothing: 7 times smaller and 7 times faster to write than a chunk a frame."""
 GZIP_LEVEL = 4
+OUR_MASKS = ("train", "valid")
 RAW_NAMES = ("rgba", "depth_mm", "labels")
 """What ``raw/`` holds where it was asked for, as ``raw_rgba`` ... of an episode."""
 JSON_ATTRIBUTES = ("task", "joint_names", "action_names", "object_keys", "provenance")
+CONTENT = "content_sha256"
+"""Attribute with the digests of ``content_sha256`` as JSON."""
+DIGEST_DIGITS = 16
 PLAIN_ATTRIBUTES = ("task_index", "attempt", "seed", "success", "failure", "instruction", "fps", "robot")
 
 
@@ -63,6 +68,42 @@ def state_sha256(episode: Episode) -> str:
         digest.update(f"{name}{value.shape}".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()
+
+
+def content_sha256(group: Any) -> dict[str, str]:
+    """A digest of each dataset of a demonstration that has fewer than three axes, by path, and of our ``attributes``: the first ``DIGEST_DIGITS`` of SHA-256."""
+    found: dict[str, str] = {}
+
+    def digest(path: str, item: Any) -> None:
+        if hasattr(item, "dtype") and item.ndim < 3 and not path.startswith("fingerprint/"):
+            value = np.ascontiguousarray(item[()])
+            about = f"{value.dtype.str}{value.shape}".encode()
+            found[path] = hashlib.sha256(about + value.tobytes()).hexdigest()[:DIGEST_DIGITS]
+
+    group.visititems(digest)
+    names = (*PLAIN_ATTRIBUTES, *JSON_ATTRIBUTES, "num_samples", "state_sha256")
+    ours = {name: _plain(group.attrs[name]) for name in names if name in group.attrs}
+    found["attributes"] = hashlib.sha256(json.dumps(ours).encode()).hexdigest()[:DIGEST_DIGITS]
+    return found
+
+
+def changes(group: Any, episode: Episode) -> list[str]:
+    """Paths of what is not what was recorded, ``state_sha256`` and images among them; what was added since, or recorded without digests, is not looked at.
+
+    Args:
+        group: A demonstration.
+        episode: What was read from it; its frames are compared if they were read.
+    """
+    wrong = [] if state_sha256(episode) == group.attrs["state_sha256"] else ["state_sha256"]
+    if CONTENT in group.attrs:
+        told, seen = json.loads(group.attrs[CONTENT]), content_sha256(group)
+        wrong += sorted(path for path in told if told[path] != seen.get(path))
+    images = {"rgb": episode.rgb} | {name: getattr(episode, f"raw_{name}") for name in RAW_NAMES}
+    for name, frames in images.items():
+        mark = f"fingerprint/{name}"
+        if len(frames) and mark in group and not np.array_equal(hash_frames(frames), group[mark][:]):
+            wrong.append("obs/rgb" if name == "rgb" else f"raw/{name}")
+    return wrong
 
 
 def write_episode(group: Any, episode: Episode) -> None:
@@ -105,6 +146,7 @@ def write_episode(group: Any, episode: Episode) -> None:
         _write_states(group, episode)
     group["camera/K_px"] = np.asarray(episode.K_px, dtype=np.float64)
     group["camera/T_world_camera"] = np.asarray(episode.T_world_camera, dtype=np.float64)
+    group.attrs[CONTENT] = json.dumps(content_sha256(group))
 
 
 def read_episode(group: Any, frames: bool = True) -> Episode:
@@ -161,16 +203,27 @@ def write_next_frames(group: Any) -> None:
         stored[t : t + len(rows)] = part[rows - rows[0]]
 
 
-def write_table(file: Any, demos: int, steps: int, env_args: dict[str, Any]) -> None:
-    """Complete an ``h5py.File`` whose ``data`` group holds ``demo_0`` ... : totals, environment, train and valid filter keys.
+def write_table(
+    file: Any, demos: int, steps: int, env_args: dict[str, Any], masks: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Complete an ``h5py.File`` whose ``data`` group holds ``demo_0`` ... : totals, environment, filter keys.
 
     Every tenth demonstration, from the second on, is for validation; so a longer dataset keeps the split of a shorter one.
+
+    Args:
+        file: The file.
+        demos: How many demonstrations it holds.
+        steps: Their steps together.
+        env_args: robomimic's environment.
+        masks: Further filter keys and the names that stand in them.
     """
     file.attrs["format_version"] = FORMAT_VERSION
     file["data"].attrs["total"] = steps
     file["data"].attrs["env_args"] = json.dumps(env_args, default=str)
-    for name, chosen in (("train", [i for i in range(demos) if i % 10 != 1]), ("valid", list(range(1, demos, 10)))):
-        file[f"mask/{name}"] = np.array([f"demo_{i}" for i in chosen], dtype="S16")
+    split = [i for i in range(demos) if i % 10 != 1], range(1, demos, 10)
+    ours = {name: [f"demo_{i}" for i in chosen] for name, chosen in zip(OUR_MASKS, split, strict=True)}
+    for name, chosen in (ours | dict(masks or {})).items():
+        file[f"mask/{name}"] = np.array(chosen, dtype="S16")
 
 
 def _after(before: np.ndarray, final: np.ndarray | None) -> np.ndarray:

@@ -77,8 +77,7 @@ def write_lerobot(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _write(iter(episodes), partial, name, slots, truth)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        replace_folder(partial, folder)
     except (OSError, RuntimeError) as error:
         raise OutputError(f"The LeRobot dataset '{folder}' could not be written: {error}. Is the disk full?") from error
     finally:
@@ -139,6 +138,16 @@ class LerobotProcess:
             pass  # it has failed already; ``finish`` tells why
 
 
+def replace_folder(new: Path, folder: Path) -> None:
+    """Give a folder the name of one that may exist. Killed on the way it leaves the old one, or both beside the name as ``.partial`` and ``.old``."""
+    old = folder.with_name(folder.name + ".old")
+    if folder.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _partial(folder: Path) -> Path:
     return folder.with_name(folder.name + ".partial")
 
@@ -152,7 +161,10 @@ def _write(episodes: Iterator[Episode], folder: Path, name: str, slots: int, tru
         for episode in itertools.chain([first], episodes):
             steps, frames = len(episode.action), len(episode.rgb)
             if not steps or frames != steps:
-                raise InputError(f"Attempt {episode.attempt} has {steps} steps and {frames} frames: nothing to show.")
+                raise InputError(
+                    f"Attempt {episode.attempt} has {steps} steps and {frames} frames: LeRobot's dataset needs one for each; "
+                    "dataset.py leaves it out with --no-lerobot."
+                )
             if truth and len(episode.raw_depth_mm) != steps:
                 raise InputError(f"Attempt {episode.attempt} has no depth and masks: make the run with --keep-raw.")
             if dataset is None:
@@ -166,7 +178,7 @@ def _write(episodes: Iterator[Episode], folder: Path, name: str, slots: int, tru
             digests = {"rows_sha256": hash_rows(columns[name] for name in sorted(columns))}
             if truth:
                 digests["truth_sha256"] = hash_rows(images[name] for name in sorted(images))
-            facts.append(_facts(episode) | digests)
+            facts.append(lerobot_facts(episode) | digests)
     finally:
         if means is not None:
             means.close()
@@ -175,7 +187,7 @@ def _write(episodes: Iterator[Episode], folder: Path, name: str, slots: int, tru
     (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n")
 
 
-def _facts(episode: Episode) -> dict[str, Any]:
+def lerobot_facts(episode: Episode) -> dict[str, Any]:
     """What LeRobot's tables have no place for: camera, base, seed, success and where the episode comes from."""
     return {
         "attempt": episode.attempt,
@@ -236,12 +248,13 @@ def slot_poses(episode: Episode, slots: int) -> np.ndarray:
 
 def _columns(episode: Episode, slots: int) -> dict[str, np.ndarray]:
     """The features of an episode that are vectors, each (T, D) float32."""
-    return {
+    columns = {
         "observation.state": episode.joint_pos,
         "observation.tcp_pose": episode.tcp_pose_w,
         "object_poses": slot_poses(episode, slots),
         "action": episode.action,
     }
+    return {name: value for name, value in columns.items() if value.shape[1]}  # LeRobot has no features without columns
 
 
 def _truth_images(episode: Episode) -> dict[str, np.ndarray]:
@@ -322,13 +335,14 @@ def _features(episode: Episode, slots: int) -> dict[str, Any]:
 
     own = [key for key in episode.object_keys if not is_distractor_key(key)]
     keys = [f"object_{i}" for i in range(slots)] or own
-    return {
-        IMAGE_KEY: {"dtype": "video", "shape": episode.rgb.shape[1:], "names": ["height", "width", "channels"]},
+    vectors = {
         "observation.state": vector(episode.joint_names),
         "observation.tcp_pose": vector(POSE_NAMES),
         "object_poses": vector(f"{key}.{name}" for key in keys for name in POSE_NAMES),
         "action": vector(episode.action_names),
     }
+    video = {"dtype": "video", "shape": episode.rgb.shape[1:], "names": ["height", "width", "channels"]}
+    return {IMAGE_KEY: video} | {name: value for name, value in vectors.items() if value["names"]}
 
 
 def _truth_features(episode: Episode) -> dict[str, Any]:
@@ -359,7 +373,8 @@ def main() -> int:
         return 2
     store, folder, slots = sys.argv[1], Path(sys.argv[2]), int((sys.argv[3:] or ["0"])[0])
     try:
-        episodes = _from_lines(sys.stdin) if store == "-" else read_demos(Path(store) / "episodes.hdf5")
+        file = Path(store) / "episodes.hdf5"
+        episodes = _from_lines(sys.stdin) if store == "-" else read_demos(file, checked=True)
         write_lerobot(episodes, folder, slots=slots)
     except _EndedEarlyError:
         return 3

@@ -70,18 +70,21 @@ class _Trace:
     """What near-duplicates are told by.
 
     Attributes:
-        name: Of the demonstration.
         joints: (S * J,) joint positions at S shares of its time.
         start_m: (3 N,) where the objects begin.
     """
 
-    name: str
     joints: np.ndarray
     start_m: np.ndarray
 
 
 SAMPLES = 32
 """Points of a trajectory that are compared."""
+MEASURED = (
+    *("joint_pos", "joint_vel", "tcp_pose_w", "action", "executed", "object_poses_w", "object_velocities_w"),
+    *("final_joint_pos", "final_object_poses_w", "base_pose_w", "seam", "K_px", "T_world_camera"),
+)
+"""Arrays of an episode that must be finite before anything is measured."""
 
 
 def judge(
@@ -98,29 +101,38 @@ def judge(
     """
     limits, traces, found = limits or QualityLimits(), [], []
     for name, digest, episode in episodes:
-        quality = Quality(name, digest, measure(episode, limits, bodies(episode)))
+        broken = _not_finite(episode)
+        scores = {} if broken else measure(episode, limits, bodies(episode))
         reasons = [] if episode.success else [f"it failed: {episode.failure}"]
-        reasons += _reasons(quality.scores, limits)
-        trace = _trace(name, episode)
-        twin = _nearest(trace, traces, limits)
-        if twin:
-            reasons.append(f"it is {twin} again")
-        else:
-            traces.append(trace)
-        found.append(replace(quality, reasons=tuple(reasons)))
+        reasons += [f"NaN or infinite numbers in {', '.join(broken)}"] if broken else _reasons(scores, limits)
+        traces.append(_trace(episode))
+        found.append(Quality(name, digest, scores, tuple(reasons)))
+    for later, earlier in _repeats(traces, limits).items():
+        quality = found[later]
+        found[later] = replace(quality, reasons=(*quality.reasons, f"it is {found[earlier].name} again"))
     return found
+
+
+def _not_finite(episode: Episode) -> list[str]:
+    """Names of the arrays of an episode in which a number is none."""
+    return [name for name in MEASURED if not np.isfinite(getattr(episode, name)).all()]
 
 
 def measure(episode: Episode, limits: QualityLimits, bodies: Mapping[str, Pieces]) -> dict[str, float]:
     """Scores of one demonstration, by name of the limit they belong to."""
     poses, velocities = episode.object_poses_w.astype(np.float64), episode.object_velocities_w[..., :3]
+    joints = episode.joint_pos
+    if len(joints):
+        poses = np.concatenate([poses, episode.final_object_poses_w[None]])
+        joints = np.concatenate([joints, episode.final_joint_pos[None]])
+        velocities = np.concatenate([velocities, velocities[-1:]])  # that after the last action was not recorded
     steps = np.diff(poses[..., :3], axis=0) * episode.fps
     kicks = steps - (velocities[1:] + velocities[:-1]) / 2
     scores = {
         "steps": float(len(episode.action)),
         "object_speed": float(np.linalg.norm(steps, axis=-1).max(initial=0.0)),
         "object_kick": float(np.linalg.norm(kicks, axis=-1).max(initial=0.0)),
-        "joint_speed": float(np.abs(np.diff(episode.joint_pos, axis=0)).max(initial=0.0) * episode.fps),
+        "joint_speed": float(np.abs(np.diff(joints, axis=0)).max(initial=0.0) * episode.fps),
         "below_support_m": float(_sunk(episode, poses, bodies)),
     }
     if len(bodies) > 1:
@@ -174,25 +186,31 @@ def _overlap(episode: Episode, poses: np.ndarray, bodies: Mapping[str, Pieces]) 
     return deepest
 
 
-def _trace(name: str, episode: Episode) -> _Trace:
+def _trace(episode: Episode) -> _Trace:
     count = len(episode.joint_pos)
     if not count:
-        return _Trace(name, np.zeros(0), np.zeros(0))
+        return _Trace(np.zeros(0), np.zeros(0))
     rows = np.linspace(0, count - 1, SAMPLES).round().astype(int)
     joints = episode.joint_pos[rows].astype(np.float64).ravel()
-    return _Trace(name, joints, episode.object_poses_w[0, :, :3].astype(np.float64).ravel())
+    return _Trace(joints, episode.object_poses_w[0, :, :3].astype(np.float64).ravel())
 
 
-def _nearest(trace: _Trace, earlier: Sequence[_Trace], limits: QualityLimits) -> str | None:
-    """Name of an earlier demonstration that is the same again."""
-    for other in earlier:
-        if (
-            other.joints.shape != trace.joints.shape
-            or other.start_m.shape != trace.start_m.shape
-            or not len(trace.joints)
-        ):
-            continue
-        apart = np.sqrt(((trace.joints - other.joints) ** 2).mean())
-        if apart <= limits.apart_rad and np.abs(trace.start_m - other.start_m).max(initial=0.0) <= limits.apart_m:
-            return other.name
-    return None
+def _repeats(traces: Sequence[_Trace], limits: QualityLimits) -> dict[int, int]:
+    """Index of each demonstration that is an earlier one again, and of that one, which is none itself; by a tree, as all pairs of thousands take minutes."""
+    from scipy.spatial import KDTree
+
+    alike: dict[tuple[int, int], list[int]] = {}
+    for i, trace in enumerate(traces):
+        if len(trace.joints) and np.isfinite(trace.joints).all() and np.isfinite(trace.start_m).all():
+            alike.setdefault((len(trace.joints), len(trace.start_m)), []).append(i)
+    found: dict[int, int] = {}
+    for (width, starts), members in alike.items():
+        tree = KDTree(np.stack([traces[i].joints for i in members]))
+        near = tree.query_ball_point(tree.data, limits.apart_rad * np.sqrt(width), return_sorted=True)
+        for place, i in enumerate(members):
+            for other in (members[n] for n in near[place] if n < place):
+                apart = np.abs(traces[i].start_m - traces[other].start_m).max(initial=0.0) if starts else 0.0
+                if other not in found and apart <= limits.apart_m:
+                    found[i] = other
+                    break
+    return found

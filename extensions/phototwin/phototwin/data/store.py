@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from phototwin.data.hdf5 import read_episode, write_episode, write_table
+from phototwin.data.hdf5 import changes, read_episode, write_episode, write_table
 from phototwin.episode import Episode
-from phototwin.errors import OutputError
+from phototwin.errors import InputError, OutputError
 from phototwin.images import png_bytes
 
 GYM_ENV_TYPE = 2
@@ -169,7 +169,7 @@ class EpisodeStore:
             chosen = [a for a in self.attempts() if a.success][:chosen]
         if [a.key for a in self.packed()] != [a.key for a in chosen]:
             self.unpack()
-            partial = _partial(self.file)
+            partial = partial_of(self.file)
             with _clean_failure(self.file), h5py.File(partial, "w") as file:
                 data = file.create_group("data")
                 for i, attempt in enumerate(chosen):
@@ -180,7 +180,8 @@ class EpisodeStore:
                 _sync(partial)
                 os.replace(partial, self.file)
         self._write_summary()
-        for file in [self.path(a.index, a.task) for a in chosen] + list(self.folder.glob("*/*.partial")):
+        left = [*self.folder.glob("*/*.partial"), *self.folder.glob(f"{self.file.name}.*.partial")]
+        for file in [self.path(a.index, a.task) for a in chosen] + left:
             file.unlink(missing_ok=True)
         return self.file
 
@@ -203,23 +204,45 @@ class EpisodeStore:
         write_bytes(self.folder / "attempts.json", content.encode())
 
 
-def read_demos(file: Path, limit: int | None = None, frames: bool = True) -> Iterator[Episode]:
-    """The demonstrations of an ``episodes.hdf5`` or of one attempt's file, one after another; links are followed.
+def read_demos(file: Path, limit: int | None = None, frames: bool = True, checked: bool = False) -> Iterator[Episode]:
+    """The demonstrations of ``named_demos`` without their names."""
+    return (episode for _, episode in named_demos(file, limit, frames, checked))
+
+
+def named_demos(
+    file: Path, limit: int | None = None, frames: bool = True, checked: bool = False
+) -> Iterator[tuple[str, Episode]]:
+    """Name and content of the demonstrations of an ``episodes.hdf5`` or of one attempt's file, one after another; links are followed.
 
     Args:
         file: The file.
         limit: So many; all where None.
         frames: Whether frames are wanted, which are nearly all of the data.
+        checked: Whether each is compared with the digests that were recorded with it.
 
     Raises:
-        OutputError: The file cannot be read.
+        OutputError: The file or a demonstration cannot be read.
+        InputError: A demonstration is not what was recorded.
     """
     import h5py
 
-    with _readable(file), h5py.File(file) as stream:
-        data: Any = stream["data"]
-        for name in sorted(data, key=lambda name: int(name[5:]))[:limit]:
-            yield read_episode(data[name], frames)
+    with _readable(file):
+        stream = h5py.File(file)
+    with stream:
+        with _readable(file):
+            data: Any = stream["data"]
+            names = sorted(data, key=lambda name: int(name[5:]))[:limit]
+        for name in names:
+            with _readable(file, f"{name} of "):
+                group = data[name]
+                episode = read_episode(group, frames)
+                changed = changes(group, episode) if checked else []
+            if changed:
+                raise InputError(
+                    f"{name} of '{file}' is not what was recorded ({', '.join(changed)} differ): 'dataset.py verify' tells more. "
+                    "Leave it out: 'dataset.py filter --rejected' takes a list from 'dataset.py review'."
+                )
+            yield name, episode
 
 
 def _read_attempts(file: Path) -> list[Attempt]:
@@ -236,14 +259,16 @@ def _summary(group: Any) -> Attempt:
 
 
 @contextmanager
-def _readable(file: Path) -> Iterator[None]:
+def _readable(file: Path, which: str = "") -> Iterator[None]:
     try:
         yield
-    except (OSError, KeyError) as error:
-        raise OutputError(f"'{file}' cannot be read ({error}): delete it and run again with --resume.") from error
+    except (OSError, KeyError, ValueError) as error:
+        own = file.match("episodes/attempt_*.hdf5")  # of one attempt, which can be made again
+        advice = "delete it and run again with --resume" if own else "'dataset.py verify' tells more"
+        raise OutputError(f"{which}'{file}' cannot be read ({error}): {advice}.") from error
 
 
-def _partial(file: Path) -> Path:
+def partial_of(file: Path) -> Path:
     """Where a file is written before it gets its name; no two processes of a cluster share one."""
     return file.with_name(f"{file.name}.{socket.gethostname()}-{os.getpid()}.partial")
 
@@ -254,7 +279,7 @@ def _clean_failure(file: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        _partial(file).unlink(missing_ok=True)
+        partial_of(file).unlink(missing_ok=True)
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         raise OutputError(
             f"'{file}' could not be written ({reason}): free some space or choose another --out, "
@@ -268,7 +293,7 @@ def write_bytes(file: Path, content: bytes) -> None:
     Raises:
         OutputError: The disk is full or the folder cannot be written.
     """
-    partial = _partial(file)
+    partial = partial_of(file)
     with _clean_failure(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)

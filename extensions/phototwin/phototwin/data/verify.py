@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from phototwin.data.checks import Defect
-from phototwin.data.lerobot import FACTS_FILE
+from phototwin.data.lerobot import FACTS_FILE, lerobot_facts
+from phototwin.data.store import named_demos
 from phototwin.data.verify_hdf5 import verify_hdf5
 from phototwin.data.verify_lerobot import verify_lerobot
-from phototwin.errors import InputError
+from phototwin.errors import InputError, TwinError
 
 HDF5_NAME, LEROBOT_NAME, ATTEMPTS_NAME, RUN_NAME = "episodes.hdf5", "lerobot", "attempts.json", "run.json"
 
@@ -84,59 +85,74 @@ def verify(folder: Path) -> Iterator[Defect]:
             yield from verify_hdf5(file, f"episodes/{file.name}")
     if found.lerobot is not None:
         yield from verify_lerobot(found.lerobot, found.lerobot.name)
-    digests = _digests(found)
+    demos = _demos(found.hdf5) if found.hdf5 is not None else None
+    if demos is None:
+        return
     if (found.folder / ATTEMPTS_NAME).is_file():
-        yield from _attempts(found.folder / ATTEMPTS_NAME, digests)
-    if found.lerobot is not None and digests:
-        yield from _agreement(found.lerobot, digests)
+        kept = [_demos(file) or {} for file in found.folder.glob("episodes/attempt_*.hdf5")]
+        there = set(demos).union(*kept)
+        yield from _attempts(found.folder / ATTEMPTS_NAME, demos, there)
+    if found.lerobot is not None:
+        yield from _agreement(found.lerobot, demos)
 
 
-def _digests(found: Place) -> dict[str, Any]:
-    """Attributes of the demonstrations of the HDF5 file by their digest; {} where it cannot be read."""
-    import h5py
-
-    if found.hdf5 is None:
-        return {}
+def _demos(file: Path) -> dict[str, dict[str, Any]] | None:
+    """Of every demonstration of an HDF5 file, by its ``state_sha256``, its ``name`` and what LeRobot's ``FACTS_FILE`` tells of one; None where it cannot be read."""
+    found = {}
     try:
-        with h5py.File(found.hdf5) as file:
-            data: Any = file["data"]
-            return {data[name].attrs["state_sha256"]: dict(data[name].attrs) | {"name": name} for name in data}
-    except (OSError, KeyError):
-        return {}  # told by verify_hdf5
+        for name, episode in named_demos(file, frames=False):
+            facts = json.loads(json.dumps(lerobot_facts(episode)))
+            task, steps = episode.task_index, len(episode.action)
+            found[facts["state_sha256"]] = {"name": name, "task_index": task, "steps": steps, "facts": facts}
+    except (TwinError, ValueError, KeyError, TypeError):
+        return None  # told by verify_hdf5
+    return found
 
 
-def _attempts(file: Path, digests: dict[str, Any]) -> Iterator[Defect]:
-    """Whether the list of attempts and the demonstrations tell the same."""
+def _attempts(file: Path, demos: dict[str, dict[str, Any]], there: set[str]) -> Iterator[Defect]:
+    """Whether the list of attempts and the demonstrations tell the same, and every success that is listed is ``there``."""
     try:
         attempts = json.loads(file.read_text())["attempts"]
-        entries = {(a["task"], a["index"]): a for a in attempts}
+        entries = {(a["task"], a["index"]): (a["success"], a["steps"], a["state_sha256"]) for a in attempts}
     except (OSError, ValueError, KeyError, TypeError) as error:
         yield Defect(file.name, "", "readable", f"is not a list of attempts: {error}")
         return
     if len(entries) != len(attempts):
         yield Defect(file.name, "", "index", "lists an attempt twice")
-    for digest, demo in digests.items():
-        key = (int(demo.get("task_index", 0)), int(demo.get("attempt", -1)))
-        told = entries.get(key)
-        said = told and (told["success"], told["steps"], told["state_sha256"])
-        want = (bool(demo["success"]), int(demo["num_samples"]), digest)
-        if said != want:
-            text = f"attempt {key[1]} of task {key[0]} is listed as {said}, but the demonstration is {want}"
+    for digest, demo in demos.items():
+        key = (demo["task_index"], demo["facts"]["attempt"])
+        want = (demo["facts"]["success"], demo["steps"], digest)
+        if entries.get(key) != want:
+            text = f"attempt {key[1]} of task {key[0]} is listed as {entries.get(key)}, but the demonstration is {want}"
             yield Defect(file.name, demo["name"], "agreement", text)
+    told = {(demo["task_index"], demo["facts"]["attempt"]) for demo in demos.values()}
+    for (task, index), (success, _, digest) in entries.items():
+        if success and digest not in there and (task, index) not in told:
+            text = f"attempt {index} of task {task} is listed as a success, but no file holds it"
+            yield Defect(file.name, "", "agreement", text)
 
 
-def _agreement(lerobot: Path, digests: dict[str, Any]) -> Iterator[Defect]:
-    """Whether the HDF5 file and the LeRobot dataset hold the same demonstrations."""
+def _agreement(lerobot: Path, demos: dict[str, dict[str, Any]]) -> Iterator[Defect]:
+    """Whether the HDF5 file and the LeRobot dataset hold the same demonstrations and tell the same of them."""
     try:
-        told = [facts.get("state_sha256") for facts in json.loads((lerobot / FACTS_FILE).read_text())]
+        told = {
+            facts.get("state_sha256"): (i, facts)
+            for i, facts in enumerate(json.loads((lerobot / FACTS_FILE).read_text()))
+        }
     except (OSError, ValueError):
         return  # told by verify_lerobot
     if None in told:
         yield Defect(f"{lerobot.name}/{FACTS_FILE}", "", "agreement", "has episodes without state_sha256")
         return
-    for i, digest in enumerate(told):
-        if digest not in digests:
+    for digest, (i, facts) in told.items():
+        if digest not in demos:
             yield Defect(lerobot.name, f"episode {i}", "agreement", f"is not in {HDF5_NAME}")
-    for digest, demo in digests.items():
+            continue
+        want = demos[digest]["facts"]
+        other = [name for name in want if facts.get(name) != want[name]]
+        if other:
+            text = f"{', '.join(other)} are not those of {demos[digest]['name']} in {HDF5_NAME}"
+            yield Defect(f"{lerobot.name}/{FACTS_FILE}", f"episode {i}", "agreement", text)
+    for digest, demo in demos.items():
         if digest not in told:
             yield Defect(HDF5_NAME, demo["name"], "agreement", f"is not in {lerobot.name}/")

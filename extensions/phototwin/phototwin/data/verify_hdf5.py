@@ -112,6 +112,7 @@ def _schema(stream: Any, demos: list[Demo]) -> Iterator[tuple[str, str]]:
     first: dict[str, tuple[str, Any]] = {}
     for demo in demos:
         facts = {name: demo.group.attrs[name] for name in ("robot", "fps", "joint_names", "action_names")}
+        facts |= {place: ", ".join(sorted(demo.group.get(place, ()))) for place in ("obs", "next_obs")}
         if "obs/rgb" in demo.group:
             facts["frame size"] = demo.group["obs/rgb"].shape[1:]
         for name, value in facts.items():

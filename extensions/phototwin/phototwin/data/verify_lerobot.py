@@ -34,21 +34,30 @@ class _Whole:
     Attributes:
         digests: Episode and digest of its rows.
         least, most: Smallest and largest numbers of each vector feature, (D,).
-        frames: Rows so far.
+        moments: Rows of each, their sum and the sum of their squares, (3, D).
     """
 
     digests: list[tuple[str, str]] = field(default_factory=list)
     least: dict[str, np.ndarray] = field(default_factory=dict)
     most: dict[str, np.ndarray] = field(default_factory=dict)
-    frames: int = 0
+    moments: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, rows: Rows) -> None:
         self.digests.append((f"episode {rows.index}", str(rows.facts.get("state_sha256", rows.index))))
-        self.frames += rows.length
         for name, value in rows.vectors().items():
             if len(value):
                 self.least[name] = np.minimum(self.least.get(name, np.inf), value.min(0))
                 self.most[name] = np.maximum(self.most.get(name, -np.inf), value.max(0))
+                value = value.astype(np.float64)
+                one = np.stack([np.full(value.shape[1], len(value)), value.sum(0), (value**2).sum(0)])
+                self.moments[name] = self.moments.get(name, 0.0) + one
+
+    def statistics(self, name: str) -> dict[str, np.ndarray]:
+        """What ``meta/stats.json`` must tell of a feature, each (D,)."""
+        count, total, squares = self.moments[name]
+        mean = total / count
+        std = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+        return {"min": self.least[name], "max": self.most[name], "mean": mean, "std": std}
 
 
 class _Dataset:
@@ -72,8 +81,12 @@ class _Dataset:
         if not files:
             self.tell("meta/episodes", "", "readable", "holds no table of episodes")
         self.entries: list[dict[str, Any]] = [e for file in files for e in self._read(str(file), _read_entries) or []]
+        missing = [name for name in ("fps", "data_path", "video_path", "features") if name not in self.info]
+        if self.info and missing:
+            self.tell("meta/info.json", "", "layout", f"does not tell {', '.join(missing)}")
+            self.info = {}
         features = self.info.get("features", {})
-        self.video_key = next((key for key, value in features.items() if value["dtype"] == "video"), "")
+        self.video_key = next((key for key, value in features.items() if value.get("dtype") == "video"), "")
 
     def tell(self, file: str, episode: str, check: str, message: str) -> None:
         """Note a defect of one of the dataset's files."""
@@ -183,8 +196,10 @@ def _whole_defects(data: _Dataset, whole: _Whole) -> Iterator[Defect]:
         yield Defect(f"{data.name}/{FACTS_FILE}", f"episode {len(data.entries)}", "index", "is not in the dataset")
     for episode, text in checks.repeated(whole.digests):
         yield Defect(data.name, episode, "duplicates", text)
+    if len(whole.digests) < len(data.entries):
+        return  # what was not read is in the statistics
     for name in whole.least:
-        for kind, value in (("min", whole.least[name]), ("max", whole.most[name])):
+        for kind, value in whole.statistics(name).items():
             said = np.asarray(data.stats.get(name, {}).get(kind, []), np.float64)
             room = STATS_TOLERANCE * (1 + np.abs(value))
             if said.shape != value.shape or (np.abs(said - value) > room).any():

@@ -117,7 +117,8 @@ def _seen(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``Demos.places``, ``Demos.marks`` and ``Demos.K`` of a dataset's rows, by the camera of each episode."""
     tool = np.stack(table["observation.tcp_pose"])[:, None, :3]
-    objects = np.stack(table["object_poses"]).reshape(len(table), -1, 7)
+    objects = np.stack(table["object_poses"]) if "object_poses" in table else np.empty((len(table), 0))
+    objects = objects.reshape(len(table), -1, 7)
     points_w = np.concatenate([tool, np.where(objects[..., 3:].any(-1, keepdims=True), objects[..., :3], np.nan)], 1)
     places = np.empty((*points_w.shape[:2], 2), np.float32)
     marks = np.empty((len(table), len(MARKS_B), 2), np.float32)
