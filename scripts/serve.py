@@ -35,7 +35,7 @@ def main(args: Args) -> int:
     from phototwin_tasks.evaluate.drivers import PolicyDriver
 
     policy, facts = load_policy(args.policy)
-    metadata = describe_policy(facts, policy.state_dict())
+    metadata = describe_policy(facts)
     with make_server(lambda: PolicyDriver(policy, facts), metadata, args.host, args.port) as server:
         port = server.socket.getsockname()[1]
         sys.stdout.write(f"'{args.policy}' is served at ws://{args.host}:{port} until this is interrupted\n")

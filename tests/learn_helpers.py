@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from phototwin.learn.config import Shown
 from phototwin.learn.demos import Demos
 
 PX = 48
@@ -31,7 +32,7 @@ def square_demos(count=60, seed=0):
         marks=np.zeros((count * STEPS, 2), np.float32),
         K=np.broadcast_to(np.eye(3), (count, 3, 3)),
         starts=np.arange(count + 1) * STEPS,
-        instructions=("go to the square",) * count,
+        shown=(Shown("go to the square", "{}", "twin", seed),) * count,
         fps=20,
         robot="panda",
         action_names=("x", "y", "gripper"),

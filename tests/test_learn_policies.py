@@ -13,7 +13,7 @@ from test_data_lerobot import smooth_episode
 from phototwin.data.lerobot import IMAGE_KEY, write_lerobot
 from phototwin.errors import InputError
 from phototwin.frames import invert, make_T, matrix_from_quat_xyzw
-from phototwin.learn.config import CHECKPOINT, PolicyConfig, TrainConfig
+from phototwin.learn.config import CHECKPOINT, PolicyConfig, Shown, TrainConfig
 from phototwin.learn.demos import ACTION, PADDED, chunk_rows, find_dataset, join_demos, load_demos
 from phototwin.learn.job import run_training
 from phototwin.learn.views import turn_views
@@ -95,8 +95,10 @@ def test_datasets_are_joined_and_refused_where_they_differ():
     a, b = square_demos(3), square_demos(2, seed=1)
     both = join_demos([a, b])
     assert len(both) == 5 and both.starts[-1] == 5 * STEPS and (both.action[3 * STEPS :] == b.action).all()
-    with pytest.raises(InputError, match="cannot be joined"):
-        join_demos([a, replace(b, robot="ur10")])
+    others = {"robot": "ur10", "fps": 30, "resolution": (64, 32), "state_names": ("a", "c", "b")}
+    for name, value in others.items():
+        with pytest.raises(InputError, match=f"cannot be joined: {name.replace('_', ' ')} is"):
+            join_demos([a, replace(b, **{name: value})])
 
 
 def test_cloning_finds_what_it_is_shown():
@@ -127,6 +129,7 @@ def test_policies_are_read_back_as_they_were(tmp_path, kind):
     trained = train(demos, config, tmp_path)
     policy, facts = load_policy(tmp_path)
     assert facts == trained.facts and facts.instructions == ("go to the square",)
+    assert facts.digest and facts.digest != train(demos, replace(config, seed=1)).facts.digest
     told = []
     for one in (trained.policy, policy):
         torch.manual_seed(0)  # Diffusion draws
@@ -264,16 +267,104 @@ def _with_loss(policy, wrap):
     return policy
 
 
-def test_a_checkpoint_of_another_training_is_refused(tmp_path):
-    import torch
-
-    from phototwin.learn.train import make_facts, train
+def test_a_folder_is_of_one_training(tmp_path):
+    """One with other settings, or with other frames of the same motion, does not go on in it."""
+    from phototwin.learn.train import train
 
     demos, config = square_demos(6), TrainConfig(BC, steps=2, batch=4)
-    value = {"config": replace(config, seed=5), "facts": make_facts(BC, demos)}
-    torch.save(value, tmp_path / CHECKPOINT)
-    with pytest.raises(InputError, match="other settings"):
+    train(demos, config, tmp_path / "a")
+    with pytest.raises(InputError, match=r"was begun with policy.chunk 4 \(asked for: 8\), seed 0 \(asked for: 5\)"):
+        train(demos, replace(config, seed=5, policy=replace(BC, chunk=8)), tmp_path / "a")
+    with pytest.raises(InputError, match="data_sha256"):
+        train(replace(demos, rgb=demos.rgb // 2), config, tmp_path / "a")
+    (tmp_path / CHECKPOINT).touch()
+    with pytest.raises(InputError, match="nothing is known"):
         train(demos, config, tmp_path)
+
+
+def test_a_training_that_was_killed_before_its_first_checkpoint_goes_on(dataset, tmp_path, monkeypatch):
+    from phototwin.learn import train as module
+
+    class KilledError(Exception):
+        pass
+
+    def die(run, folder):
+        raise KilledError
+
+    folder, _ = dataset
+    config = TrainConfig(replace(BC, image_px=32), steps=3, batch=4, save_every=2)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(module, "_save", die)
+        run_training((folder,), config, tmp_path / "out")
+    with pytest.raises(InputError, match="--resume"):
+        run_training((folder,), config, tmp_path / "out")
+    assert "3 steps" in run_training((folder,), config, tmp_path / "out", resume=True)
+    with pytest.raises(InputError, match="not empty"):
+        run_training((folder,), config, tmp_path / "out", resume=True)
+
+
+def test_the_losses_of_a_training_that_goes_on_are_those_of_one_that_did_not_stop(tmp_path, monkeypatch):
+    from phototwin.learn import train as module
+
+    monkeypatch.setattr(module, "LOG_EVERY", 4)
+    demos, config = square_demos(6), TrainConfig(BC, steps=9, batch=4, save_every=3)
+    whole = module.train(demos, config).losses
+
+    def die(step, loss):
+        if step == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        module.train(demos, config, tmp_path, die)
+    assert module.train(demos, config, tmp_path).losses == whole and len(whole) == 3
+
+
+@pytest.mark.parametrize("kind", ["act", "diffusion"])
+def test_lerobots_policies_bring_data_to_where_they_are(kind):
+    """On torch's device without storage, as there need not be a GPU: whatever comes, the network is given what lies where it lies itself."""
+    import torch
+
+    from phototwin.learn.policy import make_policy
+    from phototwin.learn.train import make_batch
+
+    demos, config = square_demos(6), replace(BC, kind=kind, chunk=8)
+    policy = make_policy(config, demos)
+    batch = make_batch(demos, TrainConfig(config, batch=4), np.random.default_rng(0))
+    for device in ("meta", "cpu"):
+        policy.policy.to_empty(device=device) if device == "cpu" else policy.to(device)
+        policy.to(device)
+        given = policy.before({name: batch[name].to(device) for name in (IMAGE_KEY, ACTION)})
+        assert {value.device.type for value in given.values() if isinstance(value, torch.Tensor)} == {device}
+
+
+def test_what_diffusion_draws_comes_of_the_batch():
+    import torch
+
+    from phototwin.learn.train import train
+    from phototwin_tasks.evaluate.drivers import PolicyDriver
+
+    demos = square_demos(6)
+    trained = train(demos, TrainConfig(replace(BC, kind="diffusion", chunk=8), steps=1, batch=4))
+    told = []
+    for before in (1, 2):
+        torch.manual_seed(before)
+        driver = PolicyDriver(trained.policy, trained.facts)
+        for seed in (7, 7, 8):
+            driver.begin(3, seed)
+            told.append([driver.actions(demos.rgb[:3], demos.state[:3], "") for _ in range(2)])
+        assert torch.initial_seed() == before, "nobody else's draws are changed"
+    assert np.array_equal(told[0], told[1]) and np.array_equal(told[:3], told[3:])
+    assert not np.array_equal(told[0], told[2]) and not np.array_equal(*told[0])
+
+
+def test_several_tasks_are_not_learned_as_one():
+    """On one twin a policy would have to guess; on several the picture says which. Other words for the same task are the same task."""
+    from phototwin.learn.job import _check_tasks
+
+    lift, same, place = Shown("lift it", "lift", "a"), Shown("pick it up", "lift", "a"), Shown("put it", "place", "a")
+    _check_tasks([lift, same, replace(place, twin="b")])
+    with pytest.raises(InputError, match=r"2 tasks on one twin \(pick it up, put it\).* split --by"):
+        _check_tasks([lift, same, place])
 
 
 def test_what_lies_behind_the_end_is_not_learned():
@@ -337,6 +428,8 @@ def test_policies_that_cannot_be_are_refused(config):
 
 
 def test_the_script_trains_on_a_dataset_and_refuses_what_it_must(dataset, tmp_path):
+    from phototwin.learn.policy import load_policy
+
     folder, _ = dataset
     config = TrainConfig(replace(BC, image_px=32), steps=2, batch=4)
     said = run_training((folder, folder), config, tmp_path / "out", 2)
@@ -349,5 +442,12 @@ def test_the_script_trains_on_a_dataset_and_refuses_what_it_must(dataset, tmp_pa
         run_training((folder,), config, tmp_path / "other", 7)
     with pytest.raises(InputError, match="nothing to learn from"):
         run_training((), config, tmp_path / "other")
+    for wrong in ({"seed": -1}, {"lr": 0.0}, {"steps": 0}, {"policy": replace(BC, image_px=0)}, {"device": "tpu"}):
+        with pytest.raises(InputError):
+            run_training((folder,), replace(config, **wrong), tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+    (tmp_path / "out" / "cloning.pt").unlink()
+    with pytest.raises(InputError, match=r"weights .* cannot be read"):
+        load_policy(tmp_path / "out")
     with pytest.raises(InputError, match="no LeRobot dataset"):
         find_dataset(tmp_path)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from phototwin.errors import InputError
-from phototwin.learn.config import PolicyConfig, PolicyFacts
+from phototwin.learn.config import PolicyConfig, PolicyFacts, Shown
 from phototwin.learn.remote import ACTIONS_KEY, RemotePolicy
 from phototwin.learn.serve import describe_policy, make_server
 from phototwin.learn.server_config import SECTION, ServerConfig, check_server, is_server, settle
@@ -21,7 +21,7 @@ from phototwin.robots import get_robot
 PANDA = get_robot("panda")
 NAMES = (*PANDA.arm_joints, *PANDA.finger_joints)
 HOME = np.array([*PANDA.home_rad, *PANDA.fingers_open], np.float32)
-FACTS = PolicyFacts(PolicyConfig("bc", "tool", execute=3), "panda", 20, NAMES, ("pick up the cube",), (32, 24), 4.0, 7, "abc")  # fmt: skip
+FACTS = PolicyFacts(PolicyConfig("bc", "tool", execute=3), "panda", 20, NAMES, (Shown("pick up the cube", "{}", "5e", 3, (0.0,) * 7),), (32, 24), 4.0, 7, "abc")  # fmt: skip
 OPENPI = os.environ.get("PHOTOTWIN_OPENPI_PYTHON")
 """Python of an environment with openpi-client, which wants a numpy older than ours."""
 
@@ -64,7 +64,7 @@ def shown(count=2):
 class Sums:
     """Actions that tell everything that was shown: the sum of the frame, the readings, how often it was asked."""
 
-    def begin(self, attempts):
+    def begin(self, attempts, seed):
         self.attempts, self.asked = attempts, 0
 
     def actions(self, rgb, state, instruction):
@@ -79,20 +79,8 @@ class Sums:
 
 @contextmanager
 def our_server():
-    weights = {"a": _Tensor(np.arange(3.0))}
-    with listening(make_server(Sums, describe_policy(FACTS, weights), "127.0.0.1", 0)) as address:
+    with listening(make_server(Sums, describe_policy(FACTS), "127.0.0.1", 0)) as address:
         yield address
-
-
-class _Tensor:
-    def __init__(self, value):
-        self.value = value
-
-    def cpu(self):
-        return self
-
-    def numpy(self):
-        return self.value
 
 
 @pytest.mark.parametrize("dtype", ["u1", "<f4", ">f8", "i8", "?", "U3"])
@@ -134,7 +122,7 @@ def test_a_plain_server_is_sent_openpis_dictionary_one_attempt_at_a_time():
     rgb, state = shown(3)
     with plain_server(answer) as address:
         policy = RemotePolicy(address, ServerConfig(execute=2, blank_keys=("observation/wrist_image",)))
-        policy.begin(3)
+        policy.begin(3, 0)
         told = policy.actions(rgb, state, "pick up the cube")
         policy.close()
     assert told.shape == (3, 2, 8) and told.dtype == np.float32 and (told == np.array([1, 2, 3])[:, None, None]).all()
@@ -152,10 +140,11 @@ def test_our_server_answers_as_the_policy_does_in_this_process():
         assert (facts.robot, facts.fps, facts.resolution, facts.seconds, facts.state_names, facts.instructions) == (
             (FACTS.robot, FACTS.fps, FACTS.resolution, FACTS.seconds, FACTS.state_names, FACTS.instructions)
         )
+        assert facts.shown == FACTS.shown, "so that it is tested on nothing that it was shown"
         direct = Sums()
         for _ in range(2):  # of two batches of attempts
-            policy.begin(3)
-            direct.begin(3)
+            policy.begin(3, 0)
+            direct.begin(3, 0)
             for _ in range(2):
                 told = policy.actions(rgb, state, "go")
                 assert np.array_equal(told, direct.actions(rgb, state, "go")[:, : policy.execute])
@@ -166,9 +155,8 @@ def test_our_server_answers_as_the_policy_does_in_this_process():
 
 
 def test_servers_differ_by_what_they_say_and_by_how_they_are_spoken_to():
-    weights = {"a": _Tensor(np.arange(3.0))}
-    said = describe_policy(FACTS, weights)
-    other = describe_policy(FACTS, {"a": _Tensor(np.arange(3.0) + 1)})
+    said = describe_policy(FACTS)
+    other = describe_policy(replace(FACTS, digest="other weights"))
     digests = {settle(ServerConfig(), value)[1].digest for value in (said, said, other, {}, {"a": np.zeros(2)})}
     digests |= {settle(ServerConfig(execute=1), {})[1].digest}
     assert len(digests) == 5
@@ -397,7 +385,7 @@ def test_openpis_client_talks_to_our_server(tmp_path):
     metadata, told = unpack((tmp_path / "told").read_bytes())
     assert metadata[SECTION]["robot"] == "panda" and metadata[SECTION]["resolution"] == [32, 24]
     direct = Sums()
-    direct.begin(1)
+    direct.begin(1, 0)
     for i in range(3):
         assert np.array_equal(told[i], direct.actions(rgb[i : i + 1], state[i : i + 1], "go")[0])
 

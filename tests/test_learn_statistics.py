@@ -59,6 +59,14 @@ def test_whoever_stops_when_it_is_narrow_enough_is_still_right(truth):
     assert np.mean(stops) < 400
 
 
+@pytest.mark.parametrize("confidence", [0.95, 1 - 1e-9, 1 - 1e-15])
+@pytest.mark.parametrize("successes", [1, 2, 3])
+def test_an_interval_that_must_be_sure_of_nearly_everything_is_all_of_it(successes, confidence):
+    rate = success_rate(successes, 4, confidence, "always")
+    assert 0 <= rate.low <= successes / 4 <= rate.high <= 1
+    assert confidence < 0.99 or rate.high - rate.low > 0.9
+
+
 def test_good_policies_are_told_sooner():
     needed = [next(n for n in range(1, 2000) if narrow_enough(round(p * n), n, 0.1)) for p in (0.5, 0.9, 1.0)]
     assert needed[0] > needed[1] > needed[2]
@@ -93,7 +101,7 @@ def test_rank_violation_and_correlation_of_a_table_done_by_hand():
     assert np.isclose(rate_correlation(real, simulated), 0.07 / np.sqrt(0.3275 * 0.26))
     assert rank_violation(real, [0.4, 0.3, 0.2, 0.1]) == 0.0
     assert np.isclose(rate_correlation(real, np.array(real) * 0.5 + 0.1), 1.0)
-    assert np.isnan(rate_correlation(real, [0.5] * 4))
+    assert np.isnan(rate_correlation(real, [0.5] * 4)) and np.isnan(rate_correlation([0.1] * 4, simulated))
 
 
 def test_policies_that_simulation_cannot_tell_apart_are_a_violation_on_one_side():

@@ -10,6 +10,7 @@ import torch
 from sim_helpers import make_twin
 
 from phototwin.errors import InputError
+from phototwin.learn.config import Shown
 from phototwin_tasks.student import (
     SCRIPT_FILE,
     DistillConfig,
@@ -34,7 +35,7 @@ class Program(torch.nn.Module):
 @pytest.fixture
 def folder(tmp_path):
     torch.jit.script(Program()).save(tmp_path / SCRIPT_FILE)
-    save_student(StudentFacts("panda", 20, (TOLD,), (48, 48), 5.0, program_digest(tmp_path)), tmp_path)
+    save_student(StudentFacts("panda", 20, (Shown(TOLD),), (48, 48), 5.0, program_digest(tmp_path)), tmp_path)
     return tmp_path
 
 
@@ -70,13 +71,13 @@ def test_a_student_is_read_back_and_drives_as_it_means(folder):
     state = np.full((2, 16), 0.25, np.float32)
     state[1] = -3.0
     driver = StudentDriver(program)
-    driver.begin(2)
+    driver.begin(2, 0)
     told = driver.actions(rgb, state, TOLD)
     assert driver.execute == told.shape[1] == 1
     assert np.allclose(told[:, 0], [[0.25, -0.5, -0.5, 1, -1], [-1.0, 0.5, 0.5, 1, -1]]), "no more than is done"
     later = driver.actions(rgb[::-1], state, TOLD)
     assert np.allclose(later[:, 0, 1], [0.5, -0.5]) and np.allclose(later[:, 0, 2], [-0.5, 0.5])
-    driver.begin(2)
+    driver.begin(2, 0)
     assert np.allclose(driver.actions(rgb[::-1], state, TOLD)[:, 0, 2], [0.5, -0.5])
     with _driven(str(folder), None) as (found, known, name):
         assert isinstance(found, StudentDriver) and known == facts and name == str(folder.resolve())
@@ -226,7 +227,7 @@ def test_a_student_learns_to_tell_what_it_sees_goes_on_and_is_evaluated(tmp_path
     assert "3 iterations" in said and (out / "model_2.pt").is_file()
     assert json.loads((out / RUN_FILE).read_text())["iterations"] == 3
     check_it_looks(out, twin, 4, row)
-    with pytest.raises(InputError, match="another distillation, with other seed"):
+    with pytest.raises(InputError, match=r"was begun with seed 0 .asked for: 1"):
         distill(expert, twin, replace(config, seed=1), out)
     with pytest.raises(InputError, match="does not fit the task"):
         distill(telling_expert(tmp_path / "wrong.pt", 9), twin, config, tmp_path / "other")

@@ -1,5 +1,6 @@
 """Closed-loop evaluation: who does what the demonstration did succeeds, who does nothing fails, and the same seed gives the same."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 from sim_helpers import make_twin
 
 from phototwin.errors import InputError
-from phototwin.learn.config import PolicyConfig, PolicyFacts
+from phototwin.learn.config import PolicyConfig, PolicyFacts, Shown
 from phototwin.progress import StageTimer
+from phototwin_tasks.evaluate.config import EvalConfig
 
 pytestmark = pytest.mark.sim
 TOLD = "pick up the green cube"
-FACTS = PolicyFacts(PolicyConfig(), "panda", 20, (), (TOLD,), (64, 64), 4.0, 1, "digest")
+FACTS = PolicyFacts(PolicyConfig(), "panda", 20, (), (Shown(TOLD),), (64, 64), 4.0, 1, "data", "weights")
 
 
 class Still:
@@ -23,7 +25,7 @@ class Still:
     def __init__(self, home):
         self.home, self.seen = np.append(home, 1.0), []
 
-    def begin(self, attempts):
+    def begin(self, attempts, seed):
         self.attempts = attempts
 
     def actions(self, rgb, state, instruction):
@@ -38,7 +40,7 @@ class Oracle(Still):
     def __init__(self, episodes):
         self.recorded, self.seen = [e.action for e in episodes], []
 
-    def begin(self, attempts):
+    def begin(self, attempts, seed):
         self.attempts, self.t = attempts, 0
 
     def actions(self, rgb, state, instruction):
@@ -85,7 +87,6 @@ def check_takeovers(env, looks, shown):
 
 def test_who_does_what_was_demonstrated_succeeds_in_the_same_states(twin):
     from phototwin.scene import load_scene
-    from phototwin_tasks.evaluate.config import EvalConfig
     from phototwin_tasks.evaluate.drive import Limits, drive
     from phototwin_tasks.evaluate.run import generate_config
     from phototwin_tasks.generate.jobs import Job, tasks_of, twin_hash
@@ -122,7 +123,6 @@ def test_who_does_what_was_demonstrated_succeeds_in_the_same_states(twin):
 
 def test_an_evaluation_that_was_interrupted_ends_the_same(twin, tmp_path):
     from phototwin.robots import get_robot
-    from phototwin_tasks.evaluate.config import EvalConfig
     from phototwin_tasks.evaluate.films import VIDEOS
     from phototwin_tasks.evaluate.run import EVALUATION_FILE, describe, evaluate, load_evaluation
 
@@ -146,8 +146,11 @@ def test_an_evaluation_that_was_interrupted_ends_the_same(twin, tmp_path):
     assert resumed.rows == whole.rows and load_evaluation(tmp_path).rows == whole.rows
     assert [f.name.endswith("grasp.mp4") for f in (tmp_path / VIDEOS).iterdir()] == [True]
     assert "0 % [0, 43] (0 of 5)" in "\n".join(describe(resumed))
-    with pytest.raises(InputError, match="another evaluation"):
-        evaluate(driver, FACTS, "still", (twin,), replace(config, seed=1), tmp_path, 1)
+    for other, word in ((replace(config, seed=1), "other settings"), (replace(config, seconds=0.6), "other settings")):
+        with pytest.raises(InputError, match=f"another evaluation .{word}"):
+            evaluate(driver, FACTS, "still", (twin,), other, tmp_path, 1)
+    with pytest.raises(InputError, match="trained again"):
+        evaluate(driver, replace(FACTS, digest="other weights"), "still", (twin,), config, tmp_path, 1)
     assert (tmp_path / EVALUATION_FILE).is_file()
 
 
@@ -168,14 +171,13 @@ def test_a_policy_behind_a_server_does_the_same_and_goes_on_when_the_server_is_b
     from phototwin.learn.remote import RemotePolicy
     from phototwin.learn.serve import describe_policy, make_server
     from phototwin.robots import get_robot
-    from phototwin_tasks.evaluate.config import EvalConfig
     from phototwin_tasks.evaluate.job import run_evaluation
     from phototwin_tasks.evaluate.run import evaluate, load_evaluation
 
     home = get_robot("panda").home_rad
     names = (*get_robot("panda").arm_joints, *get_robot("panda").finger_joints)
     facts = replace(FACTS, state_names=names, config=PolicyConfig(execute=4))
-    said = describe_policy(facts, {})
+    said = describe_policy(facts)
     config = EvalConfig(episodes=4, num_envs=2, seconds=0.6, videos=0)
     here = evaluate(Nods(home), facts, "here", (twin,), config, threads=1)
     assert len({row.state_sha256 for row in here.rows}) == 4
@@ -212,9 +214,8 @@ def test_a_policy_behind_a_server_does_the_same_and_goes_on_when_the_server_is_b
 def test_rounds_add_what_the_planner_does_where_the_student_has_come_to(twin, tmp_path):
     from phototwin.learn.config import TrainConfig
     from phototwin.learn.demos import load_demos
-    from phototwin_tasks.evaluate.config import EvalConfig
     from phototwin_tasks.generate.config import Crew, GenerateConfig
-    from phototwin_tasks.generate.jobs import plan_run
+    from phototwin_tasks.generate.jobs import plan_run, twin_hash
     from phototwin_tasks.generate.run import generate_demos
     from phototwin_tasks.rounds import RoundsConfig, train_in_rounds
 
@@ -222,20 +223,65 @@ def test_rounds_add_what_the_planner_does_where_the_student_has_come_to(twin, tm
     generate_demos(plan_run(tmp_path / "run", (twin,), asked, False), Crew(1), StageTimer())
     demos = load_demos(tmp_path / "run", 32)
     training = TrainConfig(PolicyConfig(image_px=32, chunk=8, execute=4), steps=2, batch=4)
-    config = RoundsConfig(rounds=1, demos=2, steps=2, latest=0.3, environment=EvalConfig(num_envs=2))
-    told = []
+    ranges = tmp_path / "ranges.json"
+    ranges.write_text('{"preset": "default", "distractors": 2}')
+    environment = EvalConfig(num_envs=1, randomize=str(ranges))
+    config = RoundsConfig(rounds=1, demos=2, steps=2, latest=0.3, environment=environment)
+    told, before = [], sorted(twin.parent.rglob("*"))
     train_in_rounds(demos, twin, training, config, tmp_path / "out", lambda number, policy, facts: told.append(facts))
     assert [facts.demos for facts in told] == [2, 4]
+    assert {facts.seconds for facts in told} == {len(demos.rgb) / 2 / 20}, "time for an attempt does not shrink"
+    assert sorted(twin.parent.rglob("*")) == before and list((tmp_path / "out" / "round_1" / "variants").iterdir())
     added = load_demos(tmp_path / "out" / "round_1" / "lerobot", 32)
     assert len(added) == 2 and added.state_names == demos.state_names
+    assert {(each.twin, each.seed) for each in told[1].shown} == {(twin_hash(twin), 0), (twin_hash(twin), 100)}
     again = []
     train_in_rounds(demos, twin, training, config, tmp_path / "out", lambda number, policy, facts: again.append(facts))
     assert again == told, "what is whole is not made again"
+    ranges.write_text('{"preset": "default", "distractors": 1}')
+    for other, name in ((config, "distractors 2 .asked for: 1"), (replace(config, steps=3), "rounds.steps 2")):
+        with pytest.raises(InputError, match=f"was begun with .*{name}"):
+            train_in_rounds(demos, twin, training, other, tmp_path / "out")
+
+
+def test_what_was_shown_is_not_what_is_tested(twin):
+    from phototwin_tasks.evaluate.run import evaluate, generate_config, shown_base
+    from phototwin_tasks.generate.jobs import twin_hash
+
+    base = (0.1, -0.4, 0.02, 0.0, 0.0, math.sin(0.3), math.cos(0.3))
+    shown = Shown(TOLD, "lift", twin_hash(twin), 1002, base)
+    facts = replace(FACTS, shown=(shown,))
+    with pytest.raises(InputError, match=r"learned from demonstrations of seed 1002.* --seed"):
+        evaluate(Still(np.zeros(7)), facts, "still", (twin,), EvalConfig(seed=2))
+    given = generate_config(EvalConfig(), facts, twin).base.split()
+    assert np.allclose([float(x) for x in given], [0.1, -0.4, 0.02, math.degrees(0.6)])
+    assert generate_config(EvalConfig(base="1 2 3 4"), facts, twin).base == "1 2 3 4"
+    assert shown_base(facts, "another twin", TOLD) == ""
+    tilted = replace(shown, base_pose_w=(0.0, 0.0, 0.0, 0.1, 0.0, 0.0, 0.995))
+    with pytest.raises(InputError, match="upright"):
+        shown_base(replace(facts, shown=(tilted,)), twin_hash(twin), TOLD)
+
+
+def test_policies_that_are_compared_are_told_the_same_and_have_the_same_time(twin, monkeypatch):
+    from contextlib import contextmanager
+
+    from phototwin_tasks.evaluate import job
+
+    known = {"a": FACTS, "b": replace(FACTS, seconds=6.0), "c": replace(FACTS, shown=(Shown("push it"),))}
+
+    @contextmanager
+    def driven(policy, server):
+        yield None, known[policy], policy
+
+    monkeypatch.setattr(job, "_driven", driven)
+    assert job.alike(EvalConfig(), ("a", "b"), None) == EvalConfig(seconds=12.0, instruction=TOLD)
+    with pytest.raises(InputError, match=r"'push it' \(c\): give --instruction"):
+        job.alike(EvalConfig(), ("a", "c"), None)
+    assert job.alike(EvalConfig(instruction="x", seconds=3.0), ("a", "c"), None).seconds == 3.0
 
 
 def test_evaluations_stop_when_they_know_enough(twin):
     from phototwin.robots import get_robot
-    from phototwin_tasks.evaluate.config import EvalConfig
     from phototwin_tasks.evaluate.run import evaluate
 
     config = EvalConfig(episodes=200, num_envs=8, seconds=0.2, half_width=0.2, videos=0)
@@ -247,7 +293,7 @@ def test_evaluations_stop_when_they_know_enough(twin):
     "wrong", [{"episodes": 0}, {"half_width": 0.6}, {"confidence": 1.0}, {"seconds": -1.0}, {"seed": -1}]
 )
 def test_evaluations_that_cannot_be_are_refused(wrong):
-    from phototwin_tasks.evaluate.config import EvalConfig, check_eval
+    from phototwin_tasks.evaluate.config import check_eval
 
     with pytest.raises(InputError):
         check_eval(replace(EvalConfig(), **wrong))

@@ -58,7 +58,7 @@ def evaluation(policy, successes, trials, seed=0, twins=("desk",), **fields):
         for twin in twins
         for i in range(trials)
     ]  # fmt: skip
-    return Evaluation(f"/policies/{policy}", EvalConfig(episodes=trials, **fields), tuple(rows), False, {"physics": "<ovphysx>"})  # fmt: skip
+    return Evaluation(f"/policies/{policy}", EvalConfig(episodes=trials, seconds=10.0, **fields), tuple(rows), False, {"physics": "<ovphysx>"})  # fmt: skip
 
 
 def entry(folder, policy, value, found):
@@ -67,7 +67,7 @@ def entry(folder, policy, value, found):
     for row in (found.rows[0], *found.rows[-2:]):
         word = "success" if row.success else row.failure.partition(":")[0]
         write_preview([smooth_episode(row.attempt, 4, (32, 32))], film_file(folder, row.twin, row.attempt, word))
-    return page.Entry(policy, value, folder, found, "d" * 64, 10.0)
+    return page.Entry(policy, value, folder, found, "d" * 64)
 
 
 @pytest.fixture

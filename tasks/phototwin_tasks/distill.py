@@ -20,7 +20,10 @@ from rsl_rl.models import MLPModel
 
 from phototwin.console import logged_to
 from phototwin.errors import InputError
+from phototwin.learn.begun import begin_folder
+from phototwin.learn.config import Shown
 from phototwin.output import disk_errors
+from phototwin.plan.task import describe_task
 from phototwin.scene import load_scene
 from phototwin_tasks.generate.jobs import twin_hash
 from phototwin_tasks.generate.ledger import file_sha256
@@ -38,6 +41,8 @@ from phototwin_tasks.twin_env import CONTROL_HZ, twin_folder
 
 RUN_FILE = "distillation.json"
 """What a distillation was begun with."""
+FREE = ("iterations", "device")
+"""More iterations of the same, on any device, are the same distillation."""
 LOG_FILE = "distillation.log"
 LEAST_RATE = 0.05
 """Share of the learning rate that is left at the end."""
@@ -92,7 +97,8 @@ def distill(
 
     check_distillation(config)
     known = read_expert(expert)
-    _begin(folder, {"expert": file_sha256(expert), "twin": twin_hash(twin), **asdict(config)})
+    sha256 = twin_hash(twin)
+    begin_folder(folder / RUN_FILE, {"expert": file_sha256(expert), "twin": sha256, **asdict(config)}, FREE)
     last, done = last_checkpoint(folder)
     cfg = for_distilling(make_env_cfg(config.family, config.robot), config.image_px)
     cfg.twin, cfg.instruction, cfg.sim.device = str(twin), config.instruction, config.device
@@ -120,9 +126,16 @@ def distill(
                 runner.learn(config.iterations - done, init_at_random_ep_len=True)
         cpu_s = time.process_time() - start
         runner.export_policy_to_jit(str(folder), SCRIPT_FILE)
-        task, seconds = env.unwrapped.task.text, env.unwrapped.max_episode_length_s
+        made, seconds = env.unwrapped, env.unwrapped.max_episode_length_s
+        shown = Shown(
+            made.task.text,
+            json.dumps(describe_task(made.task), sort_keys=True),
+            sha256,
+            config.seed,
+            tuple(made.base_pose_w.tolist()),
+        )
     size = (config.image_px, config.image_px)
-    facts = StudentFacts(config.robot, CONTROL_HZ, (task,), size, seconds, program_digest(folder))
+    facts = StudentFacts(config.robot, CONTROL_HZ, (shown,), size, seconds, program_digest(folder))
     save_student(facts, folder)
     return Distilled(facts, tuple(losses), cpu_s)
 
@@ -152,20 +165,6 @@ def last_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, int]:
             # rsl_rl names a checkpoint after the iteration that it was written at the end of, the first 0.
             return torch.load(files[iteration], map_location="cpu", weights_only=True), iteration + 1
     return None, 0
-
-
-def _begin(folder: Path, begun: dict[str, Any]) -> None:
-    """Write down what a distillation begins with; more iterations of the same are the same."""
-    file = folder / RUN_FILE
-    if file.is_file():
-        before = json.loads(file.read_text())
-        other = [n for n in begun if n not in ("iterations", "device") and before.get(n) != begun[n]]
-        if other:
-            raise InputError(
-                f"'{folder}' holds another distillation, with other {', '.join(other)}: give another --out."
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(begun, indent=1) + "\n")
 
 
 def _teach(alg: Any, known: dict[str, Any], file: Path) -> None:

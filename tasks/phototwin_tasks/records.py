@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from phototwin.episode import Episode
-from phototwin.frames import matrix_from_quat_xyzw, quat_xyzw_from_matrix
+from phototwin.frames import matrix_from_quat_xyzw
 from phototwin.plan.randomize_draw import draw_to_json
 from phototwin.plan.task import describe_task
 from phototwin.plan.waypoints import JointPlan
@@ -149,7 +149,6 @@ def make_episode(env: TwinEnv, index: int, record: Record, film: Film, provenanc
     seen: dict[str, Any] = (
         film.frames(index) if record.success else {"rgb": _no_frames(camera), "last_rgb": film.last(index)}
     )
-    base = np.append(env.T_world_base[:3, 3], quat_xyzw_from_matrix(env.T_world_base[:3, :3])).astype(np.float32)
     return Episode(
         attempt=record.attempt,
         seed=env.run_seed,
@@ -164,7 +163,7 @@ def make_episode(env: TwinEnv, index: int, record: Record, film: Film, provenanc
         action_names=(*env.robot.arm_joints, "gripper"),
         final_joint_pos=final["joint_pos"],
         final_object_poses_w=final["object_poses_w"],
-        base_pose_w=base,
+        base_pose_w=env.base_pose_w,
         K_px=camera.K_px,
         T_world_camera=camera.T_world_camera,
         provenance=provenance | {"draw": draw_to_json(attempt_draw(env, record.attempt))},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +13,17 @@ import numpy as np
 from phototwin.console import logged_to
 from phototwin.data.lerobot import write_lerobot
 from phototwin.errors import InputError, OutputError
-from phototwin.learn.config import PolicyFacts, TrainConfig
+from phototwin.learn.begun import begin_folder
+from phototwin.learn.config import PolicyFacts, TrainConfig, check_training
 from phototwin.learn.demos import Demos, join_demos, load_demos
 from phototwin.learn.job import gather_demos
 from phototwin.learn.policy import FACTS_FILE, load_policy
-from phototwin.learn.train import make_facts, train
+from phototwin.learn.train import demos_digest, make_facts, train
 from phototwin.output import disk_errors
 from phototwin.scene import load_scene
 from phototwin_tasks.evaluate.config import EvalConfig
 from phototwin_tasks.evaluate.drivers import PolicyDriver
-from phototwin_tasks.evaluate.run import generate_config
+from phototwin_tasks.evaluate.run import generate_config, settled
 from phototwin_tasks.generate.jobs import Job, tasks_of, twin_hash
 from phototwin_tasks.generate.schedule import Shard
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from phototwin_tasks.looks import Looks
     from phototwin_tasks.twin_env import TwinEnv
 
+ROUNDS_FILE = "rounds.json"
+"""What rounds were begun with."""
+FREE = ("rounds.rounds",)
+"""More rounds of the same go on where those have ended."""
 LOG_FILE = "rounds.log"
 LEAVE_STREAM = 4
 """When the student leaves is drawn from seed and attempt with this behind them."""
@@ -77,6 +82,7 @@ class PolicyGuest:
     """
 
     def __init__(self, env: TwinEnv, looks: Looks, driver: Driver, attempts: Sequence[int], latest_s: float) -> None:
+        from phototwin_tasks.evaluate.drive import driver_seed
         from phototwin_tasks.looks import attempt_blenders
 
         self._env, self._looks, self._driver = env, looks, driver
@@ -84,7 +90,7 @@ class PolicyGuest:
         drawn = [np.random.default_rng([env.run_seed, a, LEAVE_STREAM]).uniform(0, latest_s) for a in attempts]
         self.leaves = [round(seconds / env.step_dt) for seconds in drawn]
         self._told, self._frames = np.zeros((0, 0, 0)), None
-        driver.begin(len(attempts))
+        driver.begin(len(attempts), driver_seed(env.run_seed, attempts))
 
     def actions(self, t: int) -> np.ndarray:
         """What every environment is told at control step ``t``, (N, A)."""
@@ -100,7 +106,13 @@ class PolicyGuest:
 
 
 def taken_over(
-    driver: Driver, facts: PolicyFacts, twin: Path, config: RoundsConfig, number: int, threads: int | None = None
+    driver: Driver,
+    facts: PolicyFacts,
+    twin: Path,
+    config: RoundsConfig,
+    number: int,
+    folder: Path,
+    threads: int | None = None,
 ) -> Iterator[Episode]:
     """Demonstrations that begin where the student has left, successful ones alone.
 
@@ -110,6 +122,7 @@ def taken_over(
         twin: Folder of the twin.
         config: How.
         number: Number of the round, from 1.
+        folder: Where variants of the twin are kept.
         threads: That draw frames.
 
     Raises:
@@ -120,7 +133,7 @@ def taken_over(
 
     asked = replace(config.environment, episodes=config.demos)
     generate = replace(
-        generate_config(asked, facts), seed=config.seed + number * ROUND_SEED, grasp_variety=config.grasp_variety
+        generate_config(asked, facts, twin), seed=config.seed + number * ROUND_SEED, grasp_variety=config.grasp_variety
     )
     found, refused = tasks_of(load_scene(twin), generate)
     if not found:
@@ -130,10 +143,11 @@ def taken_over(
     most = MOST_TRIES * -(-config.demos // size)
     with closing(Simulator(generate, threads or 0)) as simulator:
         for shard in range(most):
-            order = Order(Shard(0, shard, size), job, twin, twin / "attempts")
+            order = Order(Shard(0, shard, size), job, twin, folder / "attempts")
             env, looks = simulator.open(order)
             guest = PolicyGuest(env, looks, driver, order.shard.attempts, config.latest * facts.seconds)
-            provenance: dict[str, Any] = {"round": number, "policy": facts.digest}
+            provenance: dict[str, Any] = {"twin": job.twin_sha256, "variant": simulator.variant}
+            provenance |= {"round": number, "policy": facts.digest}
             for episode in rollout(env, order.shard.attempts, looks, provenance=provenance, guest=guest):
                 if episode.success and len(episode.action):
                     yield episode
@@ -164,33 +178,36 @@ def train_in_rounds(
         on_round: Told the number of the round and its policy.
 
     Raises:
-        TwinError: A config makes no sense, the task cannot be done, or the disk refuses.
+        TwinError: A config makes no sense, ``folder`` was begun with another, the task cannot be done, or the disk refuses.
     """
     if not 1 <= config.rounds <= MOST_ROUNDS or config.demos < 1:
         raise InputError(
             f"{config.rounds} rounds of {config.demos} demonstrations: expected 1 to {MOST_ROUNDS} of at least 1."
         )
+    environment = settled(config.environment, make_facts(training.policy, demos))
+    config = replace(config, environment=environment)
+    begun = {"twin": twin_hash(twin), "data_sha256": demos_digest(demos), "training": asdict(training)}
+    begin_folder(folder / ROUNDS_FILE, begun | {"rounds": asdict(config)}, FREE)
     policy, facts = _made(folder / "round_0" / "policy", demos, training)
     on_round(0, policy, facts)
     for number in range(1, config.rounds + 1):
         place = folder / f"round_{number}"
         data = place / "lerobot"
         if not (data / "meta" / "info.json").is_file():
-            write_lerobot(taken_over(PolicyDriver(policy, facts), facts, twin, config, number), data)
+            write_lerobot(taken_over(PolicyDriver(policy, facts), facts, twin, config, number, place), data)
         demos = join_demos([demos, load_demos(data, training.policy.image_px)])
         later = replace(training, steps=config.steps, seed=training.seed + number)
-        policy, facts = _made(place / "policy", demos, later, policy)
+        policy, facts = _made(place / "policy", demos, later, (policy, facts))
         on_round(number, policy, facts)
     return policy, facts
 
 
-def _made(folder: Path, demos: Demos, config: TrainConfig, start: Any = None) -> tuple[Any, PolicyFacts]:
+def _made(
+    folder: Path, demos: Demos, config: TrainConfig, start: tuple[Any, PolicyFacts] | None = None
+) -> tuple[Any, PolicyFacts]:
     """The policy of a round, read where it is whole already."""
     if (folder / FACTS_FILE).is_file():
-        policy, facts = load_policy(folder)
-        if facts != make_facts(config.policy, demos):
-            raise InputError(f"'{folder}' holds a policy of other demonstrations: give another --out, or delete it.")
-        return policy, facts
+        return load_policy(folder)
     trained = train(demos, config, folder, start=start)
     return trained.policy, trained.facts
 
@@ -216,6 +233,7 @@ def run_rounds(
     Raises:
         TwinError: As ``train_in_rounds``.
     """
+    check_training(training)
     first = gather_demos(data, training.policy.image_px, demos)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from phototwin.errors import InputError
+from phototwin.learn.config import Shown, read_shown, told
 from phototwin.plan.randomize import load_randomization
 from phototwin_tasks.machine import check_machine
 
@@ -60,7 +61,7 @@ class StudentFacts:
     Attributes:
         robot: Short name of the robot.
         fps: Control rate [Hz].
-        instructions: What it has learned to do, one.
+        shown: What it has learned to do and where, one.
         resolution: Width and height of the frames [px].
         seconds: Time that an episode had while it learned [s].
         digest: SHA-256 of its program.
@@ -70,12 +71,17 @@ class StudentFacts:
 
     robot: str
     fps: int
-    instructions: tuple[str, ...]
+    shown: tuple[Shown, ...]
     resolution: tuple[int, int]
     seconds: float
     digest: str
     state_names: tuple[str, ...] = field(default=(), init=False)
     control: str = field(default="tool", init=False)
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """What it has learned to do, one."""
+        return told(self.shown)
 
 
 def check_distillation(config: DistillConfig) -> None:
@@ -121,8 +127,9 @@ def load_student(folder: Path) -> tuple[Any, StudentFacts]:
         value: dict[str, Any] = json.loads((folder / STUDENT_FILE).read_text())
         for name in ("control", "state_names"):
             value.pop(name)
+        shown = read_shown(value.pop("shown"))
         value = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
-        facts = StudentFacts(**value)
+        facts = StudentFacts(shown=shown, **value)
         if program_digest(folder) != facts.digest:
             raise ValueError(f"{SCRIPT_FILE} is not the one that it was written for")
         return torch.jit.load(str(folder / SCRIPT_FILE), map_location="cpu").eval(), facts

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import isaaclab.sim as sim_utils
+import numpy as np
 import torch
 from isaaclab.envs import ManagerBasedRLEnv, ManagerBasedRLEnvCfg
 from isaaclab.managers import EventTermCfg, ObservationGroupCfg, ObservationTermCfg, TerminationTermCfg
@@ -20,6 +21,7 @@ from isaaclab_tasks.utils import resolve_presets
 from phototwin.blend.crop import crop_camera
 from phototwin.build.distractors import is_distractor
 from phototwin.errors import InstructionError
+from phototwin.frames import quat_xyzw_from_matrix
 from phototwin.plan.base import load_base
 from phototwin.plan.cell import make_workcell
 from phototwin.plan.ik import load_arm
@@ -218,6 +220,12 @@ class TwinEnv(ManagerBasedRLEnv):
             cfg.scene.camera = make_camera_cfg(self.crop.camera, cfg.renderer)
         with late_timers():
             super().__init__(cfg, render_mode, **kwargs)
+
+    @property
+    def base_pose_w(self) -> np.ndarray:
+        """Where the robot stands: place [m] and quaternion x, y, z, w, (7,) float32."""
+        T = self.T_world_base
+        return np.append(T[:3, 3], quat_xyzw_from_matrix(T[:3, :3])).astype(np.float32)
 
     @cached_property
     def guide(self) -> Guide:

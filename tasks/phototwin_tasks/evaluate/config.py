@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from phototwin.errors import InputError
+from phototwin.learn.config import Shown
 from phototwin.learn.statistics import Rate, success_rate
 from phototwin_tasks.generate.config import OWN_RENDERER
 
 UNSEEN = 1000
-"""Added to the seed: what an evaluation draws was in no training with seeds below it."""
+"""Added to the seed; an evaluation whose attempts were in the training all the same is refused."""
 
 
 class Known(Protocol):
@@ -38,8 +39,13 @@ class Known(Protocol):
         ...
 
     @property
+    def shown(self) -> tuple[Shown, ...]:
+        """What it was shown; () where it does not say."""
+        ...
+
+    @property
     def instructions(self) -> tuple[str, ...]:
-        """What it was shown."""
+        """What it was told; () where it does not say."""
         ...
 
     @property
@@ -75,7 +81,7 @@ class EvalConfig:
         physics: Name of the physics preset.
         renderer: Name of the renderer.
         device: "cpu" or "cuda:0".
-        base: Where the robot stands; empty finds the place it had in the demonstrations of the same twin.
+        base: Where the robot stands; empty is the place it had in the demonstrations of the same twin, on another twin one that is found.
         videos: So many failures, and as many successes, of each twin are filmed; the first of every class of failures before the second of any.
     """
 
@@ -128,6 +134,7 @@ class Evaluation:
         rows: Attempts in order.
         stopped_early: Whether the interval was narrow enough before all attempts were done.
         notes: What was used.
+        seen: Names of the twins on which the policy has learned; None where it does not say.
     """
 
     policy: str
@@ -135,6 +142,7 @@ class Evaluation:
     rows: tuple[Row, ...]
     stopped_early: bool = False
     notes: dict[str, str] = field(default_factory=dict)
+    seen: tuple[str, ...] | None = None
 
     def rate(self, twin: str = "") -> Rate:
         """Success on a twin, or on all; the interval allows for stopping where that was allowed."""

@@ -33,6 +33,8 @@ from phototwin_tasks.twin_env import TwinEnv
 
 SHOVE_STREAM = 3
 """Shoves are drawn from seed and attempt with this behind them."""
+DRIVER_STREAM = 5
+"""What policies draw comes from seed and the first attempt of a batch with this behind them."""
 SHOVE_FROM_S, SHOVE_UNTIL_S = 0.5, 2.5
 """When the object is shoved."""
 
@@ -45,8 +47,8 @@ class Driver(Protocol):
         """So many actions of a chunk are done before it looks again."""
         ...
 
-    def begin(self, attempts: int) -> None:
-        """New attempts begin, so many side by side."""
+    def begin(self, attempts: int, seed: int) -> None:
+        """New attempts begin, so many side by side; what it draws comes of the seed."""
         ...
 
     def actions(self, rgb: np.ndarray, state: np.ndarray, instruction: str) -> np.ndarray:
@@ -103,7 +105,7 @@ def drive(
     blenders, seen = attempt_blenders(env, looks, attempts), Film(env, looks if films else None, attempts)
     records = [_begin(env, attempt, i) for i, attempt in enumerate(attempts)]
     shoves = [_shove(env, attempt, limits.shove_m_s) for attempt in attempts]
-    driver.begin(len(records))
+    driver.begin(len(records), driver_seed(env.run_seed, attempts))
     steps = control_steps(env, limits.seconds)
     told, frames = np.zeros((0, 0, 0)), None
     for t in range(steps):
@@ -128,6 +130,11 @@ def drive(
     for i in films(episodes) if films else ():
         episodes[i] = replace(episodes[i], rgb=seen.frames(i)["rgb"])
     return episodes
+
+
+def driver_seed(run_seed: int, attempts: Sequence[int]) -> int:
+    """What the driver of a batch draws from: an evaluation that goes on ends as one that was not interrupted."""
+    return int(np.random.SeedSequence([run_seed, attempts[0], DRIVER_STREAM]).generate_state(1)[0])
 
 
 def readings(env: TwinEnv, rows: dict[str, np.ndarray]) -> np.ndarray:

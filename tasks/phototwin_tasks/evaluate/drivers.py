@@ -20,19 +20,23 @@ class PolicyDriver:
     """
 
     def __init__(self, policy: Any, facts: PolicyFacts) -> None:
-        self._policy, self._facts = policy, facts
+        self._policy, self._facts, self._seed = policy, facts, 0
 
     @property
     def execute(self) -> int:
         """So many actions of a chunk are done before it looks again."""
         return self._facts.config.execute
 
-    def begin(self, attempts: int) -> None:
-        """It remembers nothing."""
+    def begin(self, attempts: int, seed: int) -> None:
+        """It remembers nothing; Diffusion Policy draws noise."""
+        self._seed = seed
 
     def actions(self, rgb: np.ndarray, state: np.ndarray, instruction: str) -> np.ndarray:
         """Actions (B, H, A)."""
-        return act(self._policy, self._facts, rgb, state)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            self._seed += 1
+            return act(self._policy, self._facts, rgb, state)
 
 
 class StudentDriver:
@@ -48,7 +52,7 @@ class StudentDriver:
         self._program = program
         self._first: np.ndarray | None = None
 
-    def begin(self, attempts: int) -> None:
+    def begin(self, attempts: int, seed: int) -> None:
         """What it sees next it remembers for the whole of the attempts."""
         self._first = None
 

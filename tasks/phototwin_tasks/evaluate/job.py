@@ -51,6 +51,8 @@ def run_evaluation(
         TwinError: Nothing to evaluate, or what was asked for makes no sense.
     """
     _check(policies, twins, factor, values, server)
+    if len(policies) > 1:
+        config = alike(config, policies, server or ServerConfig())
     ranges = [config.randomize]
     if factor:
         ranges = [json.dumps(asdict(each)) for each in sweep(load_randomization(config.randomize), factor, values)]
@@ -67,15 +69,31 @@ def run_evaluation(
                 if not told and is_server(policy):
                     raise InputError(f"The server at '{policy}' does not say what it was taught: give --instruction.")
                 evaluation = _one(driver, facts, name, twins, asked, place, said)
-                limit_s = attempt_seconds(asked, facts)
                 value = values[i] if factor else None
-                found.append(Entry(names[number], value, place, evaluation, facts.digest, limit_s))
+                found.append(Entry(names[number], value, place, evaluation, facts.digest))
             lines += [f"{said}:", *(f"  {line}" for line in describe(evaluation)), f"  {place}"]
             write_evaluation(out / EVALUATION_PAGE, page_facts(found, twins, told, factor))
     for other in found[len(ranges) :]:
         one = next(entry for entry in found if entry.value == other.value)
         lines.append(f"{one.label} against {other.label}: {compare_paired(*paired(one.found, other.found))}")
     return "\n".join([*lines, str(out / EVALUATION_PAGE)]) + "\n"
+
+
+def alike(config: EvalConfig, policies: tuple[str, ...], server: ServerConfig) -> EvalConfig:
+    """The config with what must be the same for policies that are compared: the words, and the time, which is the longest of theirs.
+
+    Raises:
+        InputError: They were told different things, and nobody says what they are to do now.
+    """
+    told, seconds = {}, config.seconds
+    for policy in policies:
+        with _driven(policy, server) as (_, facts, _):
+            told[instruction_of(config, facts)] = policy
+            seconds = max(seconds, attempt_seconds(config, facts))
+    if len(told) > 1:
+        said = ", ".join(f"'{words}' ({policy})" for words, policy in told.items())
+        raise InputError(f"The policies were told different things, {said}: give --instruction to compare them.")
+    return replace(config, seconds=seconds, instruction=next(iter(told)))
 
 
 def _check(

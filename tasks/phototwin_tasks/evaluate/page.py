@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from phototwin.learn.statistics import compare_paired
+from phototwin.plan.randomize import PRESETS, Randomization
 from phototwin.view.evaluation import SUCCESS, Clip, EvaluationFacts, Measured, Pair
 from phototwin_tasks.evaluate.config import Evaluation
 from phototwin_tasks.evaluate.films import film_file, filmed
+from phototwin_tasks.evaluate.run import held_out
 from phototwin_tasks.generate.config import versions
 from phototwin_tasks.generate.failures import CLASSES
 from phototwin_tasks.generate.jobs import twin_hash
@@ -32,7 +35,6 @@ class Entry:
         folder: Where the evaluation lies.
         found: What was found.
         digest: Of the policy.
-        limit_s: Time that its attempts had.
     """
 
     policy: str
@@ -40,7 +42,6 @@ class Entry:
     folder: Path
     found: Evaluation
     digest: str
-    limit_s: float
 
     @property
     def label(self) -> str:
@@ -72,7 +73,7 @@ def page_facts(entries: Sequence[Entry], twins: Sequence[Path], instruction: str
         factor=factor,
         confidence=config.confidence,
         intervals=intervals,
-        limit_s=max(entry.limit_s for entry in entries),
+        limit_s=config.seconds,
         rows=tuple(row for entry in entries for row in _rows(entry)),
         pairs=tuple(_pairs(entries)),
         clips=tuple(_clips(entries)),
@@ -91,13 +92,25 @@ def page_facts(entries: Sequence[Entry], twins: Sequence[Path], instruction: str
 
 def _settings(entries: Sequence[Entry], twins: Sequence[Path], factor: str) -> dict[str, str]:
     """What was asked for; what is empty or zero was not."""
-    asked = {name.replace("_", " "): str(value) for name, value in asdict(entries[0].found.config).items() if value}
-    asked |= {"seed": str(entries[0].found.config.seed), "time for an attempt": f"{entries[0].limit_s:.1f} s"}
+    config = entries[0].found.config
+    asked = {name.replace("_", " "): str(value) for name, value in asdict(config).items() if value}
+    asked |= {"seed": str(config.seed), "randomize": _ranges(config.randomize)}
+    asked |= {"time for an attempt": f"{config.seconds:.1f} s"}
     asked.pop("seconds", None)
     if factor:
         values = ", ".join(f"{value:g}" for value in dict.fromkeys(e.value for e in entries) if value is not None)
         asked |= {"randomize": f"{factor} = {values}, the rest as given"}
-    return asked | {f"twin {i + 1}" if len(twins) > 1 else "twin": str(twin) for i, twin in enumerate(twins)}
+    for i, (twin, name) in enumerate(zip(twins, entries[0].found.twins(), strict=False)):
+        asked[f"twin {i + 1}" if len(twins) > 1 else "twin"] = f"{twin}{held_out(entries[0].found, name)}"
+    return asked
+
+
+def _ranges(randomize: str) -> str:
+    """What attempts vary: the name of a preset, or what differs from not varying anything."""
+    if randomize in PRESETS:
+        return randomize
+    none = asdict(Randomization())
+    return ", ".join(f"{name} {value}" for name, value in json.loads(randomize).items() if value != none.get(name))
 
 
 def _rows(entry: Entry) -> list[Measured]:

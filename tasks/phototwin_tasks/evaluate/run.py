@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from phototwin.data.store import write_bytes
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from phototwin_tasks.evaluate.drive import Driver
 
 EVALUATION_FILE = "evaluation.json"
+UPRIGHT = 1e-5
+"""Of the first two numbers of the quaternion of a robot that stands upright."""
 TIMES = 2.0
 """A policy has so many times as long as demonstrations took."""
 
@@ -54,13 +58,20 @@ def evaluate(
         TwinError: A twin, the instruction or a number makes no sense, or ``folder`` holds another evaluation.
     """
     check_eval(config)
-    evaluation = _begun(folder, Evaluation(name, config, ()), facts, twins)
-    names = _names(twins)
+    config = settled(config, facts)
+    _check_unseen(config, facts)
+    names, hashes = _names(twins), [twin_hash(twin) for twin in twins]
+    trained = {each.twin for each in facts.shown}
+    seen = tuple(n for n, h in zip(names, hashes, strict=True) if h in trained) if facts.shown else None
+    evaluation = _begun(folder, Evaluation(name, config, (), seen=seen), facts, hashes)
     for index, twin in enumerate(twins):
         done = sum(row.twin == names[index] for row in evaluation.rows)
         if done >= config.episodes or evaluation.stopped_early:
             continue
-        with closing(_Stage(driver, facts, twin, names[index], index, config, folder, threads)) as stage:
+        with (
+            nullcontext(folder) if folder else TemporaryDirectory(prefix="phototwin_evaluate_") as scratch,
+            closing(_Stage(driver, facts, twin, names[index], index, config, folder, Path(scratch), threads)) as stage,
+        ):
             for shard in range(done // stage.size, -(-config.episodes // stage.size)):
                 rows = stage.attempts(shard)[: config.episodes - shard * stage.size]
                 evaluation = replace(evaluation, rows=evaluation.rows + tuple(rows), notes=stage.notes)
@@ -70,7 +81,7 @@ def evaluate(
                     stop = narrow_enough(successes, trials, config.half_width, config.confidence)
                     evaluation = replace(evaluation, stopped_early=stop and trials < config.episodes * len(twins))
                 if folder is not None:
-                    save_evaluation(folder, evaluation, facts, twins)
+                    save_evaluation(folder, evaluation, facts, hashes)
                 on_batch(evaluation)
                 if evaluation.stopped_early:
                     break
@@ -95,13 +106,14 @@ class _Stage:
         index: int,
         config: EvalConfig,
         folder: Path | None,
+        scratch: Path,
         threads: int | None,
     ) -> None:
         from phototwin_tasks.evaluate.drive import Limits
         from phototwin_tasks.generate.worker import Simulator
 
-        self._driver, self._twin, self._folder = driver, twin, folder
-        self._generate = generate_config(config, facts)
+        self._driver, self._twin, self._folder, self._scratch = driver, twin, folder, scratch
+        self._generate = generate_config(config, facts, twin)
         self.size = self._generate.num_envs
         found, refused = tasks_of(load_scene(twin), self._generate)
         if not found:
@@ -123,8 +135,7 @@ class _Stage:
         from phototwin_tasks.generate.worker import Order
 
         # The first attempt of every seed is the photo itself, which policies were shown.
-        folder = self._folder or self._twin
-        order = Order(Shard(self._job.index, shard, self.size), self._job, self._twin, folder / "attempts")
+        order = Order(Shard(self._job.index, shard, self.size), self._job, self._twin, self._scratch / "attempts")
         env, looks = self._simulator.open(order)
         self._check_joints(tuple(env.scene["robot"].joint_names))
         numbers = [1 + i for i in order.shard.attempts]
@@ -195,9 +206,50 @@ def instruction_of(config: EvalConfig, facts: Known) -> str:
     return config.instruction or (facts.instructions[0] if facts.instructions else "")
 
 
-def generate_config(config: EvalConfig, facts: Known) -> GenerateConfig:
-    """What an evaluation's environment is made with: as the demonstrations were, but other draws."""
+def settled(config: EvalConfig, facts: Known) -> EvalConfig:
+    """The config with nothing left open to the policy or to what a file may say tomorrow: the same config is the same evaluation.
+
+    Raises:
+        InputError: A name is unknown.
+    """
+    return replace(
+        config,
+        instruction=instruction_of(config, facts),
+        seconds=attempt_seconds(config, facts),
+        randomize=generate_config(config, facts).randomize,
+    )
+
+
+def _check_unseen(config: EvalConfig, facts: Known) -> None:
+    """Refuse attempts that the policy was shown."""
+    seed = config.seed + UNSEEN
+    if any(each.seed == seed for each in facts.shown):
+        raise InputError(
+            f"The policy has learned from demonstrations of seed {seed}, and an evaluation of seed {config.seed} draws its attempts from {seed} ({UNSEEN} more): "
+            "give another --seed."
+        )
+
+
+def shown_base(facts: Known, twin_sha256: str, instruction: str) -> str:
+    """Where the robot stood in the demonstrations of a twin, as ``load_base`` reads it; empty where nobody knows.
+
+    Raises:
+        InputError: It did not stand upright, so that four numbers do not say how.
+    """
+    here = [each for each in facts.shown if each.twin == twin_sha256 and each.base_pose_w]
+    if not here:
+        return ""
+    x, y, z, *quat_xyzw = next((each for each in here if each.instruction == instruction), here[0]).base_pose_w
+    if max(abs(quat_xyzw[0]), abs(quat_xyzw[1])) > UPRIGHT:
+        raise InputError("The robot of the demonstrations did not stand upright: give --base, as to generate.py.")
+    yaw_deg = math.degrees(2 * math.atan2(quat_xyzw[2], quat_xyzw[3]))
+    return " ".join(map(repr, (x, y, z, yaw_deg)))
+
+
+def generate_config(config: EvalConfig, facts: Known, twin: Path | None = None) -> GenerateConfig:
+    """What an evaluation's environment is made with: as the demonstrations were, on a twin of theirs with the robot where it stood, but other draws."""
     told = instruction_of(config, facts)
+    base = config.base or (shown_base(facts, twin_hash(twin), told) if twin is not None else "")
     return complete_config(
         GenerateConfig(
             (told,) if told else (),
@@ -212,12 +264,12 @@ def generate_config(config: EvalConfig, facts: Known) -> GenerateConfig:
             renderer=config.renderer,
             device=config.device,
             randomize=config.randomize,
-            base=config.base,
+            base=base,
         )
     )
 
 
-def save_evaluation(folder: Path, evaluation: Evaluation, facts: Known, twins: tuple[Path, ...]) -> None:
+def save_evaluation(folder: Path, evaluation: Evaluation, facts: Known, hashes: list[str]) -> None:
     """Write ``evaluation.json``.
 
     Raises:
@@ -226,8 +278,9 @@ def save_evaluation(folder: Path, evaluation: Evaluation, facts: Known, twins: t
     rate = evaluation.rate()
     value: dict[str, Any] = {
         "policy": evaluation.policy,
-        "trained_on": facts.digest,
-        "twins": [twin_hash(twin) for twin in twins],
+        "policy_sha256": facts.digest,
+        "twins": hashes,
+        "seen": evaluation.seen,
         "config": asdict(evaluation.config),
         "success": {
             "rate": rate.rate,
@@ -254,17 +307,22 @@ def load_evaluation(folder: Path) -> Evaluation:
     if value is None:
         raise InputError(f"There is no evaluation in '{folder}': '{EVALUATION_FILE}' is missing or cannot be read.")
     rows = tuple(Row(**row) for row in value["rows"])
-    return Evaluation(value["policy"], EvalConfig(**value["config"]), rows, value["stopped_early"], value["notes"])
+    seen = None if value["seen"] is None else tuple(value["seen"])
+    config = EvalConfig(**value["config"])
+    return Evaluation(value["policy"], config, rows, value["stopped_early"], value["notes"], seen)
 
 
-def _begun(folder: Path | None, asked: Evaluation, facts: Known, twins: tuple[Path, ...]) -> Evaluation:
+def _begun(folder: Path | None, asked: Evaluation, facts: Known, hashes: list[str]) -> Evaluation:
     """What of the evaluation that is asked for is there already."""
     value = None if folder is None else _read(folder / EVALUATION_FILE)
     if value is None or folder is None:
         return asked
-    same = (value["policy"], value["trained_on"], value["twins"], value["config"])
-    if same != (asked.policy, facts.digest, [twin_hash(twin) for twin in twins], asdict(asked.config)):
-        raise InputError(f"'{folder}' holds another evaluation: give another --out, or delete it.")
+    wanted = {"policy": asked.policy, "policy_sha256": facts.digest, "twins": hashes, "config": asdict(asked.config)}
+    other = [name for name, want in wanted.items() if value.get(name) != want]
+    if other:
+        said = {"policy_sha256": "the policy was trained again", "twins": "another twin", "config": "other settings"}
+        told = ", ".join(said.get(name, "another policy") for name in other)
+        raise InputError(f"'{folder}' holds another evaluation ({told}): give another --out, or delete it.")
     return load_evaluation(folder)
 
 
@@ -275,12 +333,19 @@ def _read(file: Path) -> dict[str, Any] | None:
         return None
 
 
+def held_out(evaluation: Evaluation, name: str) -> str:
+    """Whether a policy has learned on a twin, in words; empty where nobody knows."""
+    if evaluation.seen is None:
+        return ""
+    return ", seen in training" if name in evaluation.seen else ", held out"
+
+
 def describe(evaluation: Evaluation) -> Iterator[str]:
     """What was found, in lines."""
     names = evaluation.twins()
     yield f"success {evaluation.rate()}, {100 * evaluation.config.confidence:.0f} % confidence ({evaluation.rate().method})"
-    if len(names) > 1:
-        yield from (f"  {name}: {evaluation.rate(name)}" for name in names)
+    if len(names) > 1 or evaluation.seen is not None:
+        yield from (f"  {name}{held_out(evaluation, name)}: {evaluation.rate(name)}" for name in names)
     yield f"time to success {evaluation.seconds():.1f} s"
     if failures := evaluation.failures():
         yield "failures: " + ", ".join(f"{name} {count}" for name, count in failures.items())

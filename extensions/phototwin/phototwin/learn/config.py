@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from phototwin.errors import InputError
 
@@ -10,6 +12,8 @@ KINDS = ("bc", "act", "diffusion")
 SIZES = ("small", "usual")
 SPACES = ("tool", "joint")
 PRECISIONS = ("auto", "float32", "bfloat16")
+TRAINING_FILE = "training.json"
+"""What a training was begun with."""
 CHECKPOINT = "checkpoint.pt"
 """What a training goes on from: weights, optimiser, step."""
 DOWN = 3
@@ -39,6 +43,25 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What a demonstration was of.
+
+    Attributes:
+        instruction: What the robot was told.
+        task: The task as JSON; the same task may be told in other words.
+        twin: SHA-256 of the twin, that of the photo also where a variant of it was used; empty where nobody knows.
+        seed: Of the run; -1 where nobody knows.
+        base_pose_w: Where the robot stood: place [m] and quaternion x, y, z, w in the world; () where nobody knows.
+    """
+
+    instruction: str
+    task: str = ""
+    twin: str = ""
+    seed: int = -1
+    base_pose_w: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class PolicyFacts:
     """What must be known to drive a robot with it.
 
@@ -47,27 +70,48 @@ class PolicyFacts:
         robot: Short name of the robot.
         fps: Control rate [Hz].
         state_names: Names of the joints whose readings it is given.
-        instructions: What it was shown, each once.
+        shown: What it was shown, each once; evaluations keep apart from it.
         resolution: Width and height of the frames before they are shrunk [px].
-        seconds: Mean length of the episodes it has learned from [s].
-        demos: How many those are.
-        digest: SHA-256 of those episodes' actions, so that evaluations can tell what was trained on.
+        seconds: Mean length of the demonstrations it has learned from [s]; takeovers of rounds, which begin later, do not count.
+        demos: How many episodes those are, takeovers too.
+        data_sha256: Of those episodes, see ``demos_digest``.
+        digest: SHA-256 of its weights; empty while it learns.
     """
 
     config: PolicyConfig
     robot: str
     fps: int
     state_names: tuple[str, ...]
-    instructions: tuple[str, ...]
+    shown: tuple[Shown, ...]
     resolution: tuple[int, int]
     seconds: float
     demos: int
-    digest: str
+    data_sha256: str
+    digest: str = ""
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """What it was told, each once."""
+        return told(self.shown)
 
     @property
     def control(self) -> str:
         """What its actions are to the environment: joint positions."""
         return "joint"
+
+
+def read_shown(rows: Iterable[dict[str, Any]]) -> tuple[Shown, ...]:
+    """What ``asdict`` and JSON made of it, back.
+
+    Raises:
+        TypeError, ValueError: It is nothing of the kind.
+    """
+    return tuple(Shown(**{**row, "base_pose_w": tuple(row.get("base_pose_w", ()))}) for row in rows)
+
+
+def told(shown: Iterable[Shown]) -> tuple[str, ...]:
+    """The instructions among what was shown, each once."""
+    return tuple(dict.fromkeys(each.instruction for each in shown))
 
 
 def check_policy(config: PolicyConfig) -> None:
@@ -123,3 +167,20 @@ class TrainConfig:
     threads: int = 0
     precision: str = "auto"
     device: str = "cpu"
+
+
+def check_training(config: TrainConfig) -> None:
+    """Refuse what cannot be meant; precision and device are judged where torch is.
+
+    Raises:
+        InputError: An unknown name or an impossible number.
+    """
+    check_policy(config.policy)
+    if config.steps < 1 or config.batch < 1 or config.save_every < 1:
+        raise InputError(
+            f"{config.steps} steps of {config.batch} frames, saved every {config.save_every}: expected at least 1 of each."
+        )
+    if not config.lr > 0 or config.weight_decay < 0 or config.jitter < 0 or config.turn_deg < 0:
+        raise InputError("The learning rate must be above 0; weight decay, jitter and turns must not be negative.")
+    if config.seed < 0 or config.threads < 0:
+        raise InputError(f"Seed {config.seed} and {config.threads} threads: expected no negative number.")

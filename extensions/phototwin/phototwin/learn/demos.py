@@ -14,6 +14,7 @@ import numpy as np
 from phototwin.data.lerobot import FACTS_FILE, IMAGE_KEY
 from phototwin.errors import InputError
 from phototwin.frames import invert, make_T, matrix_from_quat_xyzw, project, transform
+from phototwin.learn.config import Shown
 
 STATE, ACTION, PADDED = "observation.state", "action", "action_is_pad"
 """Names of LeRobot's features, and of the mask of actions that lie behind an episode's end."""
@@ -39,7 +40,7 @@ class Demos:
         marks: (N, 2 M) float32, where ``MARKS_B`` are, in the same units, in the frame or not; to be learned like ``places``.
         K: (E, 3, 3), the camera's, from directions to these units.
         starts: (E + 1,) int64, first frame of each episode, and N.
-        instructions: What the robot was told, an episode each.
+        shown: What each episode is of.
         fps: Control and frame rate [Hz].
         robot: Short name of the robot.
         action_names: A names.
@@ -54,7 +55,7 @@ class Demos:
     marks: np.ndarray
     K: np.ndarray
     starts: np.ndarray
-    instructions: tuple[str, ...]
+    shown: tuple[Shown, ...]
     fps: int
     robot: str
     action_names: tuple[str, ...]
@@ -96,14 +97,17 @@ def load_demos(folder: Path, image_px: int, limit: int | None = None) -> Demos:
         )
     values = {name: np.stack(table[name][:frames]).astype(np.float32) for name in (STATE, ACTION)}
     tasks = {int(row.task_index): str(name) for name, row in meta.tasks.iterrows()}
-    told = tuple(tasks[int(table["task_index"][int(start)])] for start in starts[:-1])
+    told = [tasks[int(table["task_index"][int(start)])] for start in starts[:-1]]
+    places, marks, K, shown = _seen(root, table[:frames], starts, (width, height), told)
     return Demos(
         rgb,
         values[STATE],
         values[ACTION],
-        *_seen(root, table[:frames], starts, (width, height)),
+        places,
+        marks,
+        K,
         starts,
-        told,
+        shown,
         meta.fps,
         str(meta.robot_type),
         tuple(meta.features[ACTION]["names"]),
@@ -113,16 +117,16 @@ def load_demos(folder: Path, image_px: int, limit: int | None = None) -> Demos:
 
 
 def _seen(
-    root: Path, table: Any, starts: np.ndarray, resolution: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``Demos.places``, ``Demos.marks`` and ``Demos.K`` of a dataset's rows, by the camera of each episode."""
+    root: Path, table: Any, starts: np.ndarray, resolution: tuple[int, int], told: list[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Shown, ...]]:
+    """``Demos.places``, ``Demos.marks``, ``Demos.K`` and ``Demos.shown`` of a dataset's rows, by the facts of each episode."""
     tool = np.stack(table["observation.tcp_pose"])[:, None, :3]
     objects = np.stack(table["object_poses"]) if "object_poses" in table else np.empty((len(table), 0))
     objects = objects.reshape(len(table), -1, 7)
     points_w = np.concatenate([tool, np.where(objects[..., 3:].any(-1, keepdims=True), objects[..., :3], np.nan)], 1)
     places = np.empty((*points_w.shape[:2], 2), np.float32)
     marks = np.empty((len(table), len(MARKS_B), 2), np.float32)
-    K = np.empty((len(starts) - 1, 3, 3))
+    K, shown = np.empty((len(starts) - 1, 3, 3)), []
     units = np.array([[2 / resolution[0], 0, -1], [0, 2 / resolution[1], -1], [0, 0, 1]])
     try:
         facts = json.loads((root / FACTS_FILE).read_text())
@@ -133,12 +137,19 @@ def _seen(
             K[i] = units @ np.array(row["K_px"])
             places[begin:end] = project(K[i], transform(T_camera_world, points_w[begin:end].astype(np.float64)))
             marks[begin:end] = project(K[i], transform(T_camera_base, MARKS_B))
+            shown.append(_shown(row, told[i]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"'{root / FACTS_FILE}' does not say from where the episodes were seen ({error}): write the dataset again, scripts/dataset.py convert."
         ) from error
     places = np.clip(places, -OUTSIDE, OUTSIDE)
-    return places.reshape(len(places), -1), marks.reshape(len(marks), -1), K
+    return places.reshape(len(places), -1), marks.reshape(len(marks), -1), K, tuple(shown)
+
+
+def _shown(row: dict[str, Any], told: str) -> Shown:
+    """What an episode is of, of the facts beside LeRobot's tables."""
+    task, twin = json.dumps(row.get("task", {}), sort_keys=True), str(row.get("provenance", {}).get("twin", ""))
+    return Shown(told, task, twin, int(row.get("seed", -1)), tuple(map(float, row["base_pose_w"])))
 
 
 def find_dataset(folder: Path) -> Path:
@@ -194,10 +205,12 @@ def join_demos(parts: Sequence[Demos]) -> Demos:
     """
     first = parts[0]
     for part in parts[1:]:
-        if (part.robot, part.fps, part.action_names) != (first.robot, first.fps, first.action_names):
-            raise InputError(
-                f"Demonstrations of {part.robot} at {part.fps} Hz cannot be joined with those of {first.robot} at {first.fps} Hz."
-            )
+        for name in ("robot", "fps", "resolution", "state_names", "action_names"):
+            mine, theirs = getattr(first, name), getattr(part, name)
+            if mine != theirs:
+                raise InputError(
+                    f"Demonstrations cannot be joined: {name.replace('_', ' ')} is {mine} of the first dataset and {theirs} of another."
+                )
     places = min(part.places.shape[1] for part in parts)
     counts = np.cumsum([0, *(part.starts[-1] for part in parts)])
     starts = np.concatenate([part.starts[:-1] + n for part, n in zip(parts, counts, strict=False)])
@@ -210,7 +223,7 @@ def join_demos(parts: Sequence[Demos]) -> Demos:
         marks=np.concatenate([part.marks for part in parts]),
         K=np.concatenate([part.K for part in parts]),
         starts=np.append(starts, counts[-1]),
-        instructions=tuple(text for part in parts for text in part.instructions),
+        shown=tuple(each for part in parts for each in part.shown),
     )
 
 

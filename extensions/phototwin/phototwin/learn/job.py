@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from phototwin.errors import InputError
-from phototwin.learn.config import CHECKPOINT, TrainConfig
+from phototwin.learn.config import TRAINING_FILE, Shown, TrainConfig, check_training
 from phototwin.learn.demos import Demos, join_demos, load_demos
 from phototwin.output import disk_errors
 
@@ -22,25 +23,32 @@ def run_training(
         config: How.
         out: Folder of the policy.
         demos: So many episodes of each; all where None.
-        resume: Go on from a checkpoint in ``out``.
+        resume: Go on with a training that was interrupted in ``out``.
 
     Raises:
-        InputError: There is nothing to learn from, or ``out`` holds a policy or a checkpoint and ``resume`` is False.
+        InputError: The config makes no sense, there is nothing to learn from, several tasks would be learned as one, or ``out`` holds a policy
+            or a part of one and ``resume`` is False.
         OutputError: The disk refuses.
     """
-    from phototwin.learn.train import train
+    from phototwin.learn.policy import FACTS_FILE
+    from phototwin.learn.train import choose_precision, train
 
-    if out.exists() and any(out.iterdir()) and not (resume and (out / CHECKPOINT).is_file()):
+    check_training(config)
+    choose_precision(config)
+    begun = (out / TRAINING_FILE).is_file() and not (out / FACTS_FILE).is_file()
+    if out.exists() and any(out.iterdir()) and not (resume and begun):
         raise InputError(
             f"'{out}' is not empty: give another --out, or --resume where a training was interrupted before its end."
         )
     whole = gather_demos(data, config.policy.image_px, demos)
     sys.stderr.write(f"{len(whole)} demonstrations, {len(whole.rgb)} frames of {config.policy.image_px} px\n")
-    begun = time.monotonic()
+    told: list[tuple[int, float]] = []
 
     def say(step: int, loss: float) -> None:
-        left = (time.monotonic() - begun) / step * (config.steps - step)
-        sys.stderr.write(f"step {step} of {config.steps}, loss {loss:.4f}, {left / 60:.1f} min left\n")
+        told.append((step, time.monotonic()))
+        (first, began), (_, now) = told[0], told[-1]
+        left = f", {(now - began) / (step - first) * (config.steps - step) / 60:.1f} min left" if step > first else ""
+        sys.stderr.write(f"step {step} of {config.steps}, loss {loss:.4f}{left}\n")
 
     with disk_errors(out):
         trained = train(whole, config, out, say)
@@ -54,8 +62,21 @@ def gather_demos(data: tuple[Path, ...], image_px: int, demos: int | None = None
     """All demonstrations of datasets as one, or the first ``demos`` of each.
 
     Raises:
-        InputError: There are none, not so many, or they do not go together.
+        InputError: There are none, not so many, they do not go together, or are of several tasks on one twin.
     """
     if not data:
         raise InputError("There is nothing to learn from: give folders of runs of generate.py, or of LeRobot datasets.")
-    return join_demos([load_demos(folder, image_px, demos) for folder in data])
+    whole = join_demos([load_demos(folder, image_px, demos) for folder in data])
+    _check_tasks(whole.shown)
+    return whole
+
+
+def _check_tasks(shown: Sequence[Shown]) -> None:
+    """Refuse several tasks on one twin: policies are not given words, and would learn a mean of them."""
+    for twin in dict.fromkeys(each.twin for each in shown):
+        here = {each.task: each.instruction for each in shown if each.twin == twin}
+        if len(here) > 1:
+            raise InputError(
+                f"The demonstrations are of {len(here)} tasks on one twin ({', '.join(sorted(here.values()))}), and a policy is not told which: "
+                "train one for each, on parts that scripts/dataset.py split --by task or --by object makes."
+            )

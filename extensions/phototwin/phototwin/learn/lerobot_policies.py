@@ -85,6 +85,17 @@ class LerobotPolicy(nn.Module):
         given: dict[str, Any] = {"dataset_stats": tensors} if folder is None else {"pretrained_path": str(folder)}
         self.before, self.after = make_pre_post_processors(config, **given)
 
+    def to(self, *args: Any, **kwargs: Any) -> LerobotPolicy:
+        """As every module; LeRobot's step that brings data to a device follows."""
+        from lerobot.processor.device_processor import DeviceProcessorStep
+
+        super().to(*args, **kwargs)
+        device = next(self.policy.parameters()).device
+        for step in self.before.steps:
+            if isinstance(step, DeviceProcessorStep):
+                step.device, step.tensor_device = device.type, device
+        return self
+
     def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """The policy's own loss of a batch with LeRobot's names."""
         given = self.before({name: batch[name] for name in (IMAGE_KEY, STATE, ACTION)})

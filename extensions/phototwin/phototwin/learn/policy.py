@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from phototwin.data.lerobot import IMAGE_KEY
 from phototwin.errors import InputError
 from phototwin.learn.cloning import KEYPOINTS, LABELS, MARK_STD, CloningPolicy
-from phototwin.learn.config import PolicyConfig, PolicyFacts, check_policy
+from phototwin.learn.config import PolicyConfig, PolicyFacts, check_policy, read_shown
 from phototwin.learn.demos import ACTION, MARKS, STATE, Demos
 from phototwin.learn.export import export_onnx
 from phototwin.learn.lerobot_policies import LerobotPolicy
@@ -83,21 +84,36 @@ def load_policy(folder: Path) -> tuple[Any, PolicyFacts]:
     try:
         value: dict[str, Any] = json.loads(file.read_text())
         config = PolicyConfig(**value.pop("config"))
+        shown = read_shown(value.pop("shown"))
         value = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
-        facts = PolicyFacts(config=config, **value)
+        facts = PolicyFacts(config=config, shown=shown, **value)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"'{file}' is not what this version writes of a policy ({error}): train it again with scripts/train.py."
         ) from error
-    if config.kind != "bc":
-        policy: nn.Module = LerobotPolicy.load(Path(folder))
-    else:
-        state = torch.load(Path(folder) / WEIGHTS_FILE, weights_only=True)
-        stats = {name: (state[f"units.{label}.mean"], state[f"units.{label}.std"]) for name, label in LABELS.items()}
-        places = len(state["net.point.bias"]) - KEYPOINTS
-        policy = CloningPolicy(config.image_px, config.chunk, places, stats)
-        policy.load_state_dict(state)
-    return policy.eval(), facts
+    try:
+        policy = _load_cloning(Path(folder), config) if config.kind == "bc" else LerobotPolicy.load(Path(folder))
+    except (OSError, EOFError, RuntimeError, KeyError, UnpicklingError) as error:
+        raise InputError(
+            f"The weights in '{folder}' cannot be read ({error!s:.300}): copy the whole folder of the training, or train again."
+        ) from error
+    return policy.eval(), replace(facts, digest=weights_sha256(policy))
+
+
+def _load_cloning(folder: Path, config: PolicyConfig) -> CloningPolicy:
+    state = torch.load(folder / WEIGHTS_FILE, weights_only=True)
+    stats = {name: (state[f"units.{label}.mean"], state[f"units.{label}.std"]) for name, label in LABELS.items()}
+    policy = CloningPolicy(config.image_px, config.chunk, len(state["net.point.bias"]) - KEYPOINTS, stats)
+    policy.load_state_dict(state)
+    return policy
+
+
+def weights_sha256(policy: Any) -> str:
+    """What tells one policy from another: SHA-256 of the names and numbers of its weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(policy.state_dict().items()):
+        digest.update(name.encode() + np.ascontiguousarray(value.cpu().numpy()).tobytes())
+    return digest.hexdigest()
 
 
 def act(policy: Any, facts: PolicyFacts, rgb: np.ndarray, joints: np.ndarray) -> np.ndarray:

@@ -66,8 +66,8 @@ class RemotePolicy:
         """So many actions of a chunk are done before it looks again."""
         return self._config.execute
 
-    def begin(self, attempts: int) -> None:
-        """New attempts begin, so many side by side."""
+    def begin(self, attempts: int, seed: int) -> None:
+        """New attempts begin, so many side by side; what a server draws is its own affair."""
         self._begins = True
 
     def actions(self, rgb: np.ndarray, state: np.ndarray, instruction: str) -> np.ndarray:

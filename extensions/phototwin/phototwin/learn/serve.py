@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -26,8 +25,8 @@ INTERNAL_ERROR = 1011
 class Driver(Protocol):
     """What drives the attempts of one client."""
 
-    def begin(self, attempts: int) -> None:
-        """New attempts begin, so many side by side."""
+    def begin(self, attempts: int, seed: int) -> None:
+        """New attempts begin, so many side by side; what it draws comes of the seed."""
         ...
 
     def actions(self, rgb: np.ndarray, state: np.ndarray, instruction: str) -> np.ndarray:
@@ -55,7 +54,7 @@ def make_server(make: Callable[[], Driver], metadata: dict[str, Any], host: str,
 
     def answer(client: ServerConnection) -> None:
         driver = make()
-        driver.begin(1)
+        driver.begin(1, 0)
         client.send(pack(metadata))
         for message in client:
             try:
@@ -76,21 +75,14 @@ def make_server(make: Callable[[], Driver], metadata: dict[str, Any], host: str,
         ) from error
 
 
-def describe_policy(facts: PolicyFacts, weights: Any) -> dict[str, Any]:
-    """What a client is told of a policy: all that it needs to drive a robot with it.
-
-    Args:
-        facts: What is known of the policy.
-        weights: Its ``state_dict``; its digest tells policies apart.
-    """
-    digest = hashlib.sha256()
-    for name, value in sorted(weights.items()):
-        digest.update(name.encode() + np.ascontiguousarray(value.cpu().numpy()).tobytes())
+def describe_policy(facts: PolicyFacts) -> dict[str, Any]:
+    """What a client is told of a policy: all that it needs to drive a robot with it, and to test it on nothing that it was shown."""
     names = ("robot", "fps", "resolution", "state_names", "instructions", "seconds", "demos")
-    said = {name: value for name, value in asdict(facts).items() if name in names}
+    said: dict[str, Any] = {name: getattr(facts, name) for name in names}
+    said["shown"] = [asdict(each) for each in facts.shown]
     # Whatever space it has learned in, joints go in and come out.
     said |= {"space": "joint", "execute": facts.config.execute, "chunk": facts.config.chunk, "kind": facts.config.kind}
-    return {SECTION: said | {"batched": True, "trained_on": facts.digest, "weights_sha256": digest.hexdigest()}}
+    return {SECTION: said | {"batched": True, "trained_on": facts.data_sha256, "weights_sha256": facts.digest}}
 
 
 def answer_question(driver: Driver, message: str | bytes, said: dict[str, Any]) -> bytes:
@@ -118,7 +110,7 @@ def answer_question(driver: Driver, message: str | bytes, said: dict[str, Any]) 
             f"'{keys.state_key}' is {state.shape} of type {state.dtype}, expected finite numbers {wanted}: {', '.join(joints)}."
         )
     if asked.get(BEGIN_KEY, False):
-        driver.begin(len(rgb) if many else 1)
+        driver.begin(len(rgb) if many else 1, 0)
     words = str(asked.get(keys.prompt_key) or (said["instructions"] or ("",))[0])
     rgb, state = (rgb, state) if many else (rgb[None], state[None])
     told = driver.actions(rgb, state.astype(np.float32), words)

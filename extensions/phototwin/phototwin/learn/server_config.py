@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from phototwin.errors import InputError
+from phototwin.learn.config import Shown, read_shown
 from phototwin.robots import get_robot
 
 SCHEMES = ("ws://", "wss://")
@@ -63,7 +64,8 @@ class ServerFacts:
         robot: Short name of the robot.
         fps: Control rate [Hz].
         state_names: Names of the joints, in the order of the readings.
-        instructions: What it was shown; () where it does not say.
+        instructions: What it was told; () where it does not say.
+        shown: What it was shown; () where it does not say.
         resolution: Width and height of the frames [px].
         seconds: Mean length of the demonstrations it has learned from [s].
         digest: SHA-256 of its metadata and of how it is spoken to.
@@ -74,6 +76,7 @@ class ServerFacts:
     fps: int
     state_names: tuple[str, ...]
     instructions: tuple[str, ...]
+    shown: tuple[Shown, ...]
     resolution: tuple[int, int]
     seconds: float
     digest: str
@@ -114,6 +117,7 @@ def settle(given: ServerConfig, metadata: Any) -> tuple[ServerConfig, ServerFact
         fps=config.fps,
         state_names=_words(said, "state_names") or (*robot.arm_joints, *robot.finger_joints),
         instructions=_words(said, "instructions"),
+        shown=_shown(said.get("shown", ())),
         resolution=config.resolution,
         seconds=_said(said, "seconds", SECONDS),
         digest=hashlib.sha256(text.encode()).hexdigest(),
@@ -166,6 +170,20 @@ def _said[T](said: dict[str, Any], name: str, usual: T) -> T:
 
 def _words(said: dict[str, Any], name: str) -> tuple[str, ...]:
     return _said(said, name, ())
+
+
+def _shown(said: Any) -> tuple[Shown, ...]:
+    """What a server was shown.
+
+    Raises:
+        InputError: It is no list of what ``Shown`` has.
+    """
+    try:
+        return read_shown(said)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"The policy server's metadata says that 'shown' is {said!r:.100}: expected a list of dictionaries ({error})."
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -127,9 +127,9 @@ def _always(successes: int, trials: int, confidence: float) -> tuple[float, floa
     def over(p: float) -> float:
         return float(xlogy(successes, p) + xlog1py(failures, -p) - level)
 
-    peak = successes / trials
-    low = 0.0 if successes == 0 else cast("float", brentq(over, 1e-12, peak))
-    high = 1.0 if failures == 0 else cast("float", brentq(over, peak, 1 - 1e-12))
+    peak, least, most = successes / trials, 1e-12, 1 - 1e-12
+    low = 0.0 if successes == 0 or over(least) >= 0 else cast("float", brentq(over, least, peak))
+    high = 1.0 if failures == 0 or over(most) >= 0 else cast("float", brentq(over, peak, most))
     return low, high
 
 
@@ -188,9 +188,10 @@ def rate_correlation(real: Sequence[float], simulated: Sequence[float]) -> float
         InputError: As ``rank_violation``.
     """
     r, s = _paired_rates(real, simulated)
+    if not np.ptp(r) or not np.ptp(s):  # less their mean they would be rounding errors
+        return float("nan")
     r, s = r - r.mean(), s - s.mean()
-    scale = float(np.sqrt((r @ r) * (s @ s)))
-    return float(r @ s) / scale if scale else float("nan")
+    return float(r @ s / np.sqrt((r @ r) * (s @ s)))
 
 
 def _paired_rates(real: Sequence[float], simulated: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,24 @@ import torch
 
 from phototwin.data.lerobot import IMAGE_KEY
 from phototwin.errors import InputError
-from phototwin.learn.config import CHECKPOINT, PRECISIONS, PolicyConfig, PolicyFacts, TrainConfig
+from phototwin.learn.begun import begin_folder
+from phototwin.learn.config import (
+    CHECKPOINT,
+    PRECISIONS,
+    TRAINING_FILE,
+    PolicyConfig,
+    PolicyFacts,
+    TrainConfig,
+    check_training,
+)
 from phototwin.learn.demos import ACTION, MARKS, PADDED, PLACES, STATE, Demos, chunk_rows
-from phototwin.learn.policy import make_policy, save_policy
+from phototwin.learn.policy import make_policy, save_policy, weights_sha256
 from phototwin.learn.spaces import in_space
 from phototwin.learn.views import turn_views
 
 LOG_EVERY = 50
+PROGRESS = ("step", "losses", "since", "cpu_s")
+"""What a checkpoint holds beside weights, optimiser and schedule."""
 MOST_GRADIENT = 10.0
 """Norm to which gradients are cut."""
 WARM_UP = 100
@@ -50,7 +61,7 @@ def train(
     config: TrainConfig,
     folder: Path | None = None,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
-    start: Any = None,
+    start: tuple[Any, PolicyFacts] | None = None,
 ) -> Trained:
     """A policy that does as the demonstrations do.
 
@@ -60,29 +71,31 @@ def train(
         folder: Where the policy, a checkpoint every ``save_every`` steps and TensorBoard's log go; with a checkpoint of the same config
             and demonstrations there, training goes on from it, to the same weights. None keeps nothing.
         on_step: Told the step and the mean loss every ``LOG_EVERY`` steps.
-        start: A policy to go on from instead of a new one.
+        start: A policy to go on from instead of a new one, and what is known of it.
 
     Raises:
-        InputError: The config makes no sense, or the checkpoint in ``folder`` is of another training.
+        InputError: The config makes no sense, or ``folder`` was begun with another training.
     """
-    if config.steps < 1 or config.batch < 1:
-        raise InputError(f"{config.steps} steps of {config.batch} frames: expected at least one of each.")
+    check_training(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     config = replace(config, precision=choose_precision(config))
     half = config.precision == "bfloat16"
     torch.manual_seed(config.seed)
     facts = make_facts(config.policy, demos)
+    if start is not None:
+        facts = replace(facts, seconds=start[1].seconds)
+    if folder is not None:
+        _begin(folder, config, facts, "" if start is None else start[1].digest)
     demos = in_space(demos, config.policy.space)
-    policy = start if start is not None else make_policy(config.policy, demos)
+    policy = start[0] if start is not None else make_policy(config.policy, demos)
     policy.to(config.device)
     optimiser = torch.optim.AdamW(policy.parameters(), config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
-    run = _Run(config, facts, policy, optimiser, schedule)
+    run = _Run(policy, optimiser, schedule)
     _resume(run, folder)
-    writer = _writer(folder)
+    writer = _writer(folder, run.step)
     policy.train()
-    since: list[float] = []
     before = time.process_time() - run.cpu_s
     while run.step < config.steps:
         # Drawn anew from seed and step: a training that goes on is the one that was not interrupted.
@@ -97,16 +110,17 @@ def train(
         schedule.step()
         run.step += 1
         run.cpu_s = time.process_time() - before
-        since.append(float(loss.detach()))
+        run.since.append(float(loss.detach()))
         if run.step % LOG_EVERY == 0 or run.step == config.steps:
-            run.losses.append(float(np.mean(since)))
-            since = []
+            run.losses.append(float(np.mean(run.since)))
+            run.since = []
             on_step(run.step, run.losses[-1])
             if writer is not None:
                 writer.add_scalar("loss", run.losses[-1], run.step)
         if folder is not None and run.step % config.save_every == 0 and run.step < config.steps:
             _save(run, folder)
     policy.eval().to("cpu")
+    facts = replace(facts, digest=weights_sha256(policy))
     if folder is not None:
         save_policy(policy, facts, folder)
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -117,15 +131,18 @@ def train(
 
 @dataclass
 class _Run:
-    """A training on its way: what is given, and how far it is."""
+    """A training on its way: what learns, and how far it is.
 
-    config: TrainConfig
-    facts: PolicyFacts
+    Attributes:
+        since: Losses of the steps since the last mean.
+    """
+
     policy: Any
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
     step: int = 0
     losses: list[float] = field(default_factory=list)
+    since: list[float] = field(default_factory=list)
     cpu_s: float = 0.0
 
 
@@ -173,18 +190,18 @@ def make_facts(config: PolicyConfig, demos: Demos) -> PolicyFacts:
         robot=demos.robot,
         fps=demos.fps,
         state_names=demos.state_names,
-        instructions=tuple(dict.fromkeys(demos.instructions)),
+        shown=tuple(dict.fromkeys(demos.shown)),
         resolution=demos.resolution,
         seconds=len(demos.rgb) / len(demos) / demos.fps,
         demos=len(demos),
-        digest=demos_digest(demos),
+        data_sha256=demos_digest(demos),
     )
 
 
 def demos_digest(demos: Demos) -> str:
-    """What tells one set of demonstrations from another: SHA-256 of actions and states."""
+    """What tells one set of demonstrations from another: SHA-256 of frames, as shrunk, actions and states."""
     digest = hashlib.sha256()
-    for value in (demos.action, demos.state, demos.starts):
+    for value in (demos.rgb, demos.action, demos.state, demos.starts):
         digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()
 
@@ -199,20 +216,28 @@ def _seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step, 1]).generate_state(1)[0])
 
 
-def _writer(folder: Path | None) -> Any:
+def _writer(folder: Path | None, step: int) -> Any:
     if folder is None:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder))
+    # What an interrupted training told of later steps is told again.
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+
+def _begin(folder: Path, config: TrainConfig, facts: PolicyFacts, start: str) -> None:
+    """Write down what a training begins with, before its first step."""
+    if (folder / CHECKPOINT).is_file() and not (folder / TRAINING_FILE).is_file():
+        raise InputError(f"'{folder / CHECKPOINT}' is of a training that nothing is known of: delete it.")
+    begun = {"data_sha256": facts.data_sha256, "demos": facts.demos, "start": start}
+    begin_folder(folder / TRAINING_FILE, begun | asdict(config))
 
 
 def _save(run: _Run, folder: Path) -> None:
     """A checkpoint, written aside and renamed: a training that is killed meanwhile goes on from the one before."""
     states = {name: getattr(run, name).state_dict() for name in ("policy", "optimiser", "schedule")}
-    value = {name: getattr(run, name) for name in ("config", "facts", "step", "losses", "cpu_s")} | states
+    value = {name: getattr(run, name) for name in PROGRESS} | states
     partial = folder / f"{CHECKPOINT}.partial"
-    folder.mkdir(parents=True, exist_ok=True)
     torch.save(value, partial)
     partial.rename(folder / CHECKPOINT)
 
@@ -222,12 +247,8 @@ def _resume(run: _Run, folder: Path | None) -> None:
     file = None if folder is None else folder / CHECKPOINT
     if file is None or not file.is_file():
         return
-    with torch.serialization.safe_globals([TrainConfig, PolicyConfig, PolicyFacts]):
-        value = torch.load(file, weights_only=True)
-    if value["config"] != run.config or value["facts"] != run.facts:
-        raise InputError(
-            f"'{file}' is of a training with other settings or demonstrations: choose another folder, or delete it."
-        )
+    value = torch.load(file, weights_only=True)
     for name in ("policy", "optimiser", "schedule"):
         getattr(run, name).load_state_dict(value[name])
-    run.step, run.losses, run.cpu_s = value["step"], value["losses"], value["cpu_s"]
+    for name in PROGRESS:
+        setattr(run, name, value[name])
