@@ -239,6 +239,18 @@ def test_what_is_planted_in_the_file_is_found(whole, tmp_path, plant, episode, c
     assert any((d.episode, d.check) == (episode, check) and word in d.message for d in defects), defects
 
 
+def test_what_the_disk_does_not_give_is_told_beside_everything_else(whole, tmp_path):
+    """Also of a demonstration of which something has been told already, and once."""
+
+    def plant(data):
+        forget("content_sha256")(data)
+        torn(data)
+
+    defects = found(whole, tmp_path, plant)
+    assert [(d.episode, d.check) for d in defects if "cannot be read" in d.message] == [("demo_1", "frames")]
+    assert ("demo_1", "digest") in {(d.episode, d.check) for d in defects}
+
+
 def test_next_frames_are_the_frames_one_row_later(tmp_path):
     rewrite_hdf5(fill_store(tmp_path / "a", 2), tmp_path / "robomimic.hdf5", every_next=True)
     assert not list(verify(tmp_path / "robomimic.hdf5"))

@@ -112,7 +112,9 @@ def distill(
 
     agent = make_distillation_cfg(config.family)
     agent.max_iterations = config.iterations
-    with open_runner(cfg, agent, config.physics, folder, done * config.num_envs) as (env, runner):
+    # An attempt has at least one step: before these, none of what was driven up to the checkpoint is driven again.
+    first = done * agent.num_steps_per_env * config.num_envs
+    with open_runner(cfg, agent, config.physics, folder, first) as (env, runner):
         runner.logger.git_status_repos.clear()  # it would store what is not committed in any repository around
         _teach(runner.alg, known, expert)
         if last is not None:

@@ -53,17 +53,17 @@ def _episode_defects(demo: Demo) -> Iterator[tuple[str, str]]:
     if demo.group is None:
         yield "readable", "its file is gone: the table links to what is not there"
         return
-    found = False
+    bent, unreadable = False, ""
     for name, check in EPISODE_CHECKS.items():
         try:
             for text in check(demo):
-                found = True
+                bent = bent or name == "layout"
                 yield name, text
         except (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
-            # What an earlier check has told makes later ones fail.
-            if not found:
+            # Of what has another shape than it should later checks know nothing; what the disk does not give is told in any case, once.
+            if not bent or (isinstance(error, OSError) and str(error) != unreadable):
                 yield name, f"cannot be read: {error}"
-            found = True
+            bent, unreadable = True, str(error) if isinstance(error, OSError) else unreadable
 
 
 def _index(stream: Any, demos: list[Demo]) -> Iterator[tuple[str, str]]:
