@@ -74,6 +74,7 @@ class Filter:
         object: Only those whose task is about one of these objects.
         min_seam: Only those whose worst frame has at least this seam score.
         rejected: A rejected.json of the review page: all but those.
+        leave_out: Names of demonstrations that are not wanted, such as demo_3.
         quality: Only those that pass the gate.
         limits: What the gate lets pass.
         twin: Folder of the twin, for the shapes of its objects; found by itself beside a run.
@@ -87,6 +88,7 @@ class Filter:
     object: tuple[str, ...] = ()
     min_seam: float | None = None
     rejected: Path | None = None
+    leave_out: tuple[str, ...] = ()
     quality: bool = False
     limits: QualityLimits = field(default_factory=QualityLimits)
     twin: Path | None = None
@@ -185,7 +187,9 @@ def main(args: Args) -> int:
         case Merge():
             sys.stdout.write(job.merge(args.do.folders, args.do.out, args.do.append, args.do.lerobot))
         case Filter() as f:
-            wanted = job.Wanted(f.success, f.task, f.object, f.min_seam, f.rejected, f.limits if f.quality else None)
+            wanted = job.Wanted(
+                f.success, f.task, f.object, f.min_seam, f.rejected, f.leave_out, f.limits if f.quality else None
+            )
             sys.stdout.write(job.keep(f.folder, f.out, wanted, f.twin, f.lerobot))
         case Split() as s:
             sys.stdout.write(job.split(s.folder, s.out, s.by, s.shares, s.lerobot))

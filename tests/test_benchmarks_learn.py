@@ -5,7 +5,7 @@ import json
 import pytest
 
 from phototwin.errors import InputError
-from phototwin.learn.config import CHECKPOINT
+from phototwin.learn.config import TRAINING_FILE
 from phototwin.learn.statistics import success_rate
 from phototwin_tasks.benchmarks import learn_runs
 from phototwin_tasks.benchmarks.learn_runs import Job, Outcome, Trial, make_demos, open_bench, rate_row
@@ -43,14 +43,14 @@ def test_a_training_that_is_there_is_not_done_again(tmp_path, scripts):
     assert str(tmp_path / "a" / "round_1/policy") in scripts[2]
 
 
-def test_an_interrupted_training_goes_on_and_one_without_a_checkpoint_begins_again(tmp_path, scripts):
+def test_an_interrupted_training_goes_on_and_one_of_which_nothing_is_known_begins_again(tmp_path, scripts):
     begun, lost = tmp_path / "begun", tmp_path / "lost"
-    for out, name in ((begun, CHECKPOINT), (lost, "events")):
+    for out, name in ((begun, TRAINING_FILE), (lost, "events")):
         out.mkdir()
         (out / name).touch()
         learn_runs.train_policy([tmp_path], out, "--steps", "5")
     assert ["--resume" in call for call in scripts] == [True, False]
-    assert (begun / CHECKPOINT).exists() and not (lost / "events").exists()
+    assert (begun / TRAINING_FILE).exists() and not (lost / "events").exists()
 
 
 def test_what_fails_is_a_row_with_the_reason(tmp_path, scripts):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import socket
 from pathlib import Path
 
 import h5py
@@ -12,6 +14,8 @@ from test_data import assert_same, datasets
 
 from phototwin.data import compose
 from phototwin.data.compose import append_dataset, read_entries, rewrite_hdf5, write_dataset
+from phototwin.data.fingerprint import hash_frames
+from phototwin.data.hdf5 import content_sha256
 from phototwin.data.quality import QualityLimits
 from phototwin.data.store import EpisodeStore, read_demos
 from phototwin.data.verify import verify
@@ -117,6 +121,20 @@ def test_what_a_killed_merge_left_is_in_nobodys_way_and_a_folder_that_looks_like
     assert attempts(tmp_path / "out/episodes.hdf5") == [0, 1, 2, 7, 8] and (tmp_path / "out.partial/mine").is_file()
 
 
+def test_what_processes_that_are_gone_have_left_is_removed_and_nothing_else(tmp_path, two):
+    host, gone = socket.gethostname(), 2**22 + 1  # beyond the numbers that Linux gives
+    job.merge(two[:1], tmp_path / "out", append=False, lerobot=False)
+    for name in (f"lerobot.{host}-{gone}.partial", f"lerobot.elsewhere-{gone}.partial", "lerobot.backup"):
+        (tmp_path / "out" / name).mkdir()
+        (tmp_path / "out" / name / "x").touch()
+    (tmp_path / "out" / f"episodes.hdf5.{host}-{gone}.partial").touch()
+    (tmp_path / "out" / f"episodes.hdf5.{host}-{os.getppid()}.partial").touch()
+    job.merge(two[1:], tmp_path / "out", append=True, lerobot=False)
+    left = sorted(p.name for p in (tmp_path / "out").iterdir())
+    others = [f"episodes.hdf5.{host}-{os.getppid()}.partial", "lerobot.backup", f"lerobot.elsewhere-{gone}.partial"]
+    assert left == sorted(["episodes.hdf5", *others]), "and no LeRobot dataset that nobody has asked for"
+
+
 def test_an_append_whose_lerobot_fails_keeps_both_datasets(tmp_path, two, monkeypatch):
     job.merge(two[:1], tmp_path / "out", append=False, lerobot=True)
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
@@ -153,6 +171,45 @@ def test_an_append_killed_at_any_moment_is_mended_by_the_same_command(tmp_path, 
     assert ("2 left out: they are there already" in text) == (moment > 0)
     assert attempts(tmp_path / "out/episodes.hdf5") == [0, 1, 2, 7, 8] and not list(verify(tmp_path / "out"))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["episodes.hdf5", "lerobot"]
+
+
+@pytest.mark.parametrize("append", [False, True])
+@pytest.mark.parametrize("path", ["obs/rgb", "actions", "raw/depth_mm", "next_obs/rgb"])
+def test_damage_is_not_merged_and_what_is_left_out_goes(tmp_path, two, path, append):
+    rewrite_hdf5(two[0] / "episodes.hdf5", tmp_path / "robomimic.hdf5", every_next=True)
+    os.replace(tmp_path / "robomimic.hdf5", two[0] / "episodes.hdf5")
+    with h5py.File(two[0] / "episodes.hdf5", "r+") as stream:
+        item = stream[f"data/demo_1/{path}"]
+        item[1] = item[1] + item.dtype.type(1)
+    if append:
+        job.merge(two[1:], tmp_path / "out", append=False, lerobot=False)
+    with pytest.raises(InputError, match=rf"demo_1 of .*{path}.* differ.*--leave-out demo_1"):
+        job.merge(two[:1], tmp_path / "out", append=append, lerobot=False)
+    text, kept = keep(tmp_path / "rest", two[0], leave_out=("demo_1",))
+    assert "demo_1: left out" in text and kept == [0, 2]
+    with pytest.raises(InputError, match="no demo_7 to leave out"):
+        keep(tmp_path / "none", two[0], leave_out=("demo_7",))
+
+
+def test_the_same_motion_in_other_frames_or_words_is_another_demonstration(tmp_path, two):
+    for name in ("told", "looks", "bare"):
+        shutil.copytree(two[1], tmp_path / name)
+    with h5py.File(tmp_path / "told/episodes.hdf5", "r+") as stream:
+        for demo in stream["data"].values():
+            demo.attrs["instruction"] = "take it"
+            demo.attrs["content_sha256"] = json.dumps(content_sha256(demo))
+    with h5py.File(tmp_path / "looks/episodes.hdf5", "r+") as stream:
+        for demo in stream["data"].values():
+            demo["obs/rgb"][...] = 255 - demo["obs/rgb"][:]
+            demo["fingerprint/rgb"][...] = hash_frames(demo["obs/rgb"][:])
+    with h5py.File(tmp_path / "bare/episodes.hdf5", "r+") as stream:
+        for demo in stream["data"].values():
+            del demo["fingerprint/rgb"]
+    folders = [two[1], *(tmp_path / name for name in ("told", "looks"))]
+    assert job.merge((*folders, two[1]), tmp_path / "out", append=False, lerobot=True).startswith("6 demonstrations")
+    assert not list(verify(tmp_path / "out"))
+    text = job.merge((two[1], tmp_path / "bare"), tmp_path / "both", append=False, lerobot=False)
+    assert text.startswith("4 demonstrations"), "nobody knows whether frames without fingerprints are the same"
 
 
 def test_a_demonstration_is_taken_once(tmp_path, two):

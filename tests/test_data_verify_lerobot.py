@@ -247,6 +247,42 @@ def test_what_is_planted_in_a_file_is_found_and_named(whole, tmp_path, plant, fi
     assert (f"lerobot/{file}", episode, check) in {(d.file, d.episode, d.check) for d in defects}, defects
 
 
+def told_of(name, change):
+    def plant(folder):
+        value = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(change(value)))
+
+    return plant
+
+
+def without(name):
+    def plant(folder):
+        import pandas as pd
+
+        pd.read_parquet(folder / ENTRIES).drop(columns=name).to_parquet(folder / ENTRIES)
+
+    return plant
+
+
+@pytest.mark.parametrize(
+    ("plant", "file", "word"),
+    [
+        *((without(name), "meta/episodes", name) for name in ("episode_index", "length", "data/chunk_index", BEGIN)),
+        (told_of("meta/info.json", lambda v: v | {"fps": 0}), "meta/info.json", "fps"),
+        (told_of("meta/info.json", lambda v: v | {"fps": "x"}), "meta/info.json", "fps"),
+        (told_of("meta/info.json", lambda v: v | {"features": []}), "meta/info.json", "features"),
+        (told_of("meta/info.json", lambda v: v | {"data_path": "{what}"}), "meta/info.json", "data_path"),
+        (told_of("meta/info.json", lambda v: v | {"robot_type": None}), "meta/info.json", "robot_type"),
+        (told_of("meta/info.json", lambda v: [1]), "meta/info.json", "fps"),
+        (told_of("meta/stats.json", lambda v: [v]), "meta/stats.json", "LeRobot"),
+        (told_of(FACTS, lambda v: [1, 2]), FACTS, "writer"),
+    ],
+)
+def test_tables_that_are_not_whole_are_named_and_nothing_is_raised(whole, tmp_path, plant, file, word):
+    defects = found(whole, tmp_path, plant)
+    assert any((d.file, d.check) == (f"lerobot/{file}", "layout") and word in d.message for d in defects), defects
+
+
 @pytest.fixture(scope="module")
 def with_depth(tmp_path_factory):
     """A LeRobot dataset with depth and labels."""

@@ -192,7 +192,7 @@ def check_it_looks(out, twin, attempts, row):
     from phototwin_tasks.generate.worker import make_env
 
     program, facts = load_student(out)
-    config = replace(generate_config(EvalConfig(num_envs=attempts), facts), seed=0)
+    config = replace(generate_config(EvalConfig(num_envs=attempts, instruction=TOLD), facts), seed=0)
     task, wordings = tasks_of(load_scene(twin), config)[0][0]
     env, looks = make_env(twin, Job(0, str(twin), twin_hash(twin), task, wordings), config, 1, facts.control)
     try:

@@ -93,7 +93,7 @@ def test_who_does_what_was_demonstrated_succeeds_in_the_same_states(twin):
     from phototwin_tasks.generate.worker import make_env
     from phototwin_tasks.rollout import rollout
 
-    config = generate_config(EvalConfig(num_envs=2), FACTS)
+    config = generate_config(EvalConfig(num_envs=2, instruction=TOLD), FACTS)
     task, wordings = tasks_of(load_scene(twin), config)[0][0]
     env, looks = make_env(twin, Job(0, str(twin), twin_hash(twin), task, wordings), config, 1)
     try:
@@ -245,39 +245,65 @@ def test_rounds_add_what_the_planner_does_where_the_student_has_come_to(twin, tm
 
 
 def test_what_was_shown_is_not_what_is_tested(twin):
-    from phototwin_tasks.evaluate.run import evaluate, generate_config, shown_base
+    from phototwin.frames import matrix_from_quat_xyzw
+    from phototwin.plan.base import load_base
+    from phototwin.scene import load_scene
+    from phototwin_tasks.evaluate.run import evaluate, shown_base
     from phototwin_tasks.generate.jobs import twin_hash
 
-    base = (0.1, -0.4, 0.02, 0.0, 0.0, math.sin(0.3), math.cos(0.3))
+    base = (0.1, -0.4, 0.02, 0.0, 0.004, math.sin(0.3), math.cos(0.3))
     shown = Shown(TOLD, "lift", twin_hash(twin), 1002, base)
     facts = replace(FACTS, shown=(shown,))
     with pytest.raises(InputError, match=r"learned from demonstrations of seed 1002.* --seed"):
         evaluate(Still(np.zeros(7)), facts, "still", (twin,), EvalConfig(seed=2))
-    given = generate_config(EvalConfig(), facts, twin).base.split()
-    assert np.allclose([float(x) for x in given], [0.1, -0.4, 0.02, math.degrees(0.6)])
-    assert generate_config(EvalConfig(base="1 2 3 4"), facts, twin).base == "1 2 3 4"
+    given = load_base(shown_base(facts, twin_hash(twin), TOLD), load_scene(twin).camera)
+    assert np.allclose(given[:3, 3], base[:3]) and np.allclose(given[:3, :3], matrix_from_quat_xyzw(np.array(base[3:])))
     assert shown_base(facts, "another twin", TOLD) == ""
-    tilted = replace(shown, base_pose_w=(0.0, 0.0, 0.0, 0.1, 0.0, 0.0, 0.995))
-    with pytest.raises(InputError, match="upright"):
-        shown_base(replace(facts, shown=(tilted,)), twin_hash(twin), TOLD)
 
 
-def test_policies_that_are_compared_are_told_the_same_and_have_the_same_time(twin, monkeypatch):
+def test_the_words_are_those_that_a_policy_was_told_on_the_twin():
+    from phototwin_tasks.evaluate.run import instruction_of
+
+    cube, mug = Shown("lift the cube", "cube", "a"), Shown("lift the mug", "mug", "b")
+    facts = replace(FACTS, shown=(cube, mug))
+    assert [instruction_of(EvalConfig(), facts, twin) for twin in "ab"] == ["lift the cube", "lift the mug"]
+    assert instruction_of(EvalConfig(instruction="wave"), facts, "c") == "wave"
+    with pytest.raises(InputError, match=r"told 2 things .*: give --instruction"):
+        instruction_of(EvalConfig(), facts, "c")
+    same = replace(cube, twin="b", instruction="take the cube")
+    assert instruction_of(EvalConfig(), replace(FACTS, shown=(cube, same)), "c") == "lift the cube"
+    assert instruction_of(EvalConfig(), replace(FACTS, shown=()), "c") == ""
+
+
+def test_policies_that_are_compared_meet_the_same(monkeypatch):
     from contextlib import contextmanager
 
     from phototwin_tasks.evaluate import job
 
-    known = {"a": FACTS, "b": replace(FACTS, seconds=6.0), "c": replace(FACTS, shown=(Shown("push it"),))}
+    here, there = (0.1, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0), (0.3, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    known = {
+        "a": FACTS,
+        "b": replace(FACTS, seconds=6.0, shown=(Shown(TOLD, "lift", "t", 0, here),)),
+        "c": replace(FACTS, shown=(Shown("push it"),)),
+        "d": replace(FACTS, shown=(Shown(TOLD, "lift", "t", 0, there),)),
+    }
 
     @contextmanager
     def driven(policy, server):
         yield None, known[policy], policy
 
     monkeypatch.setattr(job, "_driven", driven)
-    assert job.alike(EvalConfig(), ("a", "b"), None) == EvalConfig(seconds=12.0, instruction=TOLD)
+    stands = {"t": " ".join(map(repr, here))}
+    assert job.alike(EvalConfig(), ("a", "b"), ["t"], None) == (EvalConfig(seconds=12.0), stands)
     with pytest.raises(InputError, match=r"'push it' \(c\): give --instruction"):
-        job.alike(EvalConfig(), ("a", "c"), None)
-    assert job.alike(EvalConfig(instruction="x", seconds=3.0), ("a", "c"), None).seconds == 3.0
+        job.alike(EvalConfig(), ("a", "c"), ["t"], None)
+    assert job.alike(EvalConfig(instruction="x", seconds=3.0), ("a", "c"), ["t"], None) == (
+        EvalConfig(instruction="x", seconds=3.0),
+        {},
+    )
+    with pytest.raises(InputError, match=r"different places.*: give --base"):
+        job.alike(EvalConfig(), ("b", "d"), ["t"], None)
+    assert job.alike(EvalConfig(base="0 0 0 0"), ("b", "d"), ["t"], None)[0].base == "0 0 0 0"
 
 
 def test_evaluations_stop_when_they_know_enough(twin):

@@ -23,6 +23,7 @@ from phototwin.errors import InputError
 from phototwin.learn.begun import begin_folder
 from phototwin.learn.config import Shown
 from phototwin.output import disk_errors
+from phototwin.plan.randomize import load_randomization
 from phototwin.plan.task import describe_task
 from phototwin.scene import load_scene
 from phototwin_tasks.generate.jobs import twin_hash
@@ -98,7 +99,9 @@ def distill(
     check_distillation(config)
     known = read_expert(expert)
     sha256 = twin_hash(twin)
-    begin_folder(folder / RUN_FILE, {"expert": file_sha256(expert), "twin": sha256, **asdict(config)}, FREE)
+    begun = {"expert": file_sha256(expert), "twin": sha256, **asdict(config)}
+    begun["randomize"] = json.dumps(asdict(load_randomization(config.randomize)))  # what a file says now
+    begin_folder(folder / RUN_FILE, begun, FREE)
     last, done = last_checkpoint(folder)
     cfg = for_distilling(make_env_cfg(config.family, config.robot), config.image_px)
     cfg.twin, cfg.instruction, cfg.sim.device = str(twin), config.instruction, config.device

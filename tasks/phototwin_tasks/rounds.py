@@ -23,7 +23,8 @@ from phototwin.output import disk_errors
 from phototwin.scene import load_scene
 from phototwin_tasks.evaluate.config import EvalConfig
 from phototwin_tasks.evaluate.drivers import PolicyDriver
-from phototwin_tasks.evaluate.run import generate_config, settled
+from phototwin_tasks.evaluate.run import generate_config, instruction_of, settled, shown_base
+from phototwin_tasks.generate.config import versions
 from phototwin_tasks.generate.jobs import Job, tasks_of, twin_hash
 from phototwin_tasks.generate.schedule import Shard
 
@@ -131,14 +132,17 @@ def taken_over(
     from phototwin_tasks.generate.worker import Order, Simulator
     from phototwin_tasks.rollout import rollout
 
-    asked = replace(config.environment, episodes=config.demos)
+    sha256 = twin_hash(twin)
+    words = instruction_of(config.environment, facts, sha256)
+    base = config.environment.base or shown_base(facts, sha256, words)
+    asked = replace(config.environment, episodes=config.demos, instruction=words, base=base)
     generate = replace(
-        generate_config(asked, facts, twin), seed=config.seed + number * ROUND_SEED, grasp_variety=config.grasp_variety
+        generate_config(asked, facts), seed=config.seed + number * ROUND_SEED, grasp_variety=config.grasp_variety
     )
     found, refused = tasks_of(load_scene(twin), generate)
     if not found:
         raise InputError(refused[0].reason)
-    job = Job(0, str(twin), twin_hash(twin), *found[0])
+    job = Job(0, str(twin), sha256, *found[0])
     made, size = 0, generate.num_envs
     most = MOST_TRIES * -(-config.demos // size)
     with closing(Simulator(generate, threads or 0)) as simulator:
@@ -146,7 +150,7 @@ def taken_over(
             order = Order(Shard(0, shard, size), job, twin, folder / "attempts")
             env, looks = simulator.open(order)
             guest = PolicyGuest(env, looks, driver, order.shard.attempts, config.latest * facts.seconds)
-            provenance: dict[str, Any] = {"twin": job.twin_sha256, "variant": simulator.variant}
+            provenance: dict[str, Any] = {"twin": job.twin_sha256, "variant": simulator.variant, "versions": versions()}
             provenance |= {"round": number, "policy": facts.digest}
             for episode in rollout(env, order.shard.attempts, looks, provenance=provenance, guest=guest):
                 if episode.success and len(episode.action):
@@ -234,6 +238,7 @@ def run_rounds(
         TwinError: As ``train_in_rounds``.
     """
     check_training(training)
+    load_scene(twin)
     first = gather_demos(data, training.policy.image_px, demos)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from phototwin.learn.config import CHECKPOINT
+from phototwin.learn.config import TRAINING_FILE
 from phototwin.learn.statistics import Rate, success_rate
 from phototwin_tasks.benchmarks import REPOSITORY, Measure
 from phototwin_tasks.benchmarks.generate_runs import generate
@@ -143,7 +143,7 @@ def train_policy(runs: Sequence[Path], out: Path, *options: str) -> float:
     file = out / SECONDS_FILE
     if not file.is_file():
         began = time.monotonic()
-        resume = ["--resume"] if (out / CHECKPOINT).is_file() else []
+        resume = ["--resume"] if (out / TRAINING_FILE).is_file() else []
         if not resume and "--rounds" not in options:  # rounds make only what is missing
             shutil.rmtree(out, ignore_errors=True)
         _run("train.py", *map(str, runs), "--out", str(out), "--threads", "1", *options, *resume)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from phototwin.data.compose import read_entries
 from phototwin.data.quality import Pieces, Quality, QualityLimits, judge
 from phototwin.data.store import named_demos
 from phototwin.data.verify import RUN_NAME
@@ -53,7 +54,7 @@ def judge_file(file: Path, limits: QualityLimits, twin: Path | None) -> Judged:
         return found
 
     qualities = judge(_named(file), limits, bodies)
-    if twin is not None and not any(known):
+    if twin is not None and known and not any(known):
         raise InputError(
             f"No demonstration of '{file}' was made in the twin '{twin}': give its own, or leave --twin out."
         )
@@ -76,10 +77,9 @@ def read_rejected(file: Path) -> set[tuple[str, str]]:
 
 
 def _named(file: Path) -> Iterator[tuple[str, str, Episode]]:
-    from phototwin.data.hdf5 import state_sha256
-
+    digests = {entry.demo: entry.digest for entry in read_entries(file)}
     for name, episode in named_demos(file, frames=False):
-        yield name, state_sha256(episode), episode
+        yield name, digests[name], episode
 
 
 def _twins(file: Path) -> list[Path]:

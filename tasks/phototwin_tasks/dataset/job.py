@@ -41,6 +41,7 @@ class Wanted:
         object: Objects of the task.
         min_seam: Least seam score of the worst frame.
         rejected: File of a review page.
+        leave_out: Names of demonstrations that are not wanted.
         limits: Limits of the gate.
     """
 
@@ -49,6 +50,7 @@ class Wanted:
     object: tuple[str, ...] = ()
     min_seam: float | None = None
     rejected: Path | None = None
+    leave_out: tuple[str, ...] = ()
     limits: QualityLimits | None = None
 
 
@@ -98,14 +100,17 @@ def keep(folder: Path, out: Path, wanted: Wanted, twin: Path | None, lerobot: bo
     file = need_hdf5(folder)
     entries = read_entries(file)
     why = {entry.demo: _why_not(entry, wanted) for entry in entries}
+    unknown = [name for name in wanted.leave_out if name not in why]
+    if unknown:
+        raise InputError(f"'{file}' has no {', '.join(unknown)} to leave out: it has {', '.join([*why][:3])} ...")
     if wanted.rejected is not None:
         by_hand = read_rejected(wanted.rejected)
         here = by_hand & {(e.demo, e.digest) for e in entries}
         elsewhere = {digest for _, digest in by_hand - here}  # numbered anew since
-        unknown = len(elsewhere - {e.digest for e in entries})
-        if unknown:
+        missing = len(elsewhere - {e.digest for e in entries})
+        if missing:
             raise InputError(
-                f"{unknown} demonstrations in '{wanted.rejected}' are not in '{file}': it is of another dataset."
+                f"{missing} demonstrations in '{wanted.rejected}' are not in '{file}': it is of another dataset."
             )
         for e in entries:
             if (e.demo, e.digest) in here or e.digest in elsewhere:
@@ -201,6 +206,8 @@ def _why_not(entry: Entry, wanted: Wanted) -> list[str]:
         reasons.append(f"its task is {entry.task.get('family')}")
     if wanted.object and entry.task.get("object") not in wanted.object:
         reasons.append(f"its object is {entry.task.get('object')}")
+    if entry.demo in wanted.leave_out:
+        reasons.append("left out")
     if wanted.min_seam is not None and (entry.seam is None or not entry.seam >= wanted.min_seam):
         reasons.append("no seam score" if entry.seam is None else f"its worst seam is {entry.seam:.2f}")
     return reasons

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +18,8 @@ from phototwin.plan.randomize import load_randomization, sweep
 from phototwin.view.evaluation import EVALUATION_PAGE, write_evaluation
 from phototwin_tasks.evaluate.config import EvalConfig, Evaluation, Known
 from phototwin_tasks.evaluate.page import Entry, page_facts, paired
-from phototwin_tasks.evaluate.run import attempt_seconds, describe, evaluate, instruction_of
+from phototwin_tasks.evaluate.run import attempt_seconds, describe, evaluate, instruction_of, shown_base
+from phototwin_tasks.generate.jobs import twin_hash
 from phototwin_tasks.student import STUDENT_FILE, load_student
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def run_evaluation(
         TwinError: Nothing to evaluate, or what was asked for makes no sense.
     """
     _check(policies, twins, factor, values, server)
+    bases: dict[str, str] = {}
     if len(policies) > 1:
-        config = alike(config, policies, server or ServerConfig())
+        config, bases = alike(config, policies, [twin_hash(twin) for twin in twins], server or ServerConfig())
     ranges = [config.randomize]
     if factor:
         ranges = [json.dumps(asdict(each)) for each in sweep(load_randomization(config.randomize), factor, values)]
@@ -65,35 +67,49 @@ def run_evaluation(
             said = names[number] + (f", {factor} = {values[i]:g}" if factor else "")
             asked = replace(config, randomize=given)
             with _driven(policy, server or ServerConfig()) as (driver, facts, name):
-                told = instruction_of(asked, facts)
-                if not told and is_server(policy):
+                told = {instruction_of(asked, facts, twin_hash(twin)): None for twin in twins}
+                if "" in told and is_server(policy):
                     raise InputError(f"The server at '{policy}' does not say what it was taught: give --instruction.")
-                evaluation = _one(driver, facts, name, twins, asked, place, said)
+                evaluation = _one(driver, facts, name, twins, asked, place, said, bases)
                 value = values[i] if factor else None
                 found.append(Entry(names[number], value, place, evaluation, facts.digest))
             lines += [f"{said}:", *(f"  {line}" for line in describe(evaluation)), f"  {place}"]
-            write_evaluation(out / EVALUATION_PAGE, page_facts(found, twins, told, factor))
+            write_evaluation(out / EVALUATION_PAGE, page_facts(found, twins, "; ".join(told), factor))
     for other in found[len(ranges) :]:
         one = next(entry for entry in found if entry.value == other.value)
         lines.append(f"{one.label} against {other.label}: {compare_paired(*paired(one.found, other.found))}")
     return "\n".join([*lines, str(out / EVALUATION_PAGE)]) + "\n"
 
 
-def alike(config: EvalConfig, policies: tuple[str, ...], server: ServerConfig) -> EvalConfig:
-    """The config with what must be the same for policies that are compared: the words, and the time, which is the longest of theirs.
+def alike(
+    config: EvalConfig, policies: tuple[str, ...], hashes: Sequence[str], server: ServerConfig
+) -> tuple[EvalConfig, dict[str, str]]:
+    """What must be the same for policies that are compared: the config with the longest of their times, and where the robot stands on each twin by its SHA-256.
 
     Raises:
-        InputError: They were told different things, and nobody says what they are to do now.
+        InputError: On a twin they were told different things, or the robot stood elsewhere, and nobody says what counts now.
     """
-    told, seconds = {}, config.seconds
+    seconds = config.seconds
+    told: dict[str, dict[str, str]] = {sha256: {} for sha256 in hashes}
+    stood: dict[str, dict[str, str]] = {sha256: {} for sha256 in hashes}
     for policy in policies:
         with _driven(policy, server) as (_, facts, _):
-            told[instruction_of(config, facts)] = policy
             seconds = max(seconds, attempt_seconds(config, facts))
-    if len(told) > 1:
-        said = ", ".join(f"'{words}' ({policy})" for words, policy in told.items())
-        raise InputError(f"The policies were told different things, {said}: give --instruction to compare them.")
-    return replace(config, seconds=seconds, instruction=next(iter(told)))
+            for sha256 in hashes:
+                words = instruction_of(config, facts, sha256)
+                told[sha256][words] = policy
+                stood[sha256][shown_base(facts, sha256, words)] = policy
+    for what, found, option in (
+        ("were told different things", told, "instruction"),
+        ("have seen the robot stand at different places", stood, "base"),
+    ):
+        for each in found.values():
+            known = {value: policy for value, policy in each.items() if value}
+            if len(known) > 1 and not getattr(config, option):
+                said = ", ".join(f"'{value}' ({policy})" for value, policy in known.items())
+                raise InputError(f"The policies {what}, {said}: give --{option} to compare them.")
+    bases = {sha256: base for sha256, each in stood.items() for base in each if base}
+    return replace(config, seconds=seconds), bases
 
 
 def _check(
@@ -139,7 +155,14 @@ def _driven(policy: str, server: ServerConfig) -> Iterator[tuple[Driver, Known, 
 
 
 def _one(
-    driver: Driver, facts: Known, name: str, twins: tuple[Path, ...], config: EvalConfig, folder: Path, said: str
+    driver: Driver,
+    facts: Known,
+    name: str,
+    twins: tuple[Path, ...],
+    config: EvalConfig,
+    folder: Path,
+    said: str,
+    bases: dict[str, str],
 ) -> Evaluation:
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,4 +171,4 @@ def _one(
             def say(evaluation: Evaluation) -> None:
                 terminal.write(f"{said}: {evaluation.rate()}\n")
 
-            return evaluate(driver, facts, name, twins, config, folder, on_batch=say)
+            return evaluate(driver, facts, name, twins, config, folder, bases=bases, on_batch=say)

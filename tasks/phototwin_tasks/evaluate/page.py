@@ -101,7 +101,10 @@ def _settings(entries: Sequence[Entry], twins: Sequence[Path], factor: str) -> d
         values = ", ".join(f"{value:g}" for value in dict.fromkeys(e.value for e in entries) if value is not None)
         asked |= {"randomize": f"{factor} = {values}, the rest as given"}
     for i, (twin, name) in enumerate(zip(twins, entries[0].found.twins(), strict=False)):
-        asked[f"twin {i + 1}" if len(twins) > 1 else "twin"] = f"{twin}{held_out(entries[0].found, name)}"
+        marks = {entry.policy: held_out(entry.found, name) for entry in entries}
+        alike = len(set(marks.values())) == 1
+        said = marks[entries[0].policy] if alike else "".join(f"{mark} of {policy}" for policy, mark in marks.items())
+        asked[f"twin {i + 1}" if len(twins) > 1 else "twin"] = f"{twin}{said}"
     return asked
 
 

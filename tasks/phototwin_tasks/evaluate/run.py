@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from phototwin.data.store import write_bytes
 from phototwin.errors import InputError
+from phototwin.learn.config import told
 from phototwin.learn.statistics import narrow_enough
 from phototwin.scene import load_scene
 from phototwin_tasks.evaluate.config import UNSEEN, EvalConfig, Evaluation, Known, Row, check_eval
@@ -26,8 +27,14 @@ if TYPE_CHECKING:
     from phototwin_tasks.evaluate.drive import Driver
 
 EVALUATION_FILE = "evaluation.json"
-UPRIGHT = 1e-5
-"""Of the first two numbers of the quaternion of a robot that stands upright."""
+OTHER = {
+    "policy_sha256": "the policy was trained again",
+    "twins": "another twin",
+    "instructions": "other words",
+    "bases": "the robot stands elsewhere",
+    "config": "other settings",
+}
+"""What is said of an evaluation that differs in this from the one that is asked for."""
 TIMES = 2.0
 """A policy has so many times as long as demonstrations took."""
 
@@ -40,6 +47,7 @@ def evaluate(
     config: EvalConfig,
     folder: Path | None = None,
     threads: int | None = None,
+    bases: Mapping[str, str] = MappingProxyType({}),
     on_batch: Callable[[Evaluation], None] = lambda evaluation: None,
 ) -> Evaluation:
     """How often a policy does its task on twins.
@@ -52,6 +60,7 @@ def evaluate(
         config: What is asked for.
         folder: Where ``evaluation.json`` and videos go; an evaluation of the same that was interrupted there goes on. None keeps nothing.
         threads: That draw frames.
+        bases: Where the robot stands on twins, by their SHA-256, that the policy has not learned on; where nothing is said, a place is found.
         on_batch: Told what is known after every batch.
 
     Raises:
@@ -62,15 +71,33 @@ def evaluate(
     _check_unseen(config, facts)
     names, hashes = _names(twins), [twin_hash(twin) for twin in twins]
     trained = {each.twin for each in facts.shown}
-    seen = tuple(n for n, h in zip(names, hashes, strict=True) if h in trained) if facts.shown else None
-    evaluation = _begun(folder, Evaluation(name, config, (), seen=seen), facts, hashes)
+    seen = tuple(n for n, h in zip(names, hashes, strict=True) if h in trained)
+    words = [instruction_of(config, facts, twin_sha256) for twin_sha256 in hashes]
+    stands = [
+        config.base or shown_base(facts, h, text) or bases.get(h, "") for h, text in zip(hashes, words, strict=True)
+    ]
+    identity = {"policy": name, "policy_sha256": facts.digest, "twins": hashes, "instructions": words, "bases": stands}
+    evaluation = Evaluation(name, config, (), seen=seen if trained and "" not in trained else None)
+    evaluation = _begun(folder, evaluation, identity)
     for index, twin in enumerate(twins):
         done = sum(row.twin == names[index] for row in evaluation.rows)
         if done >= config.episodes or evaluation.stopped_early:
             continue
         with (
             nullcontext(folder) if folder else TemporaryDirectory(prefix="phototwin_evaluate_") as scratch,
-            closing(_Stage(driver, facts, twin, names[index], index, config, folder, Path(scratch), threads)) as stage,
+            closing(
+                _Stage(
+                    driver,
+                    facts,
+                    twin,
+                    names[index],
+                    index,
+                    replace(config, instruction=words[index], base=stands[index]),
+                    folder,
+                    Path(scratch),
+                    threads,
+                )
+            ) as stage,
         ):
             for shard in range(done // stage.size, -(-config.episodes // stage.size)):
                 rows = stage.attempts(shard)[: config.episodes - shard * stage.size]
@@ -81,7 +108,7 @@ def evaluate(
                     stop = narrow_enough(successes, trials, config.half_width, config.confidence)
                     evaluation = replace(evaluation, stopped_early=stop and trials < config.episodes * len(twins))
                 if folder is not None:
-                    save_evaluation(folder, evaluation, facts, hashes)
+                    save_evaluation(folder, evaluation, identity)
                 on_batch(evaluation)
                 if evaluation.stopped_early:
                     break
@@ -113,7 +140,7 @@ class _Stage:
         from phototwin_tasks.generate.worker import Simulator
 
         self._driver, self._twin, self._folder, self._scratch = driver, twin, folder, scratch
-        self._generate = generate_config(config, facts, twin)
+        self._generate = generate_config(config, facts)
         self.size = self._generate.num_envs
         found, refused = tasks_of(load_scene(twin), self._generate)
         if not found:
@@ -201,9 +228,20 @@ def attempt_seconds(config: EvalConfig, facts: Known) -> float:
     return config.seconds or TIMES * facts.seconds
 
 
-def instruction_of(config: EvalConfig, facts: Known) -> str:
-    """What the robot is told; empty where nobody knows."""
-    return config.instruction or (facts.instructions[0] if facts.instructions else "")
+def instruction_of(config: EvalConfig, facts: Known, twin_sha256: str) -> str:
+    """What the robot is told on a twin: what is asked for, else what the policy was told there; empty where nobody knows.
+
+    Raises:
+        InputError: It was told several things elsewhere, and nobody says which is meant here.
+    """
+    here = told([each for each in facts.shown if each.twin == twin_sha256]) or facts.instructions
+    if config.instruction or not here:
+        return config.instruction
+    if len({each.task for each in facts.shown if each.instruction in here}) > 1:
+        raise InputError(
+            f"The policy was told {len(here)} things ({', '.join(here)}), none of them on this twin: give --instruction."
+        )
+    return here[0]
 
 
 def settled(config: EvalConfig, facts: Known) -> EvalConfig:
@@ -214,7 +252,6 @@ def settled(config: EvalConfig, facts: Known) -> EvalConfig:
     """
     return replace(
         config,
-        instruction=instruction_of(config, facts),
         seconds=attempt_seconds(config, facts),
         randomize=generate_config(config, facts).randomize,
     )
@@ -231,28 +268,18 @@ def _check_unseen(config: EvalConfig, facts: Known) -> None:
 
 
 def shown_base(facts: Known, twin_sha256: str, instruction: str) -> str:
-    """Where the robot stood in the demonstrations of a twin, as ``load_base`` reads it; empty where nobody knows.
-
-    Raises:
-        InputError: It did not stand upright, so that four numbers do not say how.
-    """
+    """Where the robot stood in the demonstrations of a twin, as ``load_base`` reads it; empty where nobody knows."""
     here = [each for each in facts.shown if each.twin == twin_sha256 and each.base_pose_w]
     if not here:
         return ""
-    x, y, z, *quat_xyzw = next((each for each in here if each.instruction == instruction), here[0]).base_pose_w
-    if max(abs(quat_xyzw[0]), abs(quat_xyzw[1])) > UPRIGHT:
-        raise InputError("The robot of the demonstrations did not stand upright: give --base, as to generate.py.")
-    yaw_deg = math.degrees(2 * math.atan2(quat_xyzw[2], quat_xyzw[3]))
-    return " ".join(map(repr, (x, y, z, yaw_deg)))
+    return " ".join(map(repr, next((each for each in here if each.instruction == instruction), here[0]).base_pose_w))
 
 
-def generate_config(config: EvalConfig, facts: Known, twin: Path | None = None) -> GenerateConfig:
-    """What an evaluation's environment is made with: as the demonstrations were, on a twin of theirs with the robot where it stood, but other draws."""
-    told = instruction_of(config, facts)
-    base = config.base or (shown_base(facts, twin_hash(twin), told) if twin is not None else "")
+def generate_config(config: EvalConfig, facts: Known) -> GenerateConfig:
+    """What an evaluation's environment is made with: as the demonstrations were, but other draws."""
     return complete_config(
         GenerateConfig(
-            (told,) if told else (),
+            (config.instruction,) if config.instruction else (),
             robot=facts.robot,
             num_demos=config.episodes,
             num_tasks=1,
@@ -264,12 +291,12 @@ def generate_config(config: EvalConfig, facts: Known, twin: Path | None = None) 
             renderer=config.renderer,
             device=config.device,
             randomize=config.randomize,
-            base=base,
+            base=config.base,
         )
     )
 
 
-def save_evaluation(folder: Path, evaluation: Evaluation, facts: Known, hashes: list[str]) -> None:
+def save_evaluation(folder: Path, evaluation: Evaluation, identity: dict[str, Any]) -> None:
     """Write ``evaluation.json``.
 
     Raises:
@@ -277,9 +304,7 @@ def save_evaluation(folder: Path, evaluation: Evaluation, facts: Known, hashes: 
     """
     rate = evaluation.rate()
     value: dict[str, Any] = {
-        "policy": evaluation.policy,
-        "policy_sha256": facts.digest,
-        "twins": hashes,
+        **identity,
         "seen": evaluation.seen,
         "config": asdict(evaluation.config),
         "success": {
@@ -301,36 +326,41 @@ def load_evaluation(folder: Path) -> Evaluation:
     """What an evaluation in ``folder`` has found so far.
 
     Raises:
-        InputError: There is none.
+        InputError: There is none, or one of another version.
     """
     value = _read(Path(folder) / EVALUATION_FILE)
     if value is None:
         raise InputError(f"There is no evaluation in '{folder}': '{EVALUATION_FILE}' is missing or cannot be read.")
-    rows = tuple(Row(**row) for row in value["rows"])
-    seen = None if value["seen"] is None else tuple(value["seen"])
-    config = EvalConfig(**value["config"])
-    return Evaluation(value["policy"], config, rows, value["stopped_early"], value["notes"], seen)
+    try:
+        rows = tuple(Row(**row) for row in value["rows"])
+        seen = None if value["seen"] is None else tuple(value["seen"])
+        config = EvalConfig(**value["config"])
+        return Evaluation(value["policy"], config, rows, value["stopped_early"], value["notes"], seen)
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"'{folder}/{EVALUATION_FILE}' is not what this version writes ({error}): evaluate again, with another --out."
+        ) from error
 
 
-def _begun(folder: Path | None, asked: Evaluation, facts: Known, hashes: list[str]) -> Evaluation:
+def _begun(folder: Path | None, asked: Evaluation, identity: dict[str, Any]) -> Evaluation:
     """What of the evaluation that is asked for is there already."""
     value = None if folder is None else _read(folder / EVALUATION_FILE)
     if value is None or folder is None:
         return asked
-    wanted = {"policy": asked.policy, "policy_sha256": facts.digest, "twins": hashes, "config": asdict(asked.config)}
+    wanted = identity | {"config": asdict(asked.config)}
     other = [name for name, want in wanted.items() if value.get(name) != want]
     if other:
-        said = {"policy_sha256": "the policy was trained again", "twins": "another twin", "config": "other settings"}
-        told = ", ".join(said.get(name, "another policy") for name in other)
-        raise InputError(f"'{folder}' holds another evaluation ({told}): give another --out, or delete it.")
+        said = ", ".join(OTHER.get(name, "another policy") for name in other)
+        raise InputError(f"'{folder}' holds another evaluation ({said}): give another --out, or delete it.")
     return load_evaluation(folder)
 
 
 def _read(file: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(file.read_text())
+        value = json.loads(file.read_text())
     except (OSError, ValueError):
         return None
+    return value if isinstance(value, dict) else None
 
 
 def held_out(evaluation: Evaluation, name: str) -> str:

@@ -20,8 +20,8 @@ import numpy as np
 
 from phototwin.build.distractors import is_distractor_key
 from phototwin.data.hdf5 import OUR_MASKS, write_episode, write_next_frames, write_table
-from phototwin.data.lerobot import replace_folder, write_lerobot
-from phototwin.data.store import GYM_ENV_TYPE, named_demos, partial_of, read_demos
+from phototwin.data.lerobot import old_of, replace_folder, write_lerobot
+from phototwin.data.store import GYM_ENV_TYPE, clear_partials, named_demos, partial_of, read_demos
 from phototwin.data.verify import HDF5_NAME, LEROBOT_NAME, RUN_NAME
 from phototwin.errors import InputError, OutputError
 
@@ -37,7 +37,7 @@ class Entry:
         file: The file.
         demo: Its name in it.
         digest: Its ``state_sha256``.
-        frames: Digest of its frames' fingerprints; empty where there are none.
+        frames: Digest of its frames' fingerprints, its own name where it has frames without; empty where there are none.
         steps: Its length.
         success: Whether it did its task.
         instruction: What the robot was told.
@@ -74,7 +74,7 @@ def read_entries(file: Path) -> list[Entry]:
         with h5py.File(file) as stream:
             data: Any = stream["data"]
             return [_entry(Path(file), name, data[name]) for name in sorted(data, key=lambda name: int(name[5:]))]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"'{file}' cannot be read as a dataset ({error}): 'dataset.py verify' tells more.") from error
 
 
@@ -89,8 +89,7 @@ def write_dataset(entries: Sequence[Entry], out: Path, lerobot: bool = True) -> 
     with new_folder(out) as partial:
         write_hdf5(entries, partial / HDF5_NAME)
         if lerobot:
-            demos = read_demos(partial / HDF5_NAME, checked=True)
-            write_lerobot(demos, partial / LEROBOT_NAME, slots=object_slots(entries))
+            write_lerobot(read_demos(partial / HDF5_NAME), partial / LEROBOT_NAME, slots=object_slots(entries))
     return out
 
 
@@ -111,32 +110,39 @@ def append_dataset(entries: Sequence[Entry], out: Path) -> Path:
     together = [*read_entries(file), *entries]
     refuse_mixed(together)
     aside, new = partial_of(file), partial_of(lerobot)
+    clear_partials(file)
+    clear_partials(lerobot)
     with _writing(out, aside, new):
         write_hdf5(together, aside)
-        left = list(out.glob(f"{LEROBOT_NAME}.*"))  # by a call that was killed
-        if lerobot.is_dir() or left:
-            write_lerobot(read_demos(aside, checked=True), new, slots=object_slots(together))
+        if lerobot.is_dir() or old_of(lerobot).is_dir():  # the second where a call was killed between two names
+            write_lerobot(read_demos(aside), new, slots=object_slots(together))
         os.replace(aside, file)
         if new.is_dir():
             replace_folder(new, lerobot)
-            for folder in left:
-                shutil.rmtree(folder, ignore_errors=True)
     return out
 
 
 def drop_repeated(entries: Iterable[Entry], there: Iterable[Entry] = ()) -> list[Entry]:
-    """Those of ``entries`` whose states, actions and frames neither an earlier one nor one that is ``there`` has."""
-    seen = {(entry.digest, entry.frames) for entry in there}
+    """Those of ``entries`` that are neither an earlier one nor ``there``: the same states, actions, frames, words and task."""
+
+    def content(entry: Entry) -> tuple[str, ...]:
+        return entry.digest, entry.frames, entry.instruction, json.dumps(entry.task, sort_keys=True)
+
+    seen = {content(entry) for entry in there}
     kept = []
     for entry in entries:
-        if (entry.digest, entry.frames) not in seen:
-            seen.add((entry.digest, entry.frames))
+        if content(entry) not in seen:
+            seen.add(content(entry))
             kept.append(entry)
     return kept
 
 
 def write_hdf5(entries: Iterable[Entry], file: Path) -> None:
-    """Copy demonstrations into a new self-contained file, one at a time, with the filter keys that they stand in."""
+    """Copy demonstrations into a new self-contained file, one at a time, with the filter keys that they stand in.
+
+    Raises:
+        InputError: One is not what was recorded.
+    """
     import h5py
 
     entries = list(entries)
@@ -146,6 +152,8 @@ def write_hdf5(entries: Iterable[Entry], file: Path) -> None:
         for i, entry in enumerate(entries):
             with h5py.File(entry.file) as source:
                 there: Any = source["data"]
+                for _ in named_demos(entry.file, checked=True, only=entry.demo):
+                    pass
                 # Through the group: a table of links leads to another file.
                 data.copy(there[entry.demo], f"demo_{i}")
                 args.append(_environment(source, entry.file))
@@ -176,6 +184,7 @@ def rewrite_hdf5(file: Path, out: Path, every_next: bool = False) -> Path:
     if out.exists():
         raise OutputError(f"'{out}' exists: choose another --out, or remove it.")
     partial = partial_of(out)
+    clear_partials(out)
     with _writing(out, partial):
         with h5py.File(partial, "w") as stream, h5py.File(file) as source:
             data, masks = stream.create_group("data"), {}
@@ -183,7 +192,7 @@ def rewrite_hdf5(file: Path, out: Path, every_next: bool = False) -> Path:
                 group: Any = data.create_group(f"demo_{i}")
                 write_episode(group, episode)
                 _copy_others(source[f"data/{name}"], group)
-                if every_next and "rgb" in group["obs"] and "rgb" not in group["next_obs"]:
+                if (every_next or f"data/{name}/next_obs/rgb" in source) and "rgb" in group["obs"]:
                     write_next_frames(group)
                 for mask in _own_masks(source, name):
                     masks.setdefault(mask, []).append(f"demo_{i}")
@@ -198,7 +207,7 @@ def _copy_others(old: Any, new: Any) -> None:
     paths: list[str] = []
     old.visit(paths.append)
     for path in paths:
-        if hasattr(old[path], "dtype") and path not in new:
+        if hasattr(old[path], "dtype") and path not in new and path != "next_obs/rgb":
             old.copy(old[path], new, path)
     for name, value in old.attrs.items():
         if name not in new.attrs:
@@ -208,7 +217,8 @@ def _copy_others(old: Any, new: Any) -> None:
 def _own_masks(source: Any, demo: str) -> list[str]:
     """Filter keys, beside ours, in which a demonstration stands."""
     masks = source.get("mask", {})
-    return [name for name in masks if name not in OUR_MASKS and demo.encode() in masks[name][:].tolist()]
+    others = [name for name in masks if name not in OUR_MASKS and hasattr(masks[name], "dtype")]
+    return [name for name in others if demo.encode() in masks[name][:].tolist()]
 
 
 def _environment(source: Any, file: Path) -> dict[str, Any]:
@@ -259,6 +269,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"'{out}' exists and is not empty: choose another --out, or remove it.")
     partial = partial_of(out)
+    clear_partials(out)
     shutil.rmtree(partial, ignore_errors=True)
     with _writing(out, partial):
         partial.mkdir(parents=True)
@@ -297,7 +308,7 @@ def _entry(file: Path, name: str, group: Any) -> Entry:
         file=file,
         demo=name,
         digest=str(attributes["state_sha256"]),
-        frames=hashlib.sha256(group["fingerprint/rgb"][:].tobytes()).hexdigest() if "fingerprint/rgb" in group else "",
+        frames=_frames(file, name, group),
         steps=int(attributes["num_samples"]),
         success=bool(attributes["success"]),
         instruction=str(attributes["instruction"]),
@@ -307,6 +318,12 @@ def _entry(file: Path, name: str, group: Any) -> Entry:
         bytes=_stored_bytes(group),
         common=common,
     )
+
+
+def _frames(file: Path, name: str, group: Any) -> str:
+    if "fingerprint/rgb" in group:
+        return hashlib.sha256(group["fingerprint/rgb"][:].tobytes()).hexdigest()
+    return f"{name} of {file}" if "rgb" in group["obs"] else ""
 
 
 def _stored_bytes(group: Any) -> int:

@@ -87,22 +87,27 @@ def content_sha256(group: Any) -> dict[str, str]:
     return found
 
 
-def changes(group: Any, episode: Episode) -> list[str]:
+def changes(group: Any, episode: Episode, frames: bool = True) -> list[str]:
     """Paths of what is not what was recorded, ``state_sha256`` and images among them; what was added since, or recorded without digests, is not looked at.
 
     Args:
         group: A demonstration.
-        episode: What was read from it; its frames are compared if they were read.
+        episode: What was read from it.
+        frames: Whether its images were read.
     """
     wrong = [] if state_sha256(episode) == group.attrs["state_sha256"] else ["state_sha256"]
     if CONTENT in group.attrs:
         told, seen = json.loads(group.attrs[CONTENT]), content_sha256(group)
         wrong += sorted(path for path in told if told[path] != seen.get(path))
     images = {"rgb": episode.rgb} | {name: getattr(episode, f"raw_{name}") for name in RAW_NAMES}
-    for name, frames in images.items():
+    for name, seen in images.items() if frames else ():
         mark = f"fingerprint/{name}"
-        if len(frames) and mark in group and not np.array_equal(hash_frames(frames), group[mark][:]):
+        if mark in group and not np.array_equal(hash_frames(seen), group[mark][:]):
             wrong.append("obs/rgb" if name == "rgb" else f"raw/{name}")
+    if frames and "next_obs/rgb" in group and "fingerprint/rgb" in group:
+        marks = group["fingerprint/rgb"][:]
+        if not np.array_equal(hash_frames(group["next_obs/rgb"][:]), np.concatenate([marks[1:], marks[-1:]])):
+            wrong.append("next_obs/rgb")
     return wrong
 
 

@@ -140,12 +140,17 @@ class LerobotProcess:
 
 def replace_folder(new: Path, folder: Path) -> None:
     """Give a folder the name of one that may exist. Killed on the way it leaves the old one, or both beside the name as ``.partial`` and ``.old``."""
-    old = folder.with_name(folder.name + ".old")
+    old = old_of(folder)
     if folder.is_dir():
         shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def old_of(folder: Path) -> Path:
+    """Where a folder is while another takes its name."""
+    return folder.with_name(folder.name + ".old")
 
 
 def _partial(folder: Path) -> Path:

@@ -8,8 +8,10 @@ last that was seen of it in ``failures/``.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -210,7 +212,7 @@ def read_demos(file: Path, limit: int | None = None, frames: bool = True, checke
 
 
 def named_demos(
-    file: Path, limit: int | None = None, frames: bool = True, checked: bool = False
+    file: Path, limit: int | None = None, frames: bool = True, checked: bool = False, only: str = ""
 ) -> Iterator[tuple[str, Episode]]:
     """Name and content of the demonstrations of an ``episodes.hdf5`` or of one attempt's file, one after another; links are followed.
 
@@ -219,6 +221,7 @@ def named_demos(
         limit: So many; all where None.
         frames: Whether frames are wanted, which are nearly all of the data.
         checked: Whether each is compared with the digests that were recorded with it.
+        only: Name of the one that is wanted; empty for all.
 
     Raises:
         OutputError: The file or a demonstration cannot be read.
@@ -231,16 +234,16 @@ def named_demos(
     with stream:
         with _readable(file):
             data: Any = stream["data"]
-            names = sorted(data, key=lambda name: int(name[5:]))[:limit]
+            names = [only] if only else sorted(data, key=lambda name: int(name[5:]))[:limit]
         for name in names:
             with _readable(file, f"{name} of "):
                 group = data[name]
                 episode = read_episode(group, frames)
-                changed = changes(group, episode) if checked else []
+                changed = changes(group, episode, frames) if checked else []
             if changed:
                 raise InputError(
-                    f"{name} of '{file}' is not what was recorded ({', '.join(changed)} differ): 'dataset.py verify' tells more. "
-                    "Leave it out: 'dataset.py filter --rejected' takes a list from 'dataset.py review'."
+                    f"{name} of '{file}' is not what was recorded ({', '.join(changed)} differ): 'dataset.py verify' tells more, "
+                    f"'dataset.py filter --leave-out {name}' goes on without it."
                 )
             yield name, episode
 
@@ -262,7 +265,7 @@ def _summary(group: Any) -> Attempt:
 def _readable(file: Path, which: str = "") -> Iterator[None]:
     try:
         yield
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         own = file.match("episodes/attempt_*.hdf5")  # of one attempt, which can be made again
         advice = "delete it and run again with --resume" if own else "'dataset.py verify' tells more"
         raise OutputError(f"{which}'{file}' cannot be read ({error}): {advice}.") from error
@@ -271,6 +274,18 @@ def _readable(file: Path, which: str = "") -> Iterator[None]:
 def partial_of(file: Path) -> Path:
     """Where a file is written before it gets its name; no two processes of a cluster share one."""
     return file.with_name(f"{file.name}.{socket.gethostname()}-{os.getpid()}.partial")
+
+
+def clear_partials(file: Path) -> None:
+    """Remove what processes of this machine that are gone have left beside a file or folder, by the names of ``partial_of``."""
+    before = f"{file.name}.{socket.gethostname()}-"
+    for left in file.parent.glob(f"{glob.escape(before)}*.partial"):
+        number = left.name[len(before) :].partition(".")[0]
+        if number.isdigit() and not Path(f"/proc/{number}").exists():
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -6,8 +6,9 @@ The named checks are the tables ``EPISODE_CHECKS`` of ``checks_hdf5`` and ``chec
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,10 +104,21 @@ def _demos(file: Path) -> dict[str, dict[str, Any]] | None:
         for name, episode in named_demos(file, frames=False):
             facts = json.loads(json.dumps(lerobot_facts(episode)))
             task, steps = episode.task_index, len(episode.action)
-            found[facts["state_sha256"]] = {"name": name, "task_index": task, "steps": steps, "facts": facts}
+            found[_numbered(facts["state_sha256"], found)] = {
+                "name": name,
+                "task_index": task,
+                "steps": steps,
+                "facts": facts,
+            }
     except (TwinError, ValueError, KeyError, TypeError):
         return None  # told by verify_hdf5
     return found
+
+
+def _numbered(digest: str, found: Container[str]) -> str:
+    """A digest, with a number behind it where demonstrations before have the same: one motion in several looks."""
+    names = (f"{digest} {i}" if i else digest for i in itertools.count())
+    return next(name for name in names if name not in found)
 
 
 def _attempts(file: Path, demos: dict[str, dict[str, Any]], there: set[str]) -> Iterator[Defect]:
@@ -119,7 +131,8 @@ def _attempts(file: Path, demos: dict[str, dict[str, Any]], there: set[str]) -> 
         return
     if len(entries) != len(attempts):
         yield Defect(file.name, "", "index", "lists an attempt twice")
-    for digest, demo in demos.items():
+    for demo in demos.values():
+        digest = demo["facts"]["state_sha256"]
         key = (demo["task_index"], demo["facts"]["attempt"])
         want = (demo["facts"]["success"], demo["steps"], digest)
         if entries.get(key) != want:
@@ -135,15 +148,16 @@ def _attempts(file: Path, demos: dict[str, dict[str, Any]], there: set[str]) -> 
 def _agreement(lerobot: Path, demos: dict[str, dict[str, Any]]) -> Iterator[Defect]:
     """Whether the HDF5 file and the LeRobot dataset hold the same demonstrations and tell the same of them."""
     try:
-        told = {
-            facts.get("state_sha256"): (i, facts)
-            for i, facts in enumerate(json.loads((lerobot / FACTS_FILE).read_text()))
-        }
-    except (OSError, ValueError):
+        listed = json.loads((lerobot / FACTS_FILE).read_text())
+        digests = [facts.get("state_sha256") for facts in listed]
+    except (OSError, ValueError, TypeError, AttributeError):
         return  # told by verify_lerobot
-    if None in told:
+    if None in digests:
         yield Defect(f"{lerobot.name}/{FACTS_FILE}", "", "agreement", "has episodes without state_sha256")
         return
+    told: dict[str, tuple[int, Any]] = {}
+    for i, (digest, facts) in enumerate(zip(digests, listed, strict=True)):
+        told[_numbered(digest, told)] = (i, facts)
     for digest, (i, facts) in told.items():
         if digest not in demos:
             yield Defect(lerobot.name, f"episode {i}", "agreement", f"is not in {HDF5_NAME}")

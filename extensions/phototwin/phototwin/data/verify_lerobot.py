@@ -5,6 +5,7 @@ Data files are read one at a time and videos frame by frame, so memory does not 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -24,6 +25,42 @@ from phototwin.data.lerobot import FACTS_FILE, MEANS_FILE
 VERSION = "v3.0"
 STATS_TOLERANCE = 1e-3
 """How far statistics may be from those of the rows, as a share of the range."""
+ENTRY = (
+    "episode_index",
+    "length",
+    "tasks",
+    "data/chunk_index",
+    "data/file_index",
+    "dataset_from_index",
+    "dataset_to_index",
+)
+OF_VIDEO = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
+"""Columns of ``meta/episodes``."""
+
+
+def _is_path(value: Any) -> bool:
+    """Whether a pattern of ``info.json`` names a file."""
+    try:
+        return bool(value.format(chunk_index=0, file_index=0, video_key="v"))
+    except (AttributeError, KeyError, IndexError, ValueError, TypeError):
+        return False
+
+
+def _are_features(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else [None]
+    return all(isinstance(part, dict) and {"dtype", "shape", "names"} <= part.keys() for part in parts)
+
+
+INFO: dict[str, Any] = {
+    "fps": lambda value: isinstance(value, int | float) and value > 0,
+    "data_path": _is_path,
+    "video_path": _is_path,
+    "features": _are_features,
+    "robot_type": lambda value: isinstance(value, str),
+    "chunks_size": lambda value: isinstance(value, int),
+    "splits": lambda value: isinstance(value, dict),
+}
+"""What ``info.json`` must tell, and whether it can be."""
 READ_ERRORS = (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError, zipfile.BadZipFile)
 
 
@@ -43,7 +80,9 @@ class _Whole:
     moments: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, rows: Rows) -> None:
-        self.digests.append((f"episode {rows.index}", str(rows.facts.get("state_sha256", rows.index))))
+        seen = b"" if rows.recorded is None else np.ascontiguousarray(rows.recorded).tobytes()
+        about = f"{rows.facts.get('state_sha256', rows.index)} {rows.facts.get('instruction')} "
+        self.digests.append((f"episode {rows.index}", hashlib.sha256(about.encode() + seen).hexdigest()))
         for name, value in rows.vectors().items():
             if len(value):
                 self.least[name] = np.minimum(self.least.get(name, np.inf), value.min(0))
@@ -81,12 +120,23 @@ class _Dataset:
         if not files:
             self.tell("meta/episodes", "", "readable", "holds no table of episodes")
         self.entries: list[dict[str, Any]] = [e for file in files for e in self._read(str(file), _read_entries) or []]
-        missing = [name for name in ("fps", "data_path", "video_path", "features") if name not in self.info]
-        if self.info and missing:
-            self.tell("meta/info.json", "", "layout", f"does not tell {', '.join(missing)}")
+        for file, value, kind in (("meta/stats.json", self.stats, dict), (FACTS_FILE, self.facts, list)):
+            parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [None]
+            if not isinstance(value, kind) or not all(isinstance(part, dict) for part in parts):
+                self.tell(file, "", "layout", "is not what LeRobot and the writer make of it")
+                self.stats, self.facts = ({}, self.facts) if kind is dict else (self.stats, [])
+        wrong = [name for name, fits in INFO.items() if not (isinstance(self.info, dict) and fits(self.info.get(name)))]
+        if self.info and wrong:
+            self.tell("meta/info.json", "", "layout", f"does not tell, or not as LeRobot does: {', '.join(wrong)}")
+        if wrong:
             self.info = {}
         features = self.info.get("features", {})
-        self.video_key = next((key for key, value in features.items() if value.get("dtype") == "video"), "")
+        self.video_key = next((key for key, value in features.items() if value["dtype"] == "video"), "")
+        columns = [*ENTRY, *(f"videos/{self.video_key}/{name}" for name in OF_VIDEO if self.video_key)]
+        gone = [name for name in columns if any(name not in entry for entry in self.entries)]
+        if gone:
+            self.tell("meta/episodes", "", "layout", f"columns are missing: {', '.join(gone)}")
+            self.entries = []
 
     def tell(self, file: str, episode: str, check: str, message: str) -> None:
         """Note a defect of one of the dataset's files."""

@@ -26,7 +26,9 @@ def begin_folder(file: Path, begun: dict[str, Any], free: Collection[str] = ()) 
         try:
             before = _flat(json.loads(file.read_text()))
         except (ValueError, AttributeError) as error:
-            raise InputError(f"'{file}' cannot be read ({error}): delete '{file.parent}' and begin anew.") from error
+            raise InputError(
+                f"'{file}' cannot be read ({error}): delete it if '{file.parent}' was begun as now."
+            ) from error
         asked = _flat(json.loads(text))
         other = sorted(n for n in before.keys() | asked.keys() if before.get(n) != asked.get(n) and n not in free)
         if other:
@@ -42,6 +44,6 @@ def _flat(value: dict[str, Any], above: str = "") -> dict[str, Any]:
     """Nested names with dots between; ranges of randomisation are nested as JSON."""
     found: dict[str, Any] = {}
     for name, part in value.items():
-        part = json.loads(part) if isinstance(part, str) and part.startswith("{") else part
+        part = json.loads(part) if name == "randomize" and str(part).startswith("{") else part
         found |= _flat(part, f"{above}{name}.") if isinstance(part, dict) else {f"{above}{name}": part}
     return found

@@ -75,7 +75,7 @@ class PolicyFacts:
         seconds: Mean length of the demonstrations it has learned from [s]; takeovers of rounds, which begin later, do not count.
         demos: How many episodes those are, takeovers too.
         data_sha256: Of those episodes, see ``demos_digest``.
-        digest: SHA-256 of its weights; empty while it learns.
+        digest: SHA-256 of config and weights; empty while it learns.
     """
 
     config: PolicyConfig
@@ -106,7 +106,14 @@ def read_shown(rows: Iterable[dict[str, Any]]) -> tuple[Shown, ...]:
     Raises:
         TypeError, ValueError: It is nothing of the kind.
     """
-    return tuple(Shown(**{**row, "base_pose_w": tuple(row.get("base_pose_w", ()))}) for row in rows)
+    found = tuple(Shown(**{**row, "base_pose_w": tuple(map(float, row.get("base_pose_w", ())))}) for row in rows)
+    for each in found:
+        if (
+            not all(isinstance(text, str) for text in (each.instruction, each.task, each.twin))
+            or type(each.seed) is not int
+        ):
+            raise TypeError(f"expected words, task and twin as texts and a whole seed, got {each}")
+    return found
 
 
 def told(shown: Iterable[Shown]) -> tuple[str, ...]:

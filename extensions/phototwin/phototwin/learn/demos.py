@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -197,13 +197,18 @@ def _frames(root: Path, meta: Any, image_px: int) -> Iterator[np.ndarray]:
                 yield cv2.resize(frame.to_ndarray(format="rgb24"), (image_px, image_px), interpolation=cv2.INTER_AREA)
 
 
-def join_demos(parts: Sequence[Demos]) -> Demos:
+def join_demos(parts: list[Demos]) -> Demos:
     """Demonstrations of one robot, frame size and rate as one; objects beyond those of the poorest scene are left out.
+
+    Args:
+        parts: What is joined; the list is empty afterwards, so that frames that nobody else holds are not in memory twice.
 
     Raises:
         InputError: They do not go together.
     """
     first = parts[0]
+    if len(parts) == 1:
+        return parts.pop()
     for part in parts[1:]:
         for name in ("robot", "fps", "resolution", "state_names", "action_names"):
             mine, theirs = getattr(first, name), getattr(part, name)
@@ -214,9 +219,9 @@ def join_demos(parts: Sequence[Demos]) -> Demos:
     places = min(part.places.shape[1] for part in parts)
     counts = np.cumsum([0, *(part.starts[-1] for part in parts)])
     starts = np.concatenate([part.starts[:-1] + n for part, n in zip(parts, counts, strict=False)])
-    return replace(
+    joined = replace(
         first,
-        rgb=np.concatenate([part.rgb for part in parts]),
+        rgb=np.empty((counts[-1], *first.rgb.shape[1:]), np.uint8),
         state=np.concatenate([part.state for part in parts]),
         action=np.concatenate([part.action for part in parts]),
         places=np.concatenate([part.places[:, :places] for part in parts]),
@@ -225,6 +230,10 @@ def join_demos(parts: Sequence[Demos]) -> Demos:
         starts=np.append(starts, counts[-1]),
         shown=tuple(each for part in parts for each in part.shown),
     )
+    del first, part
+    for begin, end in itertools.pairwise(counts):
+        joined.rgb[begin:end] = parts.pop(0).rgb
+    return joined
 
 
 def chunk_rows(demos: Demos, frames: np.ndarray, chunk: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phototwin.errors import InputError
-from phototwin.learn.config import TRAINING_FILE, Shown, TrainConfig, check_training
+from phototwin.learn.config import CHECKPOINT, TRAINING_FILE, Shown, TrainConfig, check_training
 from phototwin.learn.demos import Demos, join_demos, load_demos
 from phototwin.output import disk_errors
 
@@ -35,7 +35,7 @@ def run_training(
 
     check_training(config)
     choose_precision(config)
-    begun = (out / TRAINING_FILE).is_file() and not (out / FACTS_FILE).is_file()
+    begun = any((out / name).is_file() for name in (TRAINING_FILE, CHECKPOINT)) and not (out / FACTS_FILE).is_file()
     if out.exists() and any(out.iterdir()) and not (resume and begun):
         raise InputError(
             f"'{out}' is not empty: give another --out, or --resume where a training was interrupted before its end."
@@ -73,10 +73,10 @@ def gather_demos(data: tuple[Path, ...], image_px: int, demos: int | None = None
 
 def _check_tasks(shown: Sequence[Shown]) -> None:
     """Refuse several tasks on one twin: policies are not given words, and would learn a mean of them."""
-    for twin in dict.fromkeys(each.twin for each in shown):
+    for twin in dict.fromkeys(each.twin for each in shown if each.twin):
         here = {each.task: each.instruction for each in shown if each.twin == twin}
         if len(here) > 1:
             raise InputError(
                 f"The demonstrations are of {len(here)} tasks on one twin ({', '.join(sorted(here.values()))}), and a policy is not told which: "
-                "train one for each, on parts that scripts/dataset.py split --by task or --by object makes."
+                "train one for each, on parts that scripts/dataset.py split --by task, object or instruction makes."
             )

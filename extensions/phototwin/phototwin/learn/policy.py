@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from phototwin.data.lerobot import IMAGE_KEY
+from phototwin.data.store import write_bytes
 from phototwin.errors import InputError
 from phototwin.learn.cloning import KEYPOINTS, LABELS, MARK_STD, CloningPolicy
 from phototwin.learn.config import PolicyConfig, PolicyFacts, check_policy, read_shown
@@ -67,9 +68,10 @@ def save_policy(policy: Any, facts: PolicyFacts, folder: Path) -> None:
     else:
         torch.save(policy.state_dict(), folder / WEIGHTS_FILE)
         torch.jit.trace_module(policy, {"chunks": given}).save(str(folder / SCRIPT_FILE))
-    (folder / FACTS_FILE).write_text(json.dumps(asdict(facts), indent=1) + "\n")
     if facts.config.kind in ONNX_FILES:
         export_onnx(policy, given, folder / ONNX_FILES[facts.config.kind])
+    # Last and at once: where it is, the policy is whole.
+    write_bytes(folder / FACTS_FILE, (json.dumps(asdict(facts), indent=1) + "\n").encode())
 
 
 def load_policy(folder: Path) -> tuple[Any, PolicyFacts]:
@@ -97,7 +99,7 @@ def load_policy(folder: Path) -> tuple[Any, PolicyFacts]:
         raise InputError(
             f"The weights in '{folder}' cannot be read ({error!s:.300}): copy the whole folder of the training, or train again."
         ) from error
-    return policy.eval(), replace(facts, digest=weights_sha256(policy))
+    return policy.eval(), replace(facts, digest=policy_sha256(policy, facts.config))
 
 
 def _load_cloning(folder: Path, config: PolicyConfig) -> CloningPolicy:
@@ -108,9 +110,9 @@ def _load_cloning(folder: Path, config: PolicyConfig) -> CloningPolicy:
     return policy
 
 
-def weights_sha256(policy: Any) -> str:
-    """What tells one policy from another: SHA-256 of the names and numbers of its weights."""
-    digest = hashlib.sha256()
+def policy_sha256(policy: Any, config: PolicyConfig) -> str:
+    """What tells one policy from another: SHA-256 of its config and of the names and numbers of its weights."""
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
     for name, value in sorted(policy.state_dict().items()):
         digest.update(name.encode() + np.ascontiguousarray(value.cpu().numpy()).tobytes())
     return digest.hexdigest()

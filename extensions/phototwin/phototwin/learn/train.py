@@ -26,7 +26,7 @@ from phototwin.learn.config import (
     check_training,
 )
 from phototwin.learn.demos import ACTION, MARKS, PADDED, PLACES, STATE, Demos, chunk_rows
-from phototwin.learn.policy import make_policy, save_policy, weights_sha256
+from phototwin.learn.policy import make_policy, policy_sha256, save_policy
 from phototwin.learn.spaces import in_space
 from phototwin.learn.views import turn_views
 
@@ -120,7 +120,7 @@ def train(
         if folder is not None and run.step % config.save_every == 0 and run.step < config.steps:
             _save(run, folder)
     policy.eval().to("cpu")
-    facts = replace(facts, digest=weights_sha256(policy))
+    facts = replace(facts, digest=policy_sha256(policy, config.policy))
     if folder is not None:
         save_policy(policy, facts, folder)
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -199,10 +199,11 @@ def make_facts(config: PolicyConfig, demos: Demos) -> PolicyFacts:
 
 
 def demos_digest(demos: Demos) -> str:
-    """What tells one set of demonstrations from another: SHA-256 of frames, as shrunk, actions and states."""
+    """What tells one set of demonstrations from another: SHA-256 of all that is learned from."""
     digest = hashlib.sha256()
-    for value in (demos.rgb, demos.action, demos.state, demos.starts):
-        digest.update(np.ascontiguousarray(value).tobytes())
+    labels = (np.nan_to_num(demos.places), np.nan_to_num(demos.marks), demos.K)
+    for value in (demos.rgb, demos.action, demos.state, demos.starts, *labels):
+        digest.update(np.ascontiguousarray(value).data)  # its bytes where they are: frames are gigabytes
     return digest.hexdigest()
 
 

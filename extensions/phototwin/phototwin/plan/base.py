@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from phototwin.errors import InputError, PlanError
-from phototwin.frames import invert, make_T, project, rotation_z, transform
+from phototwin.frames import invert, make_T, matrix_from_quat_xyzw, project, rotation_z, transform
 from phototwin.plan.grasp import Grasps, obstacle_points, propose_grasps
 from phototwin.plan.ik import Arm, link_points, solve_pose, solve_poses, tool_pose
 from phototwin.plan.places import lift_poses
@@ -18,6 +18,7 @@ from phototwin.plan.task import Step, Task
 from phototwin.robots import Robot, approach_distance
 from phototwin.scene import Camera, Scene, depth_inside
 
+QUAT_TOLERANCE = 1e-3
 DISTANCES = (0.667, 0.733, 0.6, 0.8, 0.533, 0.867, 0.467)
 """Shares of the reach at which the middle of the task's objects may be, the favourites first."""
 AZIMUTHS = 24
@@ -64,7 +65,7 @@ def load_base(base: str, camera: Camera) -> np.ndarray:
     """Pose of the robot's base T_world_base (4, 4) as somebody measured it [m].
 
     Args:
-        base: "x y z yaw" in the world [m, degrees], or a JSON file with a 4x4 matrix "T_world_base" or, from a hand-eye calibration,
+        base: "x y z yaw" in the world [m, degrees], "x y z qx qy qz qw", or a JSON file with a 4x4 matrix "T_world_base" or, from a hand-eye calibration,
             "T_camera_base" (camera: +X right, +Y down, +Z forward).
         camera: The photo's.
 
@@ -73,10 +74,16 @@ def load_base(base: str, camera: Camera) -> np.ndarray:
     """
     words = base.replace(",", " ").split()
     try:
-        x, y, z, yaw = (float(word) for word in words)
+        x, y, z, *turn = (float(word) for word in words)
     except ValueError:
         return _read_base(Path(base), camera)
-    return make_T(rotation_z(np.radians(yaw)), np.array([x, y, z]))
+    if len(turn) == 1:
+        return make_T(rotation_z(np.radians(turn[0])), np.array([x, y, z]))
+    if len(turn) == 4 and abs(np.linalg.norm(turn) - 1) < QUAT_TOLERANCE:
+        return make_T(matrix_from_quat_xyzw(np.array(turn)), np.array([x, y, z]))
+    raise InputError(
+        f"The robot's base is given as '{base}': expected x y z yaw, or x y z and a quaternion x y z w of norm 1."
+    )
 
 
 def _read_base(file: Path, camera: Camera) -> np.ndarray:
@@ -84,7 +91,7 @@ def _read_base(file: Path, camera: Camera) -> np.ndarray:
         value: Any = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise InputError(
-            f"The robot's base is given as '{file}', which is neither four numbers 'x y z yaw' nor a readable JSON file ({error})."
+            f"The robot's base is given as '{file}', which is neither numbers 'x y z yaw' or 'x y z qx qy qz qw' nor a readable JSON file ({error})."
         ) from error
     given = [name for name in ("T_world_base", "T_camera_base") if isinstance(value, dict) and name in value]
     try:
