@@ -155,10 +155,14 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_opened(tmp_path)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_server_that_says_nothing_needs_an_instruction(tmp_path):
+def test_a_server_that_says_nothing_needs_an_instruction(tmp_path, monkeypatch):
     pytest.importorskip("websockets")
     from test_learn_remote import plain_server
 
+    with pytest.raises(InputError, match="is not a twin"):
+        job.run_evaluation(("ws://localhost:1",), (tmp_path / "gone",), EvalConfig(), tmp_path / "out")
+    monkeypatch.setattr(job, "load_scene", lambda twin: None)
+    monkeypatch.setattr(job, "twin_hash", lambda twin: "of a twin")
     with plain_server(lambda question: None) as address, pytest.raises(InputError, match="give --instruction"):
         job.run_evaluation((address,), (tmp_path,), EvalConfig(), tmp_path / "out")
     with pytest.raises(InputError, match="No policy server answers"):

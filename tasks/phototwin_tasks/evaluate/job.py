@@ -15,6 +15,7 @@ from phototwin.learn.server_config import ServerConfig, is_server
 from phototwin.learn.statistics import compare_paired
 from phototwin.output import disk_errors
 from phototwin.plan.randomize import load_randomization, sweep
+from phototwin.scene import load_scene
 from phototwin.view.evaluation import EVALUATION_PAGE, write_evaluation
 from phototwin_tasks.evaluate.config import EvalConfig, Evaluation, Known
 from phototwin_tasks.evaluate.page import Entry, page_facts, paired
@@ -52,9 +53,11 @@ def run_evaluation(
         TwinError: Nothing to evaluate, or what was asked for makes no sense.
     """
     _check(policies, twins, factor, values, server)
-    bases: dict[str, str] = {}
+    for twin in twins:
+        load_scene(twin)
+    hashes, bases = [twin_hash(twin) for twin in twins], {}
     if len(policies) > 1:
-        config, bases = alike(config, policies, [twin_hash(twin) for twin in twins], server or ServerConfig())
+        config, bases = alike(config, policies, hashes, server or ServerConfig())
     ranges = [config.randomize]
     if factor:
         ranges = [json.dumps(asdict(each)) for each in sweep(load_randomization(config.randomize), factor, values)]
@@ -67,7 +70,7 @@ def run_evaluation(
             said = names[number] + (f", {factor} = {values[i]:g}" if factor else "")
             asked = replace(config, randomize=given)
             with _driven(policy, server or ServerConfig()) as (driver, facts, name):
-                told = {instruction_of(asked, facts, twin_hash(twin)): None for twin in twins}
+                told = {instruction_of(asked, facts, sha256): None for sha256 in hashes}
                 if "" in told and is_server(policy):
                     raise InputError(f"The server at '{policy}' does not say what it was taught: give --instruction.")
                 evaluation = _one(driver, facts, name, twins, asked, place, said, bases)

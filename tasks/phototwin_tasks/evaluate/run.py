@@ -47,8 +47,8 @@ def evaluate(
     config: EvalConfig,
     folder: Path | None = None,
     threads: int | None = None,
-    bases: Mapping[str, str] = MappingProxyType({}),
     on_batch: Callable[[Evaluation], None] = lambda evaluation: None,
+    bases: Mapping[str, str] = MappingProxyType({}),
 ) -> Evaluation:
     """How often a policy does its task on twins.
 
@@ -60,8 +60,8 @@ def evaluate(
         config: What is asked for.
         folder: Where ``evaluation.json`` and videos go; an evaluation of the same that was interrupted there goes on. None keeps nothing.
         threads: That draw frames.
-        bases: Where the robot stands on twins, by their SHA-256, that the policy has not learned on; where nothing is said, a place is found.
         on_batch: Told what is known after every batch.
+        bases: Where the robot stands on twins, by their SHA-256, that the policy has not learned on; where nothing is said, a place is found.
 
     Raises:
         TwinError: A twin, the instruction or a number makes no sense, or ``folder`` holds another evaluation.
