@@ -13,8 +13,8 @@ from torch import nn
 from phototwin.data.lerobot import IMAGE_KEY
 from phototwin.learn.demos import ACTION, PADDED, STATE
 
-TINY, FINE = "resnet_phototwin_tiny", "resnet_phototwin_fine"
-"""Names under which LeRobot finds the small backbones; it wants some that begin with "resnet"."""
+TINY = "resnet_phototwin_tiny"
+"""Name under which LeRobot finds the small backbone; it wants one that begins with "resnet"."""
 WIDTHS = (16, 32, 64, 128)
 GROUPS = 8
 INFERENCE_STEPS = 10
@@ -23,11 +23,8 @@ INFERENCE_STEPS = 10
 class TinyResNet(nn.Module):
     """A residual network of four blocks, a hundredth of ResNet-18, with the children that LeRobot takes from torchvision's.
 
-    Group norm, as frozen statistics of no training would be none. Its last features are of 16 px each, ResNet's of 32: of 96 px those would be 3 by 3,
-    too few to say where a thing is.
+    Group norm, as frozen statistics of no training would be none.
     """
-
-    strides = (1, 2, 2, 1)
 
     def __init__(self, **torchvision_options: Any) -> None:
         super().__init__()
@@ -40,18 +37,13 @@ class TinyResNet(nn.Module):
         self.bn1, self.relu, self.maxpool = norm(WIDTHS[0]), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
         before = WIDTHS[0]
         for i, width in enumerate(WIDTHS):
-            stride, down = self.strides[i], None
+            stride = 1 if i == 0 else 2
+            down = None
             if before != width:
                 down = nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), norm(width))
             setattr(self, f"layer{i + 1}", BasicBlock(before, width, stride, down, norm_layer=norm))
             before = width
         self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(before, 1)
-
-
-class FineResNet(TinyResNet):
-    """Features of 8 px: Diffusion Policy takes key points from them, and pays for none but the last blocks; ACT would pay for each as a word."""
-
-    strides = (1, 2, 1, 1)
 
 
 class LerobotPolicy(nn.Module):
@@ -140,11 +132,10 @@ class LerobotPolicy(nn.Module):
 
 
 def _offer_tiny() -> None:
-    """Let LeRobot, which asks torchvision for a backbone by name, find the small ones too."""
+    """Let LeRobot, which asks torchvision for a backbone by name, find the small one too."""
     import torchvision
 
     setattr(torchvision.models, TINY, TinyResNet)
-    setattr(torchvision.models, FINE, FineResNet)
 
 
 def _act(size: str, chunk: int, features: dict[str, Any]) -> Any:
@@ -166,7 +157,7 @@ def _act(size: str, chunk: int, features: dict[str, Any]) -> Any:
 def _diffusion(size: str, chunk: int, features: dict[str, Any]) -> Any:
     from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
 
-    small: dict[str, Any] = {"vision_backbone": FINE, "down_dims": (64, 128, 256), "diffusion_step_embed_dim": 64}
+    small: dict[str, Any] = {"vision_backbone": TINY, "down_dims": (64, 128, 256), "diffusion_step_embed_dim": 64}
     options = small if size == "small" else {"use_group_norm": True}
     return DiffusionConfig(
         n_obs_steps=1,
