@@ -1,6 +1,7 @@
 """Policies learn what can be seen, are saved and read back bit by bit, and a training that was interrupted ends the same."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -58,6 +59,33 @@ def test_marks_are_where_the_camera_of_each_episode_has_them(dataset):
         uv, _ = cv2.projectPoints(MARKS_B, turn, T_camera_base[:3, 3], episode.K_px, np.zeros(4))
         wanted = uv[:, 0] / (32, 24) - 1  # frames of 64 x 48
         assert np.allclose(demos.marks[demos.starts[i]].reshape(-1, 2), wanted, atol=1e-4)
+
+
+def test_places_are_those_of_the_tasks_objects_first(dataset, tmp_path):
+    """In a scene where the thing that is taken stands second, and beside another where it is the only one."""
+    from phototwin.learn.demos import task_first
+
+    row = {"object_keys": ["bowl", "cube", "mug", "distractor_1"], "task": {"object": "cube", "target": "bowl"}}
+    assert task_first(row) == [1, 0, 2]
+    steps = [{"object": "mug", "target": ""}, {"object": "cube", "target": "mug"}]
+    assert task_first({**row, "task": {"object": "mug", "steps": json.dumps(steps)}}) == [2, 1, 0]
+    assert task_first({"object_keys": []}) == task_first({}) == []
+    folder, _ = dataset
+    plain = load_demos(folder, 32)
+    shutil.copytree(folder, tmp_path / "set")
+    file = tmp_path / "set/meta/phototwin.json"
+    facts = json.loads(file.read_text())
+    last = facts[1]["object_keys"][-1]
+    facts[1]["task"] = {"family": "lift", "object": last}
+    file.write_text(json.dumps(facts))
+    demos, count = load_demos(tmp_path / "set", 32), len(facts[1]["object_keys"])
+    begin, end = plain.starts[1:3]
+    seen = plain.places[begin:end, 2:].reshape(end - begin, count, 2)
+    first = task_first(json.loads((folder / "meta/phototwin.json").read_text())[1])
+    wanted = seen[:, first.index(count - 1)]
+    assert np.array_equal(demos.places[begin:end, 2:4], wanted) and np.array_equal(
+        demos.places[:begin], plain.places[:begin]
+    )
 
 
 def test_a_turned_view_shows_things_where_they_are_told_to_be():

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from phototwin.build.distractors import is_distractor_key
 from phototwin.data.lerobot import FACTS_FILE, IMAGE_KEY
 from phototwin.errors import InputError
 from phototwin.frames import invert, make_T, matrix_from_quat_xyzw, project, transform
@@ -35,8 +36,9 @@ class Demos:
         rgb: (N, h, w, 3) uint8.
         state: (N, S) float32, ``observation.state``: joint positions [rad, m].
         action: (N, A) float32, see ``action_names``.
-        places: (N, 2 + 2 K) float32, where in the frame the tool is, and then the origins of the scene's objects, hidden or not: -1 to 1 from left to
-            right and from top to bottom, NaN where a scene has fewer; what a policy may learn to see, and never what it is shown.
+        places: (N, 2 + 2 K) float32, where in the frame the tool is, and then the origins of the scene's objects, hidden or not, those of the task
+            first: -1 to 1 from left to right and from top to bottom, NaN where a scene has fewer; what a policy may learn to see, and never what it
+            is shown.
         marks: (N, 2 M) float32, where ``MARKS_B`` are, in the same units, in the frame or not; to be learned like ``places``.
         K: (E, 3, 3), the camera's, from directions to these units.
         starts: (E + 1,) int64, first frame of each episode, and N.
@@ -135,6 +137,8 @@ def _seen(
             base = np.array(row["base_pose_w"])
             T_camera_base = T_camera_world @ make_T(matrix_from_quat_xyzw(base[3:]), base[:3])
             K[i] = units @ np.array(row["K_px"])
+            order = task_first(row)
+            points_w[begin:end, 1 : 1 + len(order)] = points_w[begin:end, 1:][:, order]
             places[begin:end] = project(K[i], transform(T_camera_world, points_w[begin:end].astype(np.float64)))
             marks[begin:end] = project(K[i], transform(T_camera_base, MARKS_B))
             shown.append(_shown(row, told[i]))
@@ -144,6 +148,22 @@ def _seen(
         ) from error
     places = np.clip(places, -OUTSIDE, OUTSIDE)
     return places.reshape(len(places), -1), marks.reshape(len(marks), -1), K, tuple(shown)
+
+
+def task_first(row: dict[str, Any]) -> list[int]:
+    """The objects of the photo in an episode's scene, by their numbers there: those of its task in the order of its steps, then the others.
+
+    So that what is taken has one place among those of demonstrations on several twins.
+
+    Args:
+        row: The episode's facts beside LeRobot's tables.
+    """
+    keys = [key for key in row.get("object_keys", ()) if not is_distractor_key(key)]
+    task = row.get("task", {})
+    steps = json.loads(task["steps"]) if "steps" in task else [task]
+    named = [step.get(name) for step in steps for name in ("object", "target")]
+    wanted = dict.fromkeys(key for key in named if key in keys)
+    return [keys.index(key) for key in (*wanted, *(key for key in keys if key not in wanted))]
 
 
 def _shown(row: dict[str, Any], told: str) -> Shown:
