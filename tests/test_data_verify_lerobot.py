@@ -1,11 +1,12 @@
 """``verify`` finds every planted defect of a LeRobot dataset and names the episode; a whole one has none."""
 
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
-from data_helpers import fill_store
+from data_helpers import fill_store, possible_episode
 
 from phototwin.data.compose import read_entries, write_dataset
 from phototwin.data.fingerprint import block_means, compare_means, episode_means, read_means
@@ -163,7 +164,7 @@ PLANTS = {
     "camera pose": (facts(lambda f: f[1]["T_world_camera"].__setitem__(0, [0, -1.02, 0, 0.5])), "camera"),
     "provenance": (fact("provenance", {}), "words"),
     "success": (fact("success", False), "success"),
-    "duplicate": (facts(lambda f: f[1].update(state_sha256=f[0]["state_sha256"])), "duplicates"),
+    "another's digest": (facts(lambda f: f[1].update(state_sha256=f[0]["state_sha256"])), "agreement"),
     "of another file": (fact("state_sha256", "0" * 64), "agreement"),
     "frames one early": (own(lambda f: f[1:] + f[-1:]), "frames"),
     "frames one late": (own(lambda f: f[:1] + f[:-1]), "frames"),
@@ -199,6 +200,14 @@ def test_what_is_planted_in_an_episode_is_found_and_named(whole, tmp_path, name)
     # Of HDF5, only that it holds what LeRobot then does not.
     assert {d.episode for d in defects if d.file.startswith("lerobot")} <= {"episode 1", "", "episodes 0 to 3"}, defects
     assert {d.check for d in defects if d.file == "episodes.hdf5"} <= {"agreement"}
+
+
+def test_an_episode_that_is_there_twice_is_named_and_another_look_of_it_is_not(tmp_path):
+    one, other = possible_episode(0, size=(96, 64)), possible_episode(1, size=(96, 64))
+    darker = dataclasses.replace(one, rgb=one.rgb // 2)
+    write_lerobot(iter([one, darker, other, one]), tmp_path / "lerobot")
+    found = [(d.episode, d.check) for d in verify(tmp_path)]
+    assert found == [("episode 3", "duplicates")]
 
 
 def short(folder):
