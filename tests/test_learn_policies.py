@@ -134,7 +134,7 @@ def test_cloning_finds_what_it_is_shown():
     from phototwin.learn.policy import act
     from phototwin.learn.train import train
 
-    trained = train(square_demos(), TrainConfig(BC, steps=400, batch=32))
+    trained = train(square_demos(), TrainConfig(BC, steps=400, batch=32, threads=1))
     assert trained.losses[-1] < 0.35 * trained.losses[0]
     unseen = square_demos(40, seed=9)
     told = act(trained.policy, trained.facts, unseen.rgb[::STEPS], unseen.state[::STEPS])
