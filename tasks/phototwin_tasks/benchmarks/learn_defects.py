@@ -92,6 +92,7 @@ def _video(change: Callable[[list[np.ndarray], slice], list[np.ndarray]]) -> Cal
     def plant(folder: Path, own: slice) -> None:
         import av
 
+        frames, rate = [], None
         with av.open(str(folder / VIDEO)) as container:
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
             rate = container.streams.video[0].average_rate
@@ -149,21 +150,20 @@ def defect_rows(file: Path, scratch: Path) -> Iterator[Measure]:
 
     whole, copy = scratch / "defects", scratch / "defects_copy"
     shutil.rmtree(whole, ignore_errors=True)
-    write_dataset(read_entries(file)[:DEMOS], whole)
+    entries = read_entries(file)[:DEMOS]
+    write_dataset(entries, whole)
     before = [str(defect) for defect in verify(whole)]
     yield Measure("defects before any is planted", f"{DEMOS} demonstrations", len(before), "", "== 0", *before[:1])
-    with h5py.File(whole / HDF5_NAME) as stream:
-        lengths = [int(stream[f"data/demo_{i}"].attrs["num_samples"]) for i in (0, 1)]
-    own = slice(lengths[0], sum(lengths))
+    own = slice(entries[0].steps, entries[0].steps + entries[1].steps)
     missed = []
-    for name, plant in (IN_HDF5 | IN_LEROBOT).items():
+    for name in (*IN_HDF5, *IN_LEROBOT):
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(whole, copy)
         if name in IN_LEROBOT:
             IN_LEROBOT[name](copy / LEROBOT_NAME, own)
         else:
             with h5py.File(copy / HDF5_NAME, "r+") as stream:
-                plant(stream["data/demo_1"])
+                IN_HDF5[name](stream["data/demo_1"])
         found = [d for d in verify(copy) if str(d) not in before]
         if not any(defect.episode in ("demo_1", "episode 1") for defect in found):
             missed.append(name)

@@ -217,6 +217,16 @@ def _frames(root: Path, meta: Any, image_px: int) -> Iterator[np.ndarray]:
                 yield cv2.resize(frame.to_ndarray(format="rgb24"), (image_px, image_px), interpolation=cv2.INTER_AREA)
 
 
+def _refuse_mixed(parts: list[Demos]) -> None:
+    for part in parts[1:]:
+        for name in ("robot", "fps", "resolution", "state_names", "action_names"):
+            mine, theirs = getattr(parts[0], name), getattr(part, name)
+            if mine != theirs:
+                raise InputError(
+                    f"Demonstrations cannot be joined: {name.replace('_', ' ')} is {mine} of the first dataset and {theirs} of another."
+                )
+
+
 def join_demos(parts: list[Demos]) -> Demos:
     """Demonstrations of one robot, frame size and rate as one; objects beyond those of the poorest scene are left out.
 
@@ -226,16 +236,10 @@ def join_demos(parts: list[Demos]) -> Demos:
     Raises:
         InputError: They do not go together.
     """
-    first = parts[0]
     if len(parts) == 1:
         return parts.pop()
-    for part in parts[1:]:
-        for name in ("robot", "fps", "resolution", "state_names", "action_names"):
-            mine, theirs = getattr(first, name), getattr(part, name)
-            if mine != theirs:
-                raise InputError(
-                    f"Demonstrations cannot be joined: {name.replace('_', ' ')} is {mine} of the first dataset and {theirs} of another."
-                )
+    _refuse_mixed(parts)
+    first = parts[0]
     places = min(part.places.shape[1] for part in parts)
     counts = np.cumsum([0, *(part.starts[-1] for part in parts)])
     starts = np.concatenate([part.starts[:-1] + n for part, n in zip(parts, counts, strict=False)])
@@ -250,7 +254,7 @@ def join_demos(parts: list[Demos]) -> Demos:
         starts=np.append(starts, counts[-1]),
         shown=tuple(each for part in parts for each in part.shown),
     )
-    del first, part
+    del first
     for begin, end in itertools.pairwise(counts):
         joined.rgb[begin:end] = parts.pop(0).rgb
     return joined
