@@ -175,7 +175,10 @@ def test_what_is_not_a_policy_of_this_version_is_refused(tmp_path, text):
 
 
 def test_cloning_runs_without_us(tmp_path):
-    """The TorchScript file gives the same actions, for any number of frames, in a process that knows torch alone."""
+    """The TorchScript file gives the same actions, for any number of frames, in a process that knows torch alone.
+
+    To float32's rounding: how a product is summed depends on the threads of a process.
+    """
     import torch
 
     from phototwin.learn.policy import SCRIPT_FILE
@@ -192,7 +195,8 @@ def test_cloning_runs_without_us(tmp_path):
     files = [str(tmp_path / name) for name in (SCRIPT_FILE, "given.pt", "told.pt")]
     subprocess.run([sys.executable, "-c", code, *files], check=True, cwd=tmp_path)
     with torch.inference_mode():
-        assert torch.equal(torch.load(tmp_path / "told.pt"), policy.chunks(rgb, state))
+        wanted = policy.chunks(rgb, state)
+    torch.testing.assert_close(torch.load(tmp_path / "told.pt").detach(), wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "px"), [("bc", 48), ("bc", 32), ("bc", 64), ("act", 48)])
