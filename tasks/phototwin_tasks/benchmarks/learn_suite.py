@@ -35,12 +35,12 @@ TARGETS = {"lift": ">= 0.9", "place": ">= 0.75"}
 """Success that cloning and ACT must come to from the most demonstrations."""
 KINDS = {
     "bc": (),
-    "act": ("--policy.kind", "act", "--batch", "32", "--lr", "3e-4"),
-    "diffusion": ("--policy.kind", "diffusion", "--batch", "32", "--lr", "3e-4"),
+    "act": ("--policy.kind", "act", "--batch", "32"),
+    "diffusion": ("--policy.kind", "diffusion", "--batch", "32"),
 }
 STEPS = {50: 1000, 200: 1500, 1000: 2500}
 """Of the optimiser, by demonstrations."""
-ACT_STEPS = {50: 1000, 200: 2000, 1000: 4000}
+ACT_STEPS = {50: 1000, 200: 2000, 1000: 6000}
 DIFFUSION_STEPS = 6000
 """Twenty minutes of a core."""
 QUICK_STEPS = 50
