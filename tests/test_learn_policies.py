@@ -11,7 +11,7 @@ import pytest
 from learn_helpers import PX, STEPS, square_demos
 from test_data_lerobot import smooth_episode
 
-from phototwin.data.lerobot import IMAGE_KEY, write_lerobot
+from phototwin.data.lerobot import write_lerobot
 from phototwin.errors import InputError
 from phototwin.frames import invert, make_T, matrix_from_quat_xyzw
 from phototwin.learn.config import CHECKPOINT, PolicyConfig, Shown, TrainConfig
@@ -235,26 +235,6 @@ def test_policies_run_without_torch(tmp_path, kind, px):
             assert np.abs(run(given) - wanted).max() < 1e-4
 
 
-def test_lerobots_policies_are_read_in_a_new_process(tmp_path):
-    """Where nothing has made LeRobot's kinds known before."""
-    from phototwin.learn.train import train
-
-    for kind in ("act", "diffusion"):
-        train(square_demos(3), TrainConfig(replace(BC, kind=kind, chunk=8), steps=1, batch=2), tmp_path / kind)
-        code = "import sys; from pathlib import Path; from phototwin.learn.policy import load_policy; load_policy(Path(sys.argv[1]))"
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / kind)], check=True)
-
-
-def test_lerobot_reads_its_policies_without_us(tmp_path):
-    from lerobot.policies.act.modeling_act import ACTPolicy
-
-    from phototwin.learn.train import train
-
-    train(square_demos(6), TrainConfig(replace(BC, kind="act"), steps=1, batch=4), tmp_path)
-    policy = ACTPolicy.from_pretrained(tmp_path)
-    assert policy.config.chunk_size == 4 and list(policy.config.image_features) == [IMAGE_KEY]
-
-
 @pytest.mark.parametrize("kind", ["bc", "act"])
 def test_a_training_that_was_interrupted_ends_with_the_same_weights(tmp_path, kind):
     import torch
@@ -349,44 +329,6 @@ def test_the_losses_of_a_training_that_goes_on_are_those_of_one_that_did_not_sto
     with pytest.raises(KeyboardInterrupt):
         module.train(demos, config, tmp_path, die)
     assert module.train(demos, config, tmp_path).losses == whole and len(whole) == 3
-
-
-@pytest.mark.parametrize("kind", ["act", "diffusion"])
-def test_lerobots_policies_bring_data_to_where_they_are(kind):
-    """On torch's device without storage, as there need not be a GPU: whatever comes, the network is given what lies where it lies itself."""
-    import torch
-
-    from phototwin.learn.policy import make_policy
-    from phototwin.learn.train import make_batch
-
-    demos, config = square_demos(6), replace(BC, kind=kind, chunk=8)
-    policy = make_policy(config, demos)
-    batch = make_batch(demos, TrainConfig(config, batch=4), np.random.default_rng(0))
-    for device in ("meta", "cpu"):
-        policy.policy.to_empty(device=device) if device == "cpu" else policy.to(device)
-        policy.to(device)
-        given = policy.before({name: batch[name].to(device) for name in (IMAGE_KEY, ACTION)})
-        assert {value.device.type for value in given.values() if isinstance(value, torch.Tensor)} == {device}
-
-
-def test_what_diffusion_draws_comes_of_the_batch():
-    import torch
-
-    from phototwin.learn.train import train
-    from phototwin_tasks.evaluate.drivers import PolicyDriver
-
-    demos = square_demos(6)
-    trained = train(demos, TrainConfig(replace(BC, kind="diffusion", chunk=8), steps=1, batch=4))
-    told = []
-    for before in (1, 2):
-        torch.manual_seed(before)
-        driver = PolicyDriver(trained.policy, trained.facts)
-        for seed in (7, 7, 8):
-            driver.begin(3, seed)
-            told.append([driver.actions(demos.rgb[:3], demos.state[:3], "") for _ in range(2)])
-        assert torch.initial_seed() == before, "nobody else's draws are changed"
-    assert np.array_equal(told[0], told[1]) and np.array_equal(told[:3], told[3:])
-    assert not np.array_equal(told[0], told[2]) and not np.array_equal(*told[0])
 
 
 def test_several_tasks_are_not_learned_as_one():
