@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from phototwin.learn.config import Shown
-from phototwin.learn.demos import Demos
+from phototwin.learn.demos import MARKS_B, Demos
 
 PX = 48
 STEPS = 6
@@ -29,7 +29,7 @@ def square_demos(count=60, seed=0):
         state=state,
         action=action,
         places=np.concatenate([rows * np.nan, rows], 1),
-        marks=np.zeros((count * STEPS, 2), np.float32),
+        marks=np.zeros((count * STEPS, 2 * len(MARKS_B)), np.float32),
         K=np.broadcast_to(np.eye(3), (count, 3, 3)),
         starts=np.arange(count + 1) * STEPS,
         shown=(Shown("go to the square", "{}", "twin", seed),) * count,

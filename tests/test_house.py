@@ -41,7 +41,7 @@ ONLY_IN = {
 """Libraries with one home; in the others they would tie a room to what it must not know."""
 
 HEAVY = {"torch", "tensorflow", "transformers", "diffusers", "warp", "cv2", "scipy", "trimesh", "pxr", "h5py", "av", "jinja2", "lerobot", "isaaclab", "pinocchio", "PIL", "websockets", "msgpack", "onnx"}  # fmt: skip
-NETWORKS = {"cloning", "export", "lerobot_policies", "policy", "train"}
+NETWORKS = {"cloning", "export", "eye", "lerobot_policies", "policy", "train"}
 """Files of ``learn`` that define or hold classes of torch."""
 UNLOCKED = ("rlds",)
 """Extras that are not in the lock: TensorFlow is 1.5 GB and wants an older h5py, for one converter."""

@@ -95,3 +95,36 @@ def test_what_diffusion_draws_comes_of_the_batch():
         assert torch.initial_seed() == before, "nobody else's draws are changed"
     assert np.array_equal(told[0], told[1]) and np.array_equal(told[:3], told[3:])
     assert not np.array_equal(told[0], told[2]) and not np.array_equal(*told[0])
+
+
+def test_acts_eye_is_taught_where_things_are():
+    """Of scenes with fewer things than it has key points only those that are there; the marks from their mean on."""
+    import torch
+
+    from phototwin.learn.demos import MARKS, PLACES
+    from phototwin.learn.policy import make_policy
+    from phototwin.learn.train import make_batch
+
+    demos = square_demos(6)
+    demos = replace(demos, marks=demos.marks + np.float32(0.7))
+    policy = make_policy(replace(BC, kind="act", chunk=8), demos).train()
+    (eye,) = policy.eyes()
+    assert torch.allclose(eye.mean, torch.tensor(0.7))
+    batch = make_batch(
+        demos, TrainConfig(replace(BC, kind="act", chunk=8), batch=8, turn_deg=0), np.random.default_rng(0)
+    )
+    assert batch[PLACES].shape[1] == 4, "tool and square, and a key point more that nothing is known of"
+
+    def loss(**changed):
+        torch.manual_seed(0)
+        return policy.loss(batch | changed)
+
+    at_first = loss()
+    at_first.backward()
+    reached = eye.look.point.weight.grad
+    assert reached[1].abs().sum() > 0 and reached[3:].abs().sum() > 0, "the square's key point, and those that are free"
+    assert loss(**{PLACES: -batch[PLACES]}) != at_first
+    assert torch.isclose(loss(**{MARKS: batch[MARKS] + 0.05}) - at_first, torch.tensor(0.2), atol=0.02)
+    assert loss(**{PLACES: torch.full_like(batch[PLACES], torch.nan)}).isfinite()
+    policy.eval()
+    assert torch.equal(eye.loss(batch), torch.tensor(0.0))

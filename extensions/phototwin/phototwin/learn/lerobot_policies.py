@@ -11,10 +11,13 @@ import torch
 from torch import nn
 
 from phototwin.data.lerobot import IMAGE_KEY
-from phototwin.learn.demos import ACTION, PADDED, STATE
+from phototwin.learn.demos import ACTION, MARKS, MARKS_B, PADDED, PLACES, STATE
+from phototwin.learn.eye import MARK_STD, Look, make_convolutions, seeing_loss
 
-TINY = "resnet_phototwin_tiny"
-"""Name under which LeRobot finds the small backbone; it wants one that begins with "resnet"."""
+TINY, EYE = "resnet_phototwin_tiny", "resnet_phototwin_eye"
+"""Names under which LeRobot finds the small backbones of Diffusion Policy and of ACT; it wants some that begin with "resnet"."""
+TAUGHT = 3
+"""Key points of ACT's eye that are taught: on the tool, on what is taken, and on where it belongs."""
 WIDTHS = (16, 32, 64, 128)
 INFERENCE_STEPS = 10
 
@@ -35,7 +38,7 @@ class _Block(nn.Module):
 
 
 class TinyResNet(nn.Module):
-    """A residual network of four blocks, a hundredth of ResNet-18, with the children that LeRobot takes from torchvision's.
+    """A residual network of four blocks, a hundredth of ResNet-18, for Diffusion Policy, with the children that LeRobot takes from torchvision's.
 
     Without norms: frozen statistics of no training would be none, and norms of groups of channels cost a third of a step.
 
@@ -53,6 +56,42 @@ class TinyResNet(nn.Module):
         self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(before, 1)
 
 
+class EyeNet(nn.Module):
+    """``learn.eye`` with the children that LeRobot's ACT takes from torchvision's networks: all that is seen is one token.
+
+    Of 3 by 3 tokens of a residual network it learned as much of demonstrations, but less of its own way: it closed the fingers where the tool was, not where the thing is.
+    """
+
+    def __init__(self, **torchvision_options: Any) -> None:
+        super().__init__()
+        self.conv1, self.layer4 = make_convolutions(), EyeMap()
+        self.fc = nn.Linear(self.layer4.look.numbers, 1)
+
+
+class EyeMap(nn.Module):
+    """``Look`` as a feature map of one cell, (B, numbers, 1, 1); what it was taught to see is kept for the loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.look = Look(TAUGHT, 2 * len(MARKS_B))
+        self.mean: torch.Tensor
+        self.register_buffer("mean", torch.zeros(2 * len(MARKS_B)))
+        self._seen: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Of features (B, C, cells, cells)."""
+        numbers, heat, marks = self.look(features)
+        self._seen = (heat, marks) if self.training else None
+        return numbers[..., None, None]
+
+    def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Of what it has just seen; 0 where it does not learn."""
+        if self._seen is None:
+            return self.mean.new_zeros(())
+        (heat, marks), self._seen = self._seen, None
+        return seeing_loss(heat, marks, batch[PLACES], (batch[MARKS] - self.mean) / MARK_STD)
+
+
 class LerobotPolicy(nn.Module):
     """One of LeRobot's policies with its processors, which bring data to its units and back.
 
@@ -61,7 +100,7 @@ class LerobotPolicy(nn.Module):
         size: "small" (about a million numbers) or "usual" (LeRobot's own settings, without downloaded weights).
         image_px: Side of the frames.
         chunk: Actions that are predicted at once.
-        stats: LeRobot's statistics of each feature: mean, std, min, max.
+        stats: LeRobot's statistics of each feature: mean, std, min, max; and the mean of the marks.
     """
 
     def __init__(self, kind: str, size: str, image_px: int, chunk: int, stats: dict[str, dict[str, Any]]) -> None:
@@ -77,7 +116,9 @@ class LerobotPolicy(nn.Module):
         outputs = {ACTION: PolicyFeature(FeatureType.ACTION, sizes[ACTION])}
         _offer_tiny()
         config = MAKERS[kind](size, chunk, {"input_features": inputs, "output_features": outputs, "device": "cpu"})
-        self._take(config, stats)
+        self._take(config, {name: value for name, value in stats.items() if name != MARKS})
+        for part in self.eyes():
+            part.mean.copy_(torch.as_tensor(stats[MARKS]["mean"]))
 
     def _take(self, config: Any, stats: dict[str, dict[str, Any]] | None, folder: Path | None = None) -> None:
         from lerobot.policies.factory import get_policy_class, make_pre_post_processors
@@ -109,7 +150,12 @@ class LerobotPolicy(nn.Module):
         given[PADDED] = batch[PADDED]
         if self.diffusion:
             given[STATE] = given[STATE].unsqueeze(1)
-        return self.policy(given)[0]
+        loss = self.policy(given)[0]
+        return loss + sum(part.loss(batch) for part in self.eyes())
+
+    def eyes(self) -> list[EyeMap]:
+        """The parts that are taught what to see."""
+        return [part for part in self.modules() if isinstance(part, EyeMap)]
 
     def chunks(self, rgb: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """Actions (B, H, A) in the units of the data for frames (B, 3, h, w) in 0..1 and states (B, S)."""
@@ -139,17 +185,18 @@ class LerobotPolicy(nn.Module):
 
 
 def _offer_tiny() -> None:
-    """Let LeRobot, which asks torchvision for a backbone by name, find the small one too."""
+    """Let LeRobot, which asks torchvision for a backbone by name, find the small ones too."""
     import torchvision
 
-    setattr(torchvision.models, TINY, TinyResNet)
+    for name, made in ((TINY, TinyResNet), (EYE, EyeNet)):
+        setattr(torchvision.models, name, made)
 
 
 def _act(size: str, chunk: int, features: dict[str, Any]) -> Any:
     from lerobot.policies.act.configuration_act import ACTConfig
 
     small: dict[str, Any] = {
-        "vision_backbone": TINY,
+        "vision_backbone": EYE,
         "dim_model": 128,
         "n_heads": 4,
         "dim_feedforward": 512,

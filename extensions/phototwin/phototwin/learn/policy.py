@@ -15,10 +15,11 @@ import torch
 from phototwin.data.lerobot import IMAGE_KEY
 from phototwin.data.store import write_bytes
 from phototwin.errors import InputError
-from phototwin.learn.cloning import KEYPOINTS, LABELS, MARK_STD, CloningPolicy
+from phototwin.learn.cloning import LABELS, CloningPolicy
 from phototwin.learn.config import PolicyConfig, PolicyFacts, check_policy, read_shown
 from phototwin.learn.demos import ACTION, MARKS, STATE, Demos
 from phototwin.learn.export import export_onnx
+from phototwin.learn.eye import KEYPOINTS, MARK_STD
 from phototwin.learn.lerobot_policies import LerobotPolicy
 from phototwin.learn.spaces import arm_of, joint_actions, tool_state
 
@@ -42,9 +43,9 @@ def make_policy(config: PolicyConfig, demos: Demos) -> Any:
     if config.kind == "bc":
         units = {n: (v.mean(0), v.std(0)) for n, v in ((STATE, demos.state), (ACTION, demos.action))}
         units[MARKS] = (demos.marks.mean(0), np.full(demos.marks.shape[1], MARK_STD))
-        return CloningPolicy(config.image_px, config.chunk, demos.places.shape[1] // 2, units)
+        return CloningPolicy(config.chunk, demos.places.shape[1] // 2, units)
     seen = demos.rgb[::STATS_STRIDE].reshape(-1, 3) / np.float32(255.0)
-    stats = {STATE: _stats(demos.state), ACTION: _stats(demos.action)}
+    stats = {STATE: _stats(demos.state), ACTION: _stats(demos.action), MARKS: {"mean": demos.marks.mean(0)}}
     stats[IMAGE_KEY] = {name: value.reshape(3, 1, 1) for name, value in _stats(seen).items()}
     return LerobotPolicy(config.kind, config.size, config.image_px, config.chunk, stats)
 
@@ -105,7 +106,7 @@ def load_policy(folder: Path) -> tuple[Any, PolicyFacts]:
 def _load_cloning(folder: Path, config: PolicyConfig) -> CloningPolicy:
     state = torch.load(folder / WEIGHTS_FILE, weights_only=True)
     stats = {name: (state[f"units.{label}.mean"], state[f"units.{label}.std"]) for name, label in LABELS.items()}
-    policy = CloningPolicy(config.image_px, config.chunk, len(state["net.point.bias"]) - KEYPOINTS, stats)
+    policy = CloningPolicy(config.chunk, len(state["net.look.point.bias"]) - KEYPOINTS, stats)
     policy.load_state_dict(state)
     return policy
 
