@@ -33,6 +33,7 @@ class Args:
         batch: Frames a step.
         lr: Largest learning rate.
         jitter: Brightness and contrast of frames vary by up to this share.
+        state_noise_m: The tool's place is shown wrong by a normal draw of this deviation along every axis [m].
         turn_deg: The camera of each frame is turned by up to this about every axis; 0 for never.
         seed: Of every random choice.
         threads: Of torch; 0 leaves them as they are.
@@ -54,6 +55,7 @@ class Args:
     batch: int = 64
     lr: float = 1e-3
     jitter: float = 0.2
+    state_noise_m: float = 0.0
     turn_deg: float = 1.5
     seed: int = 0
     threads: int = 0
@@ -78,6 +80,7 @@ def main(args: Args) -> int:
         batch=args.batch,
         lr=args.lr,
         jitter=args.jitter,
+        state_noise_m=args.state_noise_m,
         turn_deg=args.turn_deg,
         seed=args.seed,
         threads=args.threads,

@@ -14,8 +14,8 @@ from test_data_lerobot import smooth_episode
 from phototwin.data.lerobot import write_lerobot
 from phototwin.errors import InputError
 from phototwin.frames import invert, make_T, matrix_from_quat_xyzw
-from phototwin.learn.config import CHECKPOINT, PolicyConfig, Shown, TrainConfig
-from phototwin.learn.demos import ACTION, PADDED, chunk_rows, find_dataset, join_demos, load_demos
+from phototwin.learn.config import CHECKPOINT, PolicyConfig, Shown, TrainConfig, check_training
+from phototwin.learn.demos import ACTION, PADDED, STATE, chunk_rows, find_dataset, join_demos, load_demos
 from phototwin.learn.job import run_training
 from phototwin.learn.views import turn_views
 
@@ -339,6 +339,22 @@ def test_several_tasks_are_not_learned_as_one():
     _check_tasks([lift, same, replace(place, twin="b")])
     with pytest.raises(InputError, match=r"2 tasks on one twin \(pick it up, put it\).* split --by"):
         _check_tasks([lift, same, place])
+
+
+def test_noise_on_the_tools_place_changes_nothing_else():
+    """And is drawn behind all the rest: without it, batches are what they were."""
+    from phototwin.learn.train import make_batch
+
+    demos = square_demos(6)
+    demos = replace(demos, state=np.concatenate([demos.state, demos.state], 1))
+    config = TrainConfig(replace(BC, space="tool"), batch=64)
+    clean, noisy = (make_batch(demos, replace(config, state_noise_m=m), np.random.default_rng(3)) for m in (0.0, 0.02))
+    wrong = (noisy.pop(STATE) - clean.pop(STATE)).numpy()
+    assert not wrong[:, 3:].any() and 0.017 < wrong[:, :3].std() < 0.023 and abs(wrong[:, :3].mean()) < 0.006
+    assert all(np.array_equal(noisy[name], clean[name], equal_nan=True) for name in clean)
+    for bad in (replace(config, state_noise_m=-0.01), TrainConfig(BC, state_noise_m=0.01)):
+        with pytest.raises(InputError, match="Noise of"):
+            check_training(bad)
 
 
 def test_what_lies_behind_the_end_is_not_learned():

@@ -154,6 +154,8 @@ class TrainConfig:
         lr: Largest learning rate; it falls to a hundredth along a half cosine.
         weight_decay: Of AdamW.
         jitter: Brightness and contrast of each frame vary by up to this share; what the light of a photo does not show.
+        state_noise_m: The tool's place is shown wrong by a normal draw of this deviation along every axis [m], so that a policy looks where the thing is
+            instead of going on to where the tool goes; space "tool" alone.
         turn_deg: The camera of each frame is turned by up to this about every axis, as ``learn.views`` says; 0 shows frames as they are.
         seed: Of the first weights and of every draw.
         save_every: Steps between checkpoints.
@@ -168,6 +170,7 @@ class TrainConfig:
     lr: float = 1e-3
     weight_decay: float = 1e-4
     jitter: float = 0.2
+    state_noise_m: float = 0.0
     turn_deg: float = 1.5
     seed: int = 0
     save_every: int = 500
@@ -189,5 +192,9 @@ def check_training(config: TrainConfig) -> None:
         )
     if not config.lr > 0 or config.weight_decay < 0 or config.jitter < 0 or config.turn_deg < 0:
         raise InputError("The learning rate must be above 0; weight decay, jitter and turns must not be negative.")
+    if config.state_noise_m < 0 or (config.state_noise_m and config.policy.space != "tool"):
+        raise InputError(
+            f"Noise of {config.state_noise_m} m on the tool's place: expected no negative number, and --policy.space tool, which shows it."
+        )
     if config.seed < 0 or config.threads < 0:
         raise InputError(f"Seed {config.seed} and {config.threads} threads: expected no negative number.")

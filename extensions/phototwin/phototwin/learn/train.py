@@ -155,9 +155,12 @@ def make_batch(demos: Demos, config: TrainConfig, rng: np.random.Generator) -> d
     if config.jitter:
         gain, lift = rng.uniform(-config.jitter, config.jitter, (2, len(frames), 1, 1, 1)).astype(np.float32)
         rgb = ((rgb - 0.5) * torch.from_numpy(1 + gain) + 0.5 + torch.from_numpy(lift) / 2).clamp(0, 1)
+    state = demos.state[frames]
+    if config.state_noise_m:
+        state[:, :3] += rng.normal(0.0, config.state_noise_m, (len(frames), 3))
     batch = {
         IMAGE_KEY: rgb,
-        STATE: torch.from_numpy(demos.state[frames]),
+        STATE: torch.from_numpy(state),
         ACTION: torch.from_numpy(demos.action[rows]),
         PADDED: torch.from_numpy(behind),
         PLACES: torch.from_numpy(places),
