@@ -59,7 +59,7 @@ class TinyResNet(nn.Module):
 class EyeNet(nn.Module):
     """``learn.eye`` with the children that LeRobot's ACT takes from torchvision's networks: all that is seen is one token.
 
-    Of 3 by 3 tokens of a residual network it learned as much of demonstrations, but less of its own way: it closed the fingers where the tool was, not where the thing is.
+    Of 3 by 3 tokens of a residual network it took a thing that was shoved less often, see docs/benchmarks.md.
     """
 
     def __init__(self, **torchvision_options: Any) -> None:
