@@ -11,7 +11,7 @@ from phototwin.frames import make_T, rotation_z, transform
 from phototwin.plan.grasp import propose_grasps, reachable_grasps
 from phototwin.plan.grasp_contacts import antipodal_pairs, sample_surface
 from phototwin.plan.grasp_parts import has_handle, on_handle
-from phototwin.plan.grasp_score import goal_is_clear, grip_force, pad_contact, suit
+from phototwin.plan.grasp_score import goal_is_clear, grip_force, pad_contact, score_grasps, suit
 from phototwin.plan.gripper import CONTACT_SLACK_M, grip_offset, gripper_boxes, gripper_clears, gripper_is_free
 from phototwin.plan.ik import load_arm, reached, solve_pose
 from phototwin.plan.query import find_region
@@ -269,3 +269,14 @@ def test_grasps_do_not_depend_on_where_the_world_has_its_origin():
     item = make_mug()
     moved = replace(item, T_world_object=make_T(np.eye(3), np.array([3.0, 2.0, 0.0])) @ item.T_world_object)
     np.testing.assert_array_equal(propose(moved).T_object_tool, propose(item).T_object_tool)
+
+
+def test_a_grasp_that_still_holds_a_centimetre_aside_is_worth_more():
+    item = make("cube", *box_mesh(np.full(3, 0.045)))
+    by_m = np.array([0.0, 0.005, 0.010, 0.015])
+    T = np.stack([make_T(np.diag([1.0, -1.0, -1.0]), np.array([x, 0.0, 0.0])) for x in by_m])
+    score = score_grasps(item, PANDA, np.array([0.0, 0.0, 1.0]), T, np.full(4, 0.045), np.ones(4))
+    assert (np.diff(score) < 0.0).all()
+    # All four have the whole of both pads on the cube; the lever of a centimetre alone costs 0.015.
+    assert (pad_contact(item.mesh, PANDA, T[:3], np.full(3, 0.045)) == 1.0).all()
+    assert score[0] - score[2] > 0.03

@@ -19,6 +19,8 @@ LEVER_M = 0.04
 """Distance of the centre of mass from the grasp at which holding gets hard: friction torque of pads about 2 cm wide."""
 TOUCH_M = 0.0015
 """A pad touches what is this close to its plane."""
+ASIDE_M = 0.01
+"""How far along its pads a hand that goes where it was seen to go is off: a good grasp still holds there."""
 ENOUGH_CONTACT = 0.4
 """Share of a pad that must touch: on less, as on two opposite edges, a thing turns away."""
 PAD_GRID = (4, 5)
@@ -36,6 +38,9 @@ def score_grasps(
 ) -> np.ndarray:
     """Quality (G,) in 0..1: upright, close to the centre of mass, antipodal, wide contact on both pads, room in the opening.
 
+    The contact is looked for 1 cm to either side, too, so that a hand that comes a little aside, as one that goes where it sees
+    the object, still has the object between its pads.
+
     Args:
         item: The object.
         robot: Whose gripper.
@@ -52,13 +57,22 @@ def score_grasps(
     lever = np.hypot(x, 0.5 * y)
     height = np.clip((away @ up) / LEVER_M, 0.0, 1.0)  # below the centre of mass a thing tips over
     far_above = np.clip((np.abs(z) - 0.03) / 0.10, 0.0, 1.0)
-    contact = pad_contact(item.mesh, robot, T, width).min(1)
+    contact, left, right = (
+        pad_contact(item.mesh, robot, _aside(T, by_m), width).min(1) for by_m in (0.0, -ASIDE_M, ASIDE_M)
+    )
+    steady = (contact + left + right) / 3.0
     room = np.clip((robot.max_width_m - width) / WIDTH_EASE_M, 0.0, 1.0)
     steepest = np.cos(MAX_TILT_RAD)
     upright = (-T[:, :3, 2] @ up - steepest) / (1.0 - steepest)
-    score = 0.25 * upright + 0.25 * np.exp(-((lever / LEVER_M) ** 2)) + 0.15 * quality + 0.2 * contact + 0.15 * room
+    score = 0.25 * upright + 0.25 * np.exp(-((lever / LEVER_M) ** 2)) + 0.15 * quality + 0.2 * steady + 0.15 * room
     score = np.clip(score - 0.15 * height - 0.1 * far_above, 0.0, 1.0)
     return score * (0.5 + 0.5 * np.minimum(contact / ENOUGH_CONTACT, 1.0))
+
+
+def _aside(T: np.ndarray, by_m: float) -> np.ndarray:
+    moved = T.copy()
+    moved[:, :3, 3] += by_m * T[:, :3, 0]
+    return moved
 
 
 def grip_force(robot: Robot) -> float:
