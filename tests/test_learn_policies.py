@@ -17,6 +17,7 @@ from phototwin.frames import invert, make_T, matrix_from_quat_xyzw
 from phototwin.learn.config import CHECKPOINT, PolicyConfig, Shown, TrainConfig, check_training
 from phototwin.learn.demos import ACTION, PADDED, STATE, chunk_rows, find_dataset, join_demos, load_demos
 from phototwin.learn.job import run_training
+from phototwin.learn.policy import image_stats
 from phototwin.learn.views import turn_views
 
 BC = PolicyConfig("bc", "joint", image_px=PX, chunk=4, execute=2)
@@ -110,6 +111,18 @@ def test_a_turned_view_shows_things_where_they_are_told_to_be():
     moved = np.linalg.norm(places - spots, axis=1) * size / 2
     assert moved.mean() > 2 and np.abs(found - places).max() * size / 2 < 0.3  # px
     assert np.linalg.norm(marks - 2 * spots, axis=1).mean() > 0.05
+
+
+def test_statistics_of_frames_do_not_depend_on_how_many_there_are():
+    some = np.random.default_rng(0).integers(20, 250, (7, 48, 64, 3)).astype(np.uint8)
+    rows = some.reshape(-1, 3) / 255.0
+    found = image_stats(some)
+    for name, want in (("mean", rows.mean(0)), ("std", rows.std(0)), ("min", rows.min(0)), ("max", rows.max(0))):
+        np.testing.assert_allclose(found[name].ravel(), want, atol=1e-6)
+    many = image_stats(np.repeat(some, 900, axis=0))  # 19 million pixels: float32 counts to 16.8
+    assert all((many[name] == found[name]).all() for name in found)
+    flat = image_stats(np.full((2, 4, 4, 3), 255, np.uint8))
+    assert (flat["std"] >= 1e-3).all() and (flat["min"] == 1.0).all() and (flat["max"] > flat["min"]).all()
 
 
 def test_a_chunk_ends_with_its_episode():

@@ -40,24 +40,35 @@ def make_policy(config: PolicyConfig, demos: Demos) -> Any:
         InputError: As ``check_policy``.
     """
     check_policy(config)
+    stats = {name: _stats(rows) for name, rows in ((STATE, demos.state), (ACTION, demos.action), (MARKS, demos.marks))}
     if config.kind == "bc":
-        units = {n: (v.mean(0), v.std(0)) for n, v in ((STATE, demos.state), (ACTION, demos.action))}
-        units[MARKS] = (demos.marks.mean(0), np.full(demos.marks.shape[1], MARK_STD))
+        units = {name: (stats[name]["mean"], stats[name]["std"]) for name in (STATE, ACTION)}
+        units[MARKS] = (stats[MARKS]["mean"], np.full(demos.marks.shape[1], MARK_STD))
         return CloningPolicy(config.chunk, demos.places.shape[1] // 2, units)
-    seen = demos.rgb[::STATS_STRIDE].reshape(-1, 3) / np.float32(255.0)
-    stats = {STATE: _stats(demos.state), ACTION: _stats(demos.action), MARKS: {"mean": demos.marks.mean(0)}}
-    stats[IMAGE_KEY] = {name: value.reshape(3, 1, 1) for name, value in _stats(seen).items()}
+    stats[IMAGE_KEY] = image_stats(demos.rgb[::STATS_STRIDE])
     return LerobotPolicy(config.kind, config.size, config.image_px, config.chunk, stats)
 
 
+def image_stats(rgb: np.ndarray) -> dict[str, np.ndarray]:
+    """LeRobot's statistics (3, 1, 1) in 0..1 of frames (N, H, W, 3) uint8; exact however many there are, as they are counted, not added up."""
+    counts = np.stack([np.bincount(rgb[..., c].ravel(), minlength=256) for c in range(3)])
+    share, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255.0
+    mean = share @ values
+    std = np.sqrt(np.maximum(share @ values**2 - mean**2, 0.0))
+    least, most = (counts > 0).argmax(1) / 255.0, 1.0 - (counts[:, ::-1] > 0).argmax(1) / 255.0
+    return {name: value.reshape(3, 1, 1).astype(np.float32) for name, value in _bounded(mean, std, least, most).items()}
+
+
 def _stats(values: np.ndarray) -> dict[str, np.ndarray]:
-    """LeRobot's statistics of rows; what hardly moves must not be blown up."""
-    return {
-        "mean": values.mean(0),
-        "std": np.maximum(values.std(0), 1e-3),
-        "min": values.min(0),
-        "max": np.maximum(values.max(0), values.min(0) + 1e-3),
-    }
+    """LeRobot's statistics of rows."""
+    rows = values.astype(np.float64)  # a sum of float32 stops growing at some length
+    found = _bounded(rows.mean(0), rows.std(0), rows.min(0), rows.max(0))
+    return {name: value.astype(np.float32) for name, value in found.items()}
+
+
+def _bounded(mean: np.ndarray, std: np.ndarray, least: np.ndarray, most: np.ndarray) -> dict[str, np.ndarray]:
+    """What hardly moves must not be blown up."""
+    return {"mean": mean, "std": np.maximum(std, 1e-3), "min": least, "max": np.maximum(most, least + 1e-3)}
 
 
 def save_policy(policy: Any, facts: PolicyFacts, folder: Path) -> None:
