@@ -190,12 +190,9 @@ def _curve_rows(bench: Bench, twin: Path, hard: Path, family: str, size: Size) -
     started = {cell: [] for cell in cells}
     for seed in size.seeds:
         for kind, count in cells:
-            if kind == "diffusion" and seed != size.seeds[0]:
-                continue
-            episodes = size.alone if kind == "diffusion" else size.episodes
-            tests = [Trial("hard", twin, _tested(hard, episodes, seed))]
+            tests = [Trial("hard", twin, _tested(hard, size.episodes, seed))]
             if count == last:
-                tests.append(Trial("shoved", twin, _tested(hard, episodes, seed, "--shove-m-s", str(SHOVE_M_S))))
+                tests.append(Trial("shoved", twin, _tested(hard, size.episodes, seed, "--shove-m-s", str(SHOVE_M_S))))
             started[kind, count].append(bench.start(_taught(bench, family, kind, count, seed, size, tuple(tests))))
     for (kind, count), jobs in started.items():
         outcomes = [job.result() for job in jobs]
