@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -16,10 +17,12 @@ from phototwin.data import compose
 from phototwin.data.compose import append_dataset, read_entries, rewrite_hdf5, write_dataset
 from phototwin.data.fingerprint import hash_frames
 from phototwin.data.hdf5 import content_sha256
+from phototwin.data.lerobot import has_truth
 from phototwin.data.quality import QualityLimits
 from phototwin.data.store import EpisodeStore, read_demos
 from phototwin.data.verify import verify
 from phototwin.errors import InputError, OutputError
+from phototwin.output import claim_folder
 from phototwin_tasks.dataset import job
 
 
@@ -158,7 +161,7 @@ def test_an_append_killed_at_any_moment_is_mended_by_the_same_command(tmp_path, 
     calls = []
 
     def replace(old, new):
-        if Path(new).parent == tmp_path / "out" and Path(new).name in ("episodes.hdf5", "lerobot", "lerobot.old"):
+        if Path(new).parent == tmp_path / "out" and Path(new).name in ("episodes.hdf5", "lerobot", ".lerobot.replaced"):
             calls.append(new)
             if len(calls) == moment + 1:
                 raise Killed
@@ -176,8 +179,9 @@ def test_an_append_killed_at_any_moment_is_mended_by_the_same_command(tmp_path, 
 @pytest.mark.parametrize("append", [False, True])
 @pytest.mark.parametrize("path", ["obs/rgb", "actions", "raw/depth_mm", "next_obs/rgb"])
 def test_damage_is_not_merged_and_what_is_left_out_goes(tmp_path, two, path, append):
-    rewrite_hdf5(two[0] / "episodes.hdf5", tmp_path / "robomimic.hdf5", every_next=True)
-    os.replace(tmp_path / "robomimic.hdf5", two[0] / "episodes.hdf5")
+    for folder in two:
+        rewrite_hdf5(folder / "episodes.hdf5", tmp_path / "robomimic.hdf5", every_next=True)
+        os.replace(tmp_path / "robomimic.hdf5", folder / "episodes.hdf5")
     with h5py.File(two[0] / "episodes.hdf5", "r+") as stream:
         item = stream[f"data/demo_1/{path}"]
         item[1] = item[1] + item.dtype.type(1)
@@ -395,3 +399,107 @@ def test_info(tmp_path, two):
     text = job.info(two[0])
     assert "3 demonstrations, 93 steps, 3 successful" in text and "frames 64 x 48" in text
     assert "panda (3) at 20 frames/s" in text and "place (3)" in text and "green_cube (3)" in text
+
+
+def test_two_that_append_at_once_do_not_write_over_each_other(tmp_path, two):
+    job.merge(two[:1], tmp_path / "out", append=False, lerobot=False)
+    with claim_folder(tmp_path / "out"), pytest.raises(OutputError, match="in use by another run"):
+        job.merge(two[1:], tmp_path / "out", append=True, lerobot=False)
+    assert attempts(tmp_path / "out/episodes.hdf5") == [0, 1, 2]
+
+
+def test_append_leaves_a_copy_that_somebody_keeps_alone(tmp_path, two):
+    job.merge(two[:1], tmp_path / "out", append=False, lerobot=False)
+    (tmp_path / "out/lerobot.old").mkdir()
+    (tmp_path / "out/lerobot.old/notes.txt").write_text("mine")
+    job.merge(two[1:], tmp_path / "out", append=True, lerobot=False)
+    assert (tmp_path / "out/lerobot.old/notes.txt").read_text() == "mine"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["episodes.hdf5", "lerobot.old"]
+
+
+def test_append_keeps_depth_and_labels_of_the_lerobot_dataset(tmp_path, two):
+    job.merge(two[:1], tmp_path / "out", append=False, lerobot=False)
+    job.convert(tmp_path / "out", "lerobot_depth", tmp_path / "out/lerobot")
+    job.merge(two[1:], tmp_path / "out", append=True, lerobot=True)
+    assert has_truth(tmp_path / "out/lerobot") and not list(verify(tmp_path / "out"))
+
+
+def test_what_is_recorded_of_one_is_recorded_of_all(tmp_path, two):
+    rewrite_hdf5(two[0] / "episodes.hdf5", tmp_path / "next.hdf5", every_next=True)
+    with pytest.raises(InputError, match=r"demo_0 of .* has next_obs joint_pos.*, but .*rgb.*--to robomimic"):
+        job.merge([tmp_path / "next.hdf5", two[1]], tmp_path / "out", append=False, lerobot=False)
+
+
+def test_what_others_have_added_to_obs_is_in_robomimics_next_obs(tmp_path, two):
+    with h5py.File(two[0] / "episodes.hdf5", "r+") as stream:
+        for demo in stream["data"].values():
+            demo["obs/force"] = np.arange(3 * len(demo["actions"]), dtype=np.float32).reshape(-1, 3)
+    rewrite_hdf5(two[0] / "episodes.hdf5", tmp_path / "next.hdf5", every_next=True)
+    with h5py.File(tmp_path / "next.hdf5") as stream:
+        before, after = (stream[f"data/demo_1/{place}/force"][:] for place in ("obs", "next_obs"))
+    assert np.array_equal(after[:-1], before[1:]) and np.array_equal(after[-1], before[-1])
+    assert not list(verify(tmp_path / "next.hdf5"))
+
+
+def test_a_demonstration_that_was_chosen_is_the_one_that_is_copied(tmp_path, two):
+    entries = read_entries(two[0] / "episodes.hdf5")
+    with h5py.File(two[0] / "episodes.hdf5", "r+") as stream:  # as a run that goes on numbers them anew
+        stream["data"].move("demo_0", "other")
+        stream["data"].move("demo_1", "demo_0")
+        stream["data"].move("other", "demo_1")
+    with pytest.raises(InputError, match=r"demo_0 of .* is another one than a moment ago"):
+        write_dataset(entries, tmp_path / "out", lerobot=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_left_out_may_be_unreadable(tmp_path, two):
+    with h5py.File(two[0] / "episodes.hdf5", "r+") as stream:
+        del stream["data/demo_1/obs/tcp_pose"], stream["data/demo_1"].attrs["robot"]
+    with pytest.raises(InputError, match=r"demo_1 of .* cannot be read .*--leave-out"):
+        job.info(two[0])
+    wanted = job.Wanted(leave_out=("demo_1",), limits=QualityLimits(below_support_m=1.0))
+    assert "demo_1: left out\n2 of 3" in job.keep(two[0], tmp_path / "out", wanted, None, lerobot=False)
+    assert attempts(tmp_path / "out/episodes.hdf5") == [0, 2] and not list(verify(tmp_path / "out"))
+
+
+def test_a_copy_of_what_goes_stays(tmp_path):
+    store = EpisodeStore(tmp_path / "a")
+    for attempt in (0, 1):  # the same motion twice
+        store.write(replace(possible_episode(0), attempt=attempt))
+    store.finish(2)
+    limits = QualityLimits(below_support_m=1.0)
+    both = job.keep(tmp_path / "a", tmp_path / "both", job.Wanted(limits=limits), None, lerobot=False)
+    assert "demo_1: it is demo_0 again\n1 of 2" in both
+    one = job.keep(tmp_path / "a", tmp_path / "one", job.Wanted(leave_out=("demo_0",), limits=limits), None, False)
+    assert "demo_0: left out\n1 of 2" in one and attempts(tmp_path / "one/episodes.hdf5") == [1]
+
+
+def test_folders_that_cannot_be_replaced(tmp_path, two, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(OutputError, match="the folder that you are in"):
+        job.merge(two, Path("."), append=False, lerobot=False)
+    before = (two[0] / "episodes.hdf5").read_bytes()
+    with pytest.raises(OutputError, match=r"ends in \.html"):
+        job.review(two[0], two[0] / "episodes.hdf5", QualityLimits(), None)
+    assert (two[0] / "episodes.hdf5").read_bytes() == before
+    monkeypatch.chdir(two[0])
+    (two[0] / "run.json").write_text('{"jobs": [{"twin": "twin"}]}')
+    assert "3 demonstrations" in job.review(Path("."), None, QualityLimits(), None)
+
+
+def test_the_same_done_for_another_task_is_no_copy(tmp_path):
+    store = EpisodeStore(tmp_path / "a")
+    for attempt, family in enumerate(("lift", "place")):
+        store.write(replace(possible_episode(0), attempt=attempt, task={"family": family, "object": "green_cube"}))
+    store.finish(2)
+    assert not list(verify(tmp_path / "a"))
+    with h5py.File(tmp_path / "a/episodes.hdf5", "r+") as stream:
+        stream["data/demo_0/weight"] = 1.5  # a number that somebody has added
+    assert not list(verify(tmp_path / "a"))
+
+
+def test_nothing_is_not_split(tmp_path):
+    EpisodeStore(tmp_path / "a").link()  # a run that has only begun
+    with pytest.raises(InputError, match="no demonstrations to split"):
+        job.split(tmp_path / "a", tmp_path / "out", "task", (), lerobot=False)

@@ -63,6 +63,6 @@ def test_the_button_saves_what_the_filter_reads(tmp_path):
     assert saved and '<b id="count">1</b>' in dom and dom.count("rejected") and 'class="demo rejected"' in dom
     (tmp_path / "rejected.json").write_text(saved.group(1))
     assert json.loads(saved.group(1))["rejected"][0]["demo"] == "demo_1"
-    assert read_rejected(tmp_path / "rejected.json") == {read_entries(file)[1].digest}
+    assert read_rejected(tmp_path / "rejected.json") == {("demo_1", read_entries(file)[1].digest)}
     wanted = job.Wanted(rejected=tmp_path / "rejected.json")
     assert "2 of 3" in job.keep(tmp_path / "a", tmp_path / "out", wanted, None, lerobot=False)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from phototwin.data.compose import read_entries
+from phototwin.data.compose import Entry
 from phototwin.data.quality import Pieces, Quality, QualityLimits, judge
 from phototwin.data.store import named_demos
 from phototwin.data.verify import RUN_NAME
@@ -30,11 +30,12 @@ class Judged:
     note: str
 
 
-def judge_file(file: Path, limits: QualityLimits, twin: Path | None) -> Judged:
-    """The gate's word on each demonstration of an HDF5 dataset.
+def judge_file(file: Path, entries: Sequence[Entry], limits: QualityLimits, twin: Path | None) -> Judged:
+    """The gate's word on demonstrations of an HDF5 dataset.
 
     Args:
         file: The dataset.
+        entries: Those of its demonstrations that are judged; the others are not looked at.
         limits: What may be measured.
         twin: Folder of the twin; where None, the twins of the run that ``file`` lies in are taken, if they are there.
 
@@ -44,7 +45,8 @@ def judge_file(file: Path, limits: QualityLimits, twin: Path | None) -> Judged:
     import warp
 
     warp.config.quiet = True  # overlaps are measured by a kernel, whose greeting is no part of the answer
-    shapes = {twin_hash(folder): _shapes(folder) for folder in ([twin] if twin else _twins(file))}
+    pieces = {folder: _shapes(folder) for folder in ([twin] if twin else _twins(file))}
+    shapes = {twin_hash(folder): found for folder, found in pieces.items()}
     known: list[bool] = []
 
     def bodies(episode: Episode) -> Mapping[str, Pieces]:
@@ -53,7 +55,7 @@ def judge_file(file: Path, limits: QualityLimits, twin: Path | None) -> Judged:
         known.append(bool(found))
         return found
 
-    qualities = judge(_named(file), limits, bodies)
+    qualities = judge(_named(file, entries), limits, bodies)
     if twin is not None and known and not any(known):
         raise InputError(
             f"No demonstration of '{file}' was made in the twin '{twin}': give its own, or leave --twin out."
@@ -76,17 +78,17 @@ def read_rejected(file: Path) -> set[tuple[str, str]]:
         raise InputError(f"'{file}' is no rejected.json of a review page: {error}.") from error
 
 
-def _named(file: Path) -> Iterator[tuple[str, str, Episode]]:
-    digests = {entry.demo: entry.digest for entry in read_entries(file)}
-    for name, episode in named_demos(file, frames=False):
-        yield name, digests[name], episode
+def _named(file: Path, entries: Sequence[Entry]) -> Iterator[tuple[str, str, Episode]]:
+    for entry in entries:
+        for name, episode in named_demos(file, frames=False, only=entry.demo):
+            yield name, entry.digest, episode
 
 
 def _twins(file: Path) -> list[Path]:
     """Twins of the run that a dataset belongs to, as far as they are there."""
     try:
         jobs = json.loads((file.parent / RUN_NAME).read_text())["jobs"]
-        folders = {(file.parents[1] / job["twin"]).resolve() for job in jobs}
+        folders = {(file.absolute().parents[1] / job["twin"]).resolve() for job in jobs}
     except (OSError, ValueError, KeyError, TypeError):
         return []  # no run, or one of an older release: the caller tells that shapes are not known
     return [folder for folder in sorted(folders) if (folder / "scene.json").is_file()]

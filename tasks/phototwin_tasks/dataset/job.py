@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -28,6 +29,7 @@ from phototwin.data.rlds import need_rlds, write_rlds
 from phototwin.data.store import read_demos
 from phototwin.data.verify import HDF5_NAME, find_datasets, need_hdf5, verify
 from phototwin.errors import InputError, OutputError
+from phototwin.output import claim_folder
 from phototwin_tasks.dataset.gate import judge_file, read_rejected
 
 
@@ -84,13 +86,14 @@ def merge(folders: Sequence[Path], out: Path, append: bool, lerobot: bool) -> st
         raise InputError("No dataset is named: give the folders to merge.")
     entries = [entry for folder in folders for entry in read_entries(need_hdf5(folder))]
     file = out / HDF5_NAME
-    there = read_entries(file) if append and file.is_file() else []
-    refuse_mixed([*there, *entries])
-    new = drop_repeated(entries, there)
-    if append:
-        append_dataset(new, out)
-    else:
-        write_dataset(new, out, lerobot)
+    with claim_folder(out) if append else nullcontext():  # two that append at once would each write over the other's
+        there = read_entries(file) if append and file.is_file() else []
+        refuse_mixed([*there, *entries])
+        new = drop_repeated(entries, there)
+        if append:
+            append_dataset(new, out)
+        else:
+            write_dataset(new, out, lerobot)
     again = f", {len(entries) - len(new)} left out: they are there already" if len(new) < len(entries) else ""
     return f"{len(new)} demonstrations {'added to' if append else 'in'} {out}{again}\n"
 
@@ -98,13 +101,11 @@ def merge(folders: Sequence[Path], out: Path, append: bool, lerobot: bool) -> st
 def keep(folder: Path, out: Path, wanted: Wanted, twin: Path | None, lerobot: bool) -> str:
     """Make a dataset of the demonstrations that are wanted; says why others are not."""
     file = need_hdf5(folder)
-    entries = read_entries(file)
+    left_out = dict.fromkeys(wanted.leave_out)
+    entries = read_entries(file, tuple(left_out))
     why = {entry.demo: _why_not(entry, wanted) for entry in entries}
-    unknown = [name for name in wanted.leave_out if name not in why]
-    if unknown:
-        raise InputError(f"'{file}' has no {', '.join(unknown)} to leave out: it has {', '.join([*why][:3])} ...")
     if wanted.rejected is not None:
-        by_hand = read_rejected(wanted.rejected)
+        by_hand = {each for each in read_rejected(wanted.rejected) if each[0] not in left_out}
         here = by_hand & {(e.demo, e.digest) for e in entries}
         elsewhere = {digest for _, digest in by_hand - here}  # numbered anew since
         missing = len(elsewhere - {e.digest for e in entries})
@@ -117,20 +118,24 @@ def keep(folder: Path, out: Path, wanted: Wanted, twin: Path | None, lerobot: bo
                 why[e.demo].append("rejected by hand")
     note = ""
     if wanted.limits is not None:
-        judged = judge_file(file, wanted.limits, twin)
+        judged = judge_file(file, [e for e in entries if not why[e.demo]], wanted.limits, twin)
         note = judged.note
-        why |= {q.name: [*why[q.name], *q.reasons] for q in judged.qualities}
+        why |= {q.name: list(q.reasons) for q in judged.qualities}
     chosen = [entry for entry in entries if not why[entry.demo]]
-    lines = [f"{name}: {'; '.join(reasons)}" for name, reasons in why.items() if reasons]
+    lines = [f"{name}: left out" for name in left_out]
+    lines += [f"{name}: {'; '.join(reasons)}" for name, reasons in why.items() if reasons]
     if not chosen:
         raise InputError(f"No demonstration of '{file}' is left. " + " ".join(f"{line}." for line in lines[:3]))
     write_dataset(chosen, out, lerobot)
-    return "\n".join([*lines, f"{len(chosen)} of {len(entries)} demonstrations in {out}{note}"]) + "\n"
+    total = len(entries) + len(left_out)
+    return "\n".join([*lines, f"{len(chosen)} of {total} demonstrations in {out}{note}"]) + "\n"
 
 
 def split(folder: Path, out: Path, by: str, shares: Sequence[float], lerobot: bool) -> str:
     """Make a dataset of each part of one, in folders of ``out``."""
     entries = read_entries(need_hdf5(folder))
+    if not entries:
+        raise InputError(f"'{folder}' has no demonstrations to split.")
     if by == "share":
         parts = _deal(entries, shares)
         told = dict.fromkeys(parts, "")
@@ -186,9 +191,10 @@ def review(folder: Path, out: Path | None, limits: QualityLimits, twin: Path | N
     from phototwin.view.review import ReviewCard, write_review
 
     file = need_hdf5(folder)
-    judged = judge_file(file, limits, twin)
     target = out or file.with_name("review.html")
-
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"'{target}' is no page: give --out a name that ends in .html.")
+    judged = judge_file(file, read_entries(file), limits, twin)
     cards = (
         (ReviewCard(q.name, q.digest, q.scores, q.reasons), e)
         for q, e in zip(judged.qualities, read_demos(file), strict=True)
@@ -206,8 +212,6 @@ def _why_not(entry: Entry, wanted: Wanted) -> list[str]:
         reasons.append(f"its task is {entry.task.get('family')}")
     if wanted.object and entry.task.get("object") not in wanted.object:
         reasons.append(f"its object is {entry.task.get('object')}")
-    if entry.demo in wanted.leave_out:
-        reasons.append("left out")
     if wanted.min_seam is not None and (entry.seam is None or not entry.seam >= wanted.min_seam):
         reasons.append("no seam score" if entry.seam is None else f"its worst seam is {entry.seam:.2f}")
     return reasons

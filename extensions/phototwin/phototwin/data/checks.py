@@ -54,8 +54,9 @@ class Defect:
 
 
 def not_finite(name: str, values: np.ndarray) -> Iterator[str]:
-    """NaN or infinity in (T, ...)."""
-    bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1)) if values.size else []
+    """NaN or infinity in (T, ...), or in a single number."""
+    rows = np.atleast_1d(values)
+    bad = np.flatnonzero(~np.isfinite(rows.reshape(len(rows), -1)).all(1)) if rows.size else []
     if len(bad):
         yield f"{name} has NaN or infinite numbers in {len(bad)} rows, the first is {bad[0]}"
 

@@ -20,12 +20,12 @@ import numpy as np
 
 from phototwin.build.distractors import is_distractor_key
 from phototwin.data.hdf5 import OUR_MASKS, write_episode, write_next_frames, write_table
-from phototwin.data.lerobot import old_of, replace_folder, write_lerobot
+from phototwin.data.lerobot import has_truth, old_of, replace_folder, write_lerobot
 from phototwin.data.store import GYM_ENV_TYPE, clear_partials, named_demos, partial_of, read_demos
 from phototwin.data.verify import HDF5_NAME, LEROBOT_NAME, RUN_NAME
 from phototwin.errors import InputError, OutputError
 
-ONE_EACH = ("robot", "fps", "frame size", "joint names", "action names")
+ONE_EACH = ("robot", "fps", "frame size", "joint names", "action names", "obs", "next_obs")
 """What all demonstrations of a dataset have in common."""
 
 
@@ -62,20 +62,37 @@ class Entry:
     common: dict[str, Any]
 
 
-def read_entries(file: Path) -> list[Entry]:
+def read_entries(file: Path, without: Sequence[str] = ()) -> list[Entry]:
     """The demonstrations of an HDF5 dataset, in order; frames are not read.
 
+    Args:
+        file: The dataset.
+        without: Names of demonstrations that are not looked at, whatever is wrong with them.
+
     Raises:
-        InputError: The file cannot be read, or is not one of our datasets.
+        InputError: The file cannot be read, is not one of our datasets, or has no demonstration of such a name.
     """
     import h5py
 
+    place = f"'{file}'"
     try:
         with h5py.File(file) as stream:
             data: Any = stream["data"]
-            return [_entry(Path(file), name, data[name]) for name in sorted(data, key=lambda name: int(name[5:]))]
+            names = sorted(data, key=lambda name: int(name[5:]))
+            unknown = [name for name in without if name not in names]
+            if unknown:
+                has = f"it has {', '.join(names[:3])} ..."
+                raise InputError(f"'{file}' has no {', '.join(unknown)} to leave out: {has}")
+            entries = []
+            for name in (name for name in names if name not in without):
+                place = f"{name} of '{file}'"
+                entries.append(_entry(Path(file), name, data[name]))
+            return entries
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"'{file}' cannot be read as a dataset ({error}): 'dataset.py verify' tells more.") from error
+        raise InputError(
+            f"{place} cannot be read as a dataset ({error}): 'dataset.py verify' tells more, "
+            "'dataset.py filter --leave-out' goes on without a demonstration."
+        ) from error
 
 
 def write_dataset(entries: Sequence[Entry], out: Path, lerobot: bool = True) -> Path:
@@ -96,7 +113,7 @@ def write_dataset(entries: Sequence[Entry], out: Path, lerobot: bool = True) -> 
 def append_dataset(entries: Sequence[Entry], out: Path) -> Path:
     """``out`` with more demonstrations: its file, and its LeRobot dataset where it has one, are written anew aside and then take their names.
 
-    Killed in between the two it has the new file beside the old LeRobot dataset; the same call mends that.
+    Killed in between the two it has the new file beside the old LeRobot dataset; the same call mends that. A LeRobot dataset with depth and labels keeps them.
 
     Raises:
         InputError: They do not fit together, or ``out`` holds no dataset or a run.
@@ -114,8 +131,11 @@ def append_dataset(entries: Sequence[Entry], out: Path) -> Path:
     clear_partials(lerobot)
     with _writing(out, aside, new):
         write_hdf5(together, aside)
-        if lerobot.is_dir() or old_of(lerobot).is_dir():  # the second where a call was killed between two names
-            write_lerobot(read_demos(aside), new, slots=object_slots(together))
+        before = (
+            lerobot if lerobot.is_dir() else old_of(lerobot)
+        )  # the second where a call was killed between two names
+        if before.is_dir():
+            write_lerobot(read_demos(aside), new, slots=object_slots(together), truth=has_truth(before))
         os.replace(aside, file)
         if new.is_dir():
             replace_folder(new, lerobot)
@@ -152,6 +172,11 @@ def write_hdf5(entries: Iterable[Entry], file: Path) -> None:
         for i, entry in enumerate(entries):
             with h5py.File(entry.file) as source:
                 there: Any = source["data"]
+                if str(there[entry.demo].attrs["state_sha256"]) != entry.digest:
+                    raise InputError(
+                        f"{entry.demo} of '{entry.file}' is another one than a moment ago: a run is still writing it. "
+                        "Run the same command again, or when the run has ended."
+                    )
                 for _ in named_demos(entry.file, checked=True, only=entry.demo):
                     pass
                 # Through the group: a table of links leads to another file.
@@ -194,6 +219,8 @@ def rewrite_hdf5(file: Path, out: Path, every_next: bool = False) -> Path:
                 _copy_others(source[f"data/{name}"], group)
                 if (every_next or f"data/{name}/next_obs/rgb" in source) and "rgb" in group["obs"]:
                     write_next_frames(group)
+                if every_next:
+                    _complete_next(group)
                 for mask in _own_masks(source, name):
                     masks.setdefault(mask, []).append(f"demo_{i}")
             args = _environment(source, file)
@@ -212,6 +239,14 @@ def _copy_others(old: Any, new: Any) -> None:
     for name, value in old.attrs.items():
         if name not in new.attrs:
             new.attrs[name] = value
+
+
+def _complete_next(group: Any) -> None:
+    """Give what others have added to ``obs`` a row later in ``next_obs``, the last row twice: robomimic reads both by the same names."""
+    for name, item in group["obs"].items():
+        if name not in group["next_obs"] and hasattr(item, "dtype"):
+            rows = item[()]
+            group[f"next_obs/{name}"] = np.concatenate([rows[1:], rows[-1:]])
 
 
 def _own_masks(source: Any, demo: str) -> list[str]:
@@ -247,9 +282,10 @@ def refuse_mixed(entries: Sequence[Entry]) -> None:
     for entry in entries:
         for name in ONE_EACH:
             if entry.common[name] != first.common[name]:
+                way = ", or give both 'dataset.py convert --to robomimic' first" if name == "next_obs" else ""
                 raise InputError(
                     f"{entry.demo} of '{entry.file}' has {name} {entry.common[name]}, but {first.demo} of '{first.file}' {first.common[name]}: "
-                    "a dataset has one. Keep them apart."
+                    f"a dataset has one. Keep them apart{way}."
                 )
 
 
@@ -268,6 +304,8 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"'{out}' exists and is not empty: choose another --out, or remove it.")
+    if out.resolve() == Path.cwd():
+        raise OutputError(f"'{out}' is the folder that you are in: give --out a name inside it.")
     partial = partial_of(out)
     clear_partials(out)
     shutil.rmtree(partial, ignore_errors=True)
@@ -303,6 +341,7 @@ def _entry(file: Path, name: str, group: Any) -> Entry:
     common["frame size"] = tuple(group["obs/rgb"].shape[1:3]) if "rgb" in group["obs"] else None
     common["joint names"] = tuple(json.loads(attributes["joint_names"]))
     common["action names"] = tuple(json.loads(attributes["action_names"]))
+    common |= {place: ", ".join(sorted(group[place])) for place in ("obs", "next_obs")}
     seam = group["quality/seam"][:] if "quality" in group else ()
     return Entry(
         file=file,

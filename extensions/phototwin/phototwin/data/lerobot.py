@@ -139,7 +139,7 @@ class LerobotProcess:
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Give a folder the name of one that may exist. Killed on the way it leaves the old one, or both beside the name as ``.partial`` and ``.old``."""
+    """Give a folder the name of one that may exist. Killed on the way it leaves the old one, or both beside the name, see ``old_of``."""
     old = old_of(folder)
     if folder.is_dir():
         shutil.rmtree(old, ignore_errors=True)
@@ -149,8 +149,20 @@ def replace_folder(new: Path, folder: Path) -> None:
 
 
 def old_of(folder: Path) -> Path:
-    """Where a folder is while another takes its name."""
-    return folder.with_name(folder.name + ".old")
+    """Where a folder is while another takes its name: a name that nobody gives a copy of theirs."""
+    return folder.with_name(f".{folder.name}.replaced")
+
+
+def has_truth(folder: Path) -> bool:
+    """Whether a LeRobot dataset has depth and labels.
+
+    Raises:
+        InputError: It is none.
+    """
+    try:
+        return DEPTH_KEY in json.loads((folder / "meta/info.json").read_text())["features"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"'{folder}' is no LeRobot dataset ({error}): 'dataset.py verify' tells more.") from error
 
 
 def _partial(folder: Path) -> Path:

@@ -105,7 +105,8 @@ def judge(
         scores = {} if broken else measure(episode, limits, bodies(episode))
         reasons = [] if episode.success else [f"it failed: {episode.failure}"]
         reasons += [f"NaN or infinite numbers in {', '.join(broken)}"] if broken else _reasons(scores, limits)
-        traces.append(_trace(episode))
+        # What is rejected itself makes no other one superfluous.
+        traces.append(_Trace(np.zeros(0), np.zeros(0)) if reasons else _trace(episode))
         found.append(Quality(name, digest, scores, tuple(reasons)))
     for later, earlier in _repeats(traces, limits).items():
         quality = found[later]

@@ -122,12 +122,12 @@ def _schema(stream: Any, demos: list[Demo]) -> Iterator[tuple[str, str]]:
 
 
 def _duplicates(stream: Any, demos: list[Demo]) -> Iterator[tuple[str, str]]:
-    """No demonstration is there twice; the same motion in other frames or told in other words is another one."""
+    """No demonstration is there twice; the same motion in other frames, told in other words or done for another task is another one."""
 
     def digest(demo: Demo) -> str:
         paths = ("actions", "obs/joint_pos", "obs/object_poses", "fingerprint/rgb")
         parts = [demo.group[path][()].tobytes() for path in paths if path in demo.group]
-        parts.append(str(demo.group.attrs["instruction"]).encode())
+        parts += [str(demo.group.attrs[name]).encode() for name in ("instruction", "task")]
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
     return checks.repeated((demo.name, digest(demo)) for demo in demos)

@@ -81,7 +81,8 @@ class _Whole:
 
     def add(self, rows: Rows) -> None:
         seen = b"" if rows.recorded is None else np.ascontiguousarray(rows.recorded).tobytes()
-        about = f"{rows.facts.get('state_sha256', rows.index)} {rows.facts.get('instruction')} "
+        task = json.dumps(rows.facts.get("task"), sort_keys=True)
+        about = f"{rows.facts.get('state_sha256', rows.index)} {rows.facts.get('instruction')} {task} "
         self.digests.append((f"episode {rows.index}", hashlib.sha256(about.encode() + seen).hexdigest()))
         for name, value in rows.vectors().items():
             if len(value):

@@ -78,7 +78,7 @@ function show() {
   demos.forEach(d => d.classList.toggle("rejected", box(d).checked));
   document.getElementById("count").textContent = chosen.length;
   document.getElementById("all").textContent = demos.length;
-  try { localStorage.setItem(key, JSON.stringify(chosen.map(d => d.dataset.digest))); } catch (error) { /* a page from a file may not keep anything */ }
+  try { localStorage.setItem(key, JSON.stringify(chosen.map(d => d.dataset.demo + d.dataset.digest))); } catch (error) { /* a page from a file may not keep anything */ }
 }
 function choose(rule) { demos.forEach(d => { box(d).checked = rule(d); }); show(); }
 demos.forEach(d => box(d).addEventListener("change", show));
@@ -93,7 +93,7 @@ document.getElementById("save").onclick = () => {
 };
 let kept = [];
 try { kept = JSON.parse(localStorage.getItem(key) || "[]"); } catch (error) { /* as above */ }
-choose(d => kept.includes(d.dataset.digest));
+choose(d => kept.includes(d.dataset.demo + d.dataset.digest));
 </script>
 </main></body></html>
 """
