@@ -31,7 +31,7 @@ class Args:
         instruction: What to do; what the policy was shown when not given.
         episodes: Attempts on each twin.
         seed: Of the attempts; none of them was in a training.
-        half_width: Stop as soon as success is known this well to either side; 0 does all attempts.
+        half_width: Stop as soon as success on the twin is known this well to either side; 0 does all attempts.
         confidence: Of the intervals.
         seconds: Time for an attempt; 0 is twice what demonstrations took.
         shove_m_s: Shove the object once in each attempt with this speed.

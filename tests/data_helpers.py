@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from phototwin.data.store import EpisodeStore
+from phototwin.data.store import EpisodeStore, read_demos
 from phototwin.episode import Episode
 
 FPS = 20.0
@@ -79,3 +79,18 @@ def fill_store(folder, count=4, **changes):
         store.write(possible_episode(attempt, **({"steps": 30 + attempt} | changes)))
     store.finish(count)
     return store.file
+
+
+def two_stores(folder):
+    """Stores ``a`` and ``b`` of three and two demonstrations in ``folder``; the second's begin elsewhere."""
+    fill_store(folder / "a", 3)
+    store = EpisodeStore(folder / "b")
+    for attempt in (7, 8):
+        store.write(possible_episode(attempt, task={"family": "lift", "object": "yellow_cube"}))
+    store.finish(2)
+    return folder / "a", folder / "b"
+
+
+def attempts(file):
+    """Numbers of the attempts in a file, in its order."""
+    return [e.attempt for e in read_demos(file, frames=False)]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+from test_data_lerobot import smooth_episode
 
-from phototwin.learn.config import Shown
+from phototwin.data.lerobot import write_lerobot
+from phototwin.learn.config import PolicyConfig, Shown
 from phototwin.learn.demos import MARKS_B, Demos
 
 PX = 48
 STEPS = 6
+BC = PolicyConfig("bc", "joint", image_px=PX, chunk=4, execute=2)
+"""A policy that is trained in seconds."""
 
 
 def square_demos(count=60, seed=0):
@@ -33,9 +37,16 @@ def square_demos(count=60, seed=0):
         K=np.broadcast_to(np.eye(3), (count, 3, 3)),
         starts=np.arange(count + 1) * STEPS,
         shown=(Shown("go to the square", "{}", "twin", seed),) * count,
+        whole=np.ones(count, bool),
         fps=20,
         robot="panda",
         action_names=("x", "y", "gripper"),
         state_names=("a", "b", "c"),
         resolution=(PX, PX),
     )
+
+
+def small_dataset(folder):
+    """A LeRobot dataset of three short episodes, and these."""
+    episodes = [smooth_episode(i, steps, (64, 48)) for i, steps in enumerate((13, 6, 9))]
+    return write_lerobot(episodes, folder), episodes

@@ -10,35 +10,23 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from data_helpers import fill_store, possible_episode
-from test_data import assert_same, datasets
+from data_helpers import attempts, fill_store, possible_episode, two_stores
+from test_data import assert_same
 
 from phototwin.data import compose
-from phototwin.data.compose import append_dataset, read_entries, rewrite_hdf5, write_dataset
+from phototwin.data.compose import read_entries, rewrite_hdf5, write_dataset
 from phototwin.data.fingerprint import hash_frames
 from phototwin.data.hdf5 import content_sha256
-from phototwin.data.lerobot import has_truth
 from phototwin.data.quality import QualityLimits
 from phototwin.data.store import EpisodeStore, read_demos
 from phototwin.data.verify import verify
 from phototwin.errors import InputError, OutputError
-from phototwin.output import claim_folder
 from phototwin_tasks.dataset import job
 
 
 @pytest.fixture
 def two(tmp_path):
-    """Two stores of three and two demonstrations; the second's begin elsewhere."""
-    fill_store(tmp_path / "a", 3)
-    store = EpisodeStore(tmp_path / "b")
-    for attempt in (7, 8):
-        store.write(possible_episode(attempt, task={"family": "lift", "object": "yellow_cube"}))
-    store.finish(2)
-    return tmp_path / "a", tmp_path / "b"
-
-
-def attempts(file):
-    return [e.attempt for e in read_demos(file, frames=False)]
+    return two_stores(tmp_path)
 
 
 def test_merged_demonstrations_are_the_same_bit_by_bit(tmp_path, two):
@@ -50,24 +38,6 @@ def test_merged_demonstrations_are_the_same_bit_by_bit(tmp_path, two):
     facts = json.loads((tmp_path / "out/lerobot/meta/phototwin.json").read_text())
     assert [f["attempt"] for f in facts] == [0, 1, 2, 7, 8]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "out"]
-
-
-def test_append_keeps_what_was_there(tmp_path, two):
-    job.merge(two[:1], tmp_path / "out", append=False, lerobot=False)
-    before = datasets(tmp_path / "out/episodes.hdf5")
-    job.merge(two[1:], tmp_path / "out", append=True, lerobot=False)
-    after = datasets(tmp_path / "out/episodes.hdf5")
-    assert {k: v for k, v in after.items() if k.startswith("/data/demo_2/")} == {
-        k: v for k, v in before.items() if k.startswith("/data/demo_2/")
-    }
-    assert attempts(tmp_path / "out/episodes.hdf5") == [0, 1, 2, 7, 8] and not list(verify(tmp_path / "out"))
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["episodes.hdf5"]
-
-
-def test_a_run_is_not_appended_to(tmp_path, two):
-    (two[0] / "run.json").write_text("{}")
-    with pytest.raises(InputError, match="--resume"):
-        append_dataset(read_entries(two[1] / "episodes.hdf5"), two[0])
 
 
 def test_a_table_of_links_is_merged_whole(tmp_path):
@@ -108,14 +78,6 @@ def test_a_full_disk_leaves_nothing(tmp_path, two, monkeypatch, broken):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_a_failing_append_keeps_the_old_dataset(tmp_path, two, monkeypatch):
-    before = (two[0] / "episodes.hdf5").read_bytes()
-    monkeypatch.setattr(compose, "write_table", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        append_dataset(read_entries(two[1] / "episodes.hdf5"), two[0])
-    assert (two[0] / "episodes.hdf5").read_bytes() == before and not list(two[0].glob("*.partial"))
-
-
 def test_what_a_killed_merge_left_is_in_nobodys_way_and_a_folder_that_looks_like_it_is_kept(tmp_path, two):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial/mine").write_bytes(b"thesis")
@@ -136,44 +98,6 @@ def test_what_processes_that_are_gone_have_left_is_removed_and_nothing_else(tmp_
     left = sorted(p.name for p in (tmp_path / "out").iterdir())
     others = [f"episodes.hdf5.{host}-{os.getppid()}.partial", "lerobot.backup", f"lerobot.elsewhere-{gone}.partial"]
     assert left == sorted(["episodes.hdf5", *others]), "and no LeRobot dataset that nobody has asked for"
-
-
-def test_an_append_whose_lerobot_fails_keeps_both_datasets(tmp_path, two, monkeypatch):
-    job.merge(two[:1], tmp_path / "out", append=False, lerobot=True)
-    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
-
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch, pytest.raises(OutputError, match="No space left"):
-        patch.setattr(compose, "write_lerobot", full)
-        job.merge(two[1:], tmp_path / "out", append=True, lerobot=True)
-    assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
-
-
-class Killed(BaseException):
-    """Stands in for a signal that nothing catches."""
-
-
-@pytest.mark.parametrize("moment", [0, 1, 2])
-def test_an_append_killed_at_any_moment_is_mended_by_the_same_command(tmp_path, two, monkeypatch, moment):
-    job.merge(two[:1], tmp_path / "out", append=False, lerobot=True)
-    calls = []
-
-    def replace(old, new):
-        if Path(new).parent == tmp_path / "out" and Path(new).name in ("episodes.hdf5", "lerobot", ".lerobot.replaced"):
-            calls.append(new)
-            if len(calls) == moment + 1:
-                raise Killed
-        os.rename(old, new)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(os, "replace", replace)
-        job.merge(two[1:], tmp_path / "out", append=True, lerobot=True)
-    text = job.merge(two[1:], tmp_path / "out", append=True, lerobot=True)
-    assert ("2 left out: they are there already" in text) == (moment > 0)
-    assert attempts(tmp_path / "out/episodes.hdf5") == [0, 1, 2, 7, 8] and not list(verify(tmp_path / "out"))
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["episodes.hdf5", "lerobot"]
 
 
 @pytest.mark.parametrize("append", [False, True])
@@ -220,11 +144,6 @@ def test_a_demonstration_is_taken_once(tmp_path, two):
     text = job.merge((two[0], two[0], two[1]), tmp_path / "out", append=False, lerobot=False)
     assert text.startswith("5 demonstrations in ") and "3 left out: they are there already" in text
     assert not list(verify(tmp_path / "out"))
-
-
-def test_append_needs_something_to_add_to(tmp_path, two):
-    with pytest.raises(InputError, match="leave --append out"):
-        job.merge(two, tmp_path / "none", append=True, lerobot=False)
 
 
 @pytest.mark.parametrize("path", ["obs/rgb", "actions", "executed", "camera/T_world_camera"])
@@ -399,29 +318,6 @@ def test_info(tmp_path, two):
     text = job.info(two[0])
     assert "3 demonstrations, 93 steps, 3 successful" in text and "frames 64 x 48" in text
     assert "panda (3) at 20 frames/s" in text and "place (3)" in text and "green_cube (3)" in text
-
-
-def test_two_that_append_at_once_do_not_write_over_each_other(tmp_path, two):
-    job.merge(two[:1], tmp_path / "out", append=False, lerobot=False)
-    with claim_folder(tmp_path / "out"), pytest.raises(OutputError, match="in use by another run"):
-        job.merge(two[1:], tmp_path / "out", append=True, lerobot=False)
-    assert attempts(tmp_path / "out/episodes.hdf5") == [0, 1, 2]
-
-
-def test_append_leaves_a_copy_that_somebody_keeps_alone(tmp_path, two):
-    job.merge(two[:1], tmp_path / "out", append=False, lerobot=False)
-    (tmp_path / "out/lerobot.old").mkdir()
-    (tmp_path / "out/lerobot.old/notes.txt").write_text("mine")
-    job.merge(two[1:], tmp_path / "out", append=True, lerobot=False)
-    assert (tmp_path / "out/lerobot.old/notes.txt").read_text() == "mine"
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["episodes.hdf5", "lerobot.old"]
-
-
-def test_append_keeps_depth_and_labels_of_the_lerobot_dataset(tmp_path, two):
-    job.merge(two[:1], tmp_path / "out", append=False, lerobot=False)
-    job.convert(tmp_path / "out", "lerobot_depth", tmp_path / "out/lerobot")
-    job.merge(two[1:], tmp_path / "out", append=True, lerobot=True)
-    assert has_truth(tmp_path / "out/lerobot") and not list(verify(tmp_path / "out"))
 
 
 def test_what_is_recorded_of_one_is_recorded_of_all(tmp_path, two):

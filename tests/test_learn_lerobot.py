@@ -6,13 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from learn_helpers import PX, square_demos
+from learn_helpers import BC, square_demos
 
 from phototwin.data.lerobot import IMAGE_KEY
-from phototwin.learn.config import PolicyConfig, TrainConfig
+from phototwin.learn.config import TrainConfig
 from phototwin.learn.demos import ACTION
-
-BC = PolicyConfig("bc", "joint", image_px=PX, chunk=4, execute=2)
 
 
 def test_lerobots_policies_are_read_in_a_new_process(tmp_path):

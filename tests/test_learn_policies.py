@@ -1,145 +1,24 @@
 """Policies learn what can be seen, are saved and read back bit by bit, and a training that was interrupted ends the same."""
 
 import json
-import shutil
+import math
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from learn_helpers import PX, STEPS, square_demos
-from test_data_lerobot import smooth_episode
+from learn_helpers import BC, STEPS, small_dataset, square_demos
 
-from phototwin.data.lerobot import write_lerobot
 from phototwin.errors import InputError
-from phototwin.frames import invert, make_T, matrix_from_quat_xyzw
-from phototwin.learn.config import CHECKPOINT, PolicyConfig, Shown, TrainConfig, check_training
-from phototwin.learn.demos import ACTION, PADDED, STATE, chunk_rows, find_dataset, join_demos, load_demos
+from phototwin.learn.config import CHECKPOINT, Shown, TrainConfig, check_training
+from phototwin.learn.demos import ACTION, PADDED, STATE, find_dataset
 from phototwin.learn.job import run_training
-from phototwin.learn.policy import image_stats
-from phototwin.learn.views import turn_views
-
-BC = PolicyConfig("bc", "joint", image_px=PX, chunk=4, execute=2)
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("learn") / "lerobot"
-    episodes = [smooth_episode(i, steps, (64, 48)) for i, steps in enumerate((13, 6, 9))]
-    write_lerobot(episodes, folder)
-    return folder, episodes
-
-
-def test_frames_and_rows_are_those_of_the_dataset(dataset):
-    folder, episodes = dataset
-    demos = load_demos(folder, 32)
-    assert len(demos) == 3 and demos.starts.tolist() == [0, 13, 19, 28] and demos.resolution == (64, 48)
-    assert (demos.fps, demos.robot, demos.action_names) == (20, "panda", episodes[0].action_names)
-    assert (demos.action == np.concatenate([e.action for e in episodes])).all()
-    assert demos.state_names == episodes[0].joint_names
-    assert (demos.state == np.concatenate([e.joint_pos for e in episodes])).all()
-    wanted = np.concatenate([e.rgb.mean((1, 2)) for e in episodes])
-    assert np.abs(demos.rgb.mean((1, 2)) - wanted).max() < 2.5, "each frame is its own"
-    short = load_demos(folder, 32, 2)
-    assert len(short) == 2 and (short.rgb == demos.rgb[:19]).all() and len(short.action) == 19
-
-
-def test_marks_are_where_the_camera_of_each_episode_has_them(dataset):
-    """By OpenCV's own projection."""
-    import cv2
-
-    from phototwin.learn.demos import MARKS_B
-
-    folder, episodes = dataset
-    demos = load_demos(folder, 32)
-    for i, episode in enumerate(episodes):
-        points_w = make_T(matrix_from_quat_xyzw(episode.base_pose_w[3:]), episode.base_pose_w[:3])
-        T_camera_base = invert(episode.T_world_camera) @ points_w
-        turn, _ = cv2.Rodrigues(T_camera_base[:3, :3])
-        uv, _ = cv2.projectPoints(MARKS_B, turn, T_camera_base[:3, 3], episode.K_px, np.zeros(4))
-        wanted = uv[:, 0] / (32, 24) - 1  # frames of 64 x 48
-        assert np.allclose(demos.marks[demos.starts[i]].reshape(-1, 2), wanted, atol=1e-4)
-
-
-def test_places_are_those_of_the_tasks_objects_first(dataset, tmp_path):
-    """In a scene where the thing that is taken stands second, and beside another where it is the only one."""
-    from phototwin.learn.demos import task_first
-
-    row = {"object_keys": ["bowl", "cube", "mug", "distractor_1"], "task": {"object": "cube", "target": "bowl"}}
-    assert task_first(row) == [1, 0, 2]
-    steps = [{"object": "mug", "target": ""}, {"object": "cube", "target": "mug"}]
-    assert task_first({**row, "task": {"object": "mug", "steps": json.dumps(steps)}}) == [2, 1, 0]
-    assert task_first({"object_keys": []}) == task_first({}) == []
-    folder, _ = dataset
-    plain = load_demos(folder, 32)
-    shutil.copytree(folder, tmp_path / "set")
-    file = tmp_path / "set/meta/phototwin.json"
-    facts = json.loads(file.read_text())
-    last = facts[1]["object_keys"][-1]
-    facts[1]["task"] = {"family": "lift", "object": last}
-    file.write_text(json.dumps(facts))
-    demos, count = load_demos(tmp_path / "set", 32), len(facts[1]["object_keys"])
-    begin, end = plain.starts[1:3]
-    seen = plain.places[begin:end, 2:].reshape(end - begin, count, 2)
-    first = task_first(json.loads((folder / "meta/phototwin.json").read_text())[1])
-    wanted = seen[:, first.index(count - 1)]
-    assert np.array_equal(demos.places[begin:end, 2:4], wanted) and np.array_equal(
-        demos.places[:begin], plain.places[:begin]
-    )
-
-
-def test_a_turned_view_shows_things_where_they_are_told_to_be():
-    """A bright spot in the frame is found where its place has gone, for a camera whose turn is a homography."""
-    rng = np.random.default_rng(3)
-    size, count = 64, 40
-    spots = rng.uniform(-0.5, 0.5, (count, 2)).astype(np.float32)
-    middle = (np.arange(size) + 0.5) / size * 2 - 1
-    far = (middle[None, None, :] - spots[:, 0, None, None]) ** 2 + (
-        middle[None, :, None] - spots[:, 1, None, None]
-    ) ** 2
-    rgb = np.repeat((255 * np.exp(-far / 0.01)).astype(np.uint8)[..., None], 3, -1)
-    K = np.broadcast_to(np.diag([2.5, 2.5, 1.0]), (count, 3, 3))
-    demos = replace(square_demos(count), rgb=rgb, places=spots, marks=spots * 2, K=K, starts=np.arange(count + 1))
-    frames = np.arange(count)
-    same = turn_views(demos, frames, 0.0, rng)
-    assert (same[0] == rgb).all() and (same[1] == spots).all()
-    turned, places, marks = turn_views(demos, frames, 4.0, rng)
-    weight = turned[..., 0].astype(float) ** 2
-    weight /= weight.sum((1, 2), keepdims=True)
-    found = np.stack([(weight.sum(1) * middle).sum(-1), (weight.sum(2) * middle).sum(-1)], -1)
-    moved = np.linalg.norm(places - spots, axis=1) * size / 2
-    assert moved.mean() > 2 and np.abs(found - places).max() * size / 2 < 0.3  # px
-    assert np.linalg.norm(marks - 2 * spots, axis=1).mean() > 0.05
-
-
-def test_statistics_of_frames_do_not_depend_on_how_many_there_are():
-    some = np.random.default_rng(0).integers(20, 250, (7, 48, 64, 3)).astype(np.uint8)
-    rows = some.reshape(-1, 3) / 255.0
-    found = image_stats(some)
-    for name, want in (("mean", rows.mean(0)), ("std", rows.std(0)), ("min", rows.min(0)), ("max", rows.max(0))):
-        np.testing.assert_allclose(found[name].ravel(), want, atol=1e-6)
-    many = image_stats(np.repeat(some, 900, axis=0))  # 19 million pixels: float32 counts to 16.8
-    assert all((many[name] == found[name]).all() for name in found)
-    flat = image_stats(np.full((2, 4, 4, 3), 255, np.uint8))
-    assert (flat["std"] >= 1e-3).all() and (flat["min"] == 1.0).all() and (flat["max"] > flat["min"]).all()
-
-
-def test_a_chunk_ends_with_its_episode():
-    demos = replace(square_demos(3), starts=np.array([0, 6, 12, 18]))
-    rows, behind = chunk_rows(demos, np.array([0, 4, 11, 12]), 4)
-    assert rows.tolist() == [[0, 1, 2, 3], [4, 5, 5, 5], [11, 11, 11, 11], [12, 13, 14, 15]]
-    assert behind.sum(1).tolist() == [0, 2, 3, 0]
-
-
-def test_datasets_are_joined_and_refused_where_they_differ():
-    a, b = square_demos(3), square_demos(2, seed=1)
-    both = join_demos([a, b])
-    assert len(both) == 5 and both.starts[-1] == 5 * STEPS and (both.action[3 * STEPS :] == b.action).all()
-    others = {"robot": "ur10", "fps": 30, "resolution": (64, 32), "state_names": ("a", "c", "b")}
-    for name, value in others.items():
-        with pytest.raises(InputError, match=f"cannot be joined: {name.replace('_', ' ')} is"):
-            join_demos([a, replace(b, **{name: value})])
+    return small_dataset(tmp_path_factory.mktemp("learn") / "lerobot")
 
 
 def test_cloning_finds_what_it_is_shown():
@@ -176,6 +55,29 @@ def test_policies_are_read_back_as_they_were(tmp_path, kind):
         torch.manual_seed(0)  # Diffusion draws
         told.append(act(one, facts, demos.rgb[:3], demos.state[:3]))
     assert told[0].shape == (3, 8, 3) and np.array_equal(*told)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "policy_preprocessor.json"])
+def test_a_torn_policy_of_lerobots_is_a_sentence(tmp_path, name):
+    from phototwin.learn.policy import load_policy
+    from phototwin.learn.train import train
+
+    train(square_demos(6), TrainConfig(replace(BC, kind="act", chunk=8), steps=1, batch=4), tmp_path)
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"weights .* cannot be read"):
+        load_policy(tmp_path)
+
+
+def test_a_policy_with_other_units_is_another():
+    from phototwin.learn.policy import make_policy, policy_sha256
+
+    demos, config = square_demos(6), replace(BC, kind="act", chunk=8)
+    one, same, other = (make_policy(config, replace(demos, rgb=demos.rgb // n)) for n in (1, 1, 2))
+    for policy in (same, other):
+        policy.load_state_dict(one.state_dict())
+    digests = [policy_sha256(policy, config) for policy in (one, same, other)]
+    assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"config": {"kind": "bc", "colour": 3}}', '{"config": {}}'])
@@ -326,6 +228,12 @@ def test_a_training_that_was_killed_before_its_first_checkpoint_goes_on(dataset,
     assert "3 steps" in run_training((folder,), config, tmp_path / "out", resume=True)
     with pytest.raises(InputError, match="not empty"):
         run_training((folder,), config, tmp_path / "out", resume=True)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(module, "_save", die)
+        run_training((folder,), config, tmp_path / "torn")
+    (tmp_path / "torn" / CHECKPOINT).write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"checkpoint.pt' cannot be read .*delete it"):
+        run_training((folder,), config, tmp_path / "torn", resume=True)
 
 
 def test_the_losses_of_a_training_that_goes_on_are_those_of_one_that_did_not_stop(tmp_path, monkeypatch):
@@ -445,10 +353,15 @@ def test_the_script_trains_on_a_dataset_and_refuses_what_it_must(dataset, tmp_pa
         run_training((folder,), config, tmp_path / "other", 7)
     with pytest.raises(InputError, match="nothing to learn from"):
         run_training((), config, tmp_path / "other")
-    for wrong in ({"seed": -1}, {"lr": 0.0}, {"steps": 0}, {"policy": replace(BC, image_px=0)}, {"device": "tpu"}):
+    nothing = [{name: math.nan} for name in ("lr", "weight_decay", "jitter", "turn_deg", "state_noise_m")]
+    numbers = ({"seed": -1}, {"lr": 0.0}, {"steps": 0}, {"policy": replace(BC, image_px=0)}, {"device": "tpu"})
+    for wrong in (*numbers, *nothing):
         with pytest.raises(InputError):
             run_training((folder,), replace(config, **wrong), tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file"):
+        run_training((folder,), config, tmp_path / "file")
     (tmp_path / "out" / "cloning.pt").unlink()
     with pytest.raises(InputError, match=r"weights .* cannot be read"):
         load_policy(tmp_path / "out")

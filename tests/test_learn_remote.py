@@ -227,6 +227,7 @@ NAN = np.where(np.arange(8) == 3, np.nan, GOOD)
         ({ACTIONS_KEY: GOOD[:1]}, "1 actions, of which 2"),
         ({ACTIONS_KEY: GOOD[:0]}, "0 actions, of which 2"),
         ({ACTIONS_KEY: NAN}, "not finite"),
+        ({ACTIONS_KEY: [[0.0] * 8, [0.0] * 7]}, "different lengths"),
         ({ACTIONS_KEY: GOOD.astype(str)}, "expected numbers"),
         ({"action": GOOD}, "answers with action, expected"),
         ([1, 2], "expected a dictionary"),
@@ -234,7 +235,7 @@ NAN = np.where(np.arange(8) == 3, np.nan, GOOD)
         ("Traceback (most recent call last):\n  KeyError: 'observation/wrist_image'", "wrist_image"),
         (None, "is gone"),
     ],
-    ids=["joints", "one", "many", "few", "none", "nan", "words", "key", "list", "bytes", "error", "dead"],
+    ids=["joints", "one", "many", "few", "none", "nan", "ragged", "words", "key", "list", "bytes", "error", "dead"],
 )
 def test_answers_that_cannot_be_done_are_told(told, words):
     rgb, state = shown(2)
@@ -245,6 +246,34 @@ def test_answers_that_cannot_be_done_are_told(told, words):
             policy.actions(rgb, state, "x")
         policy.close()
     assert address in str(told_error.value) or told == b"\xc1"
+
+
+def test_steps_that_lead_nowhere_are_told():
+    rgb, state = shown(2)
+    with plain_server(lambda question: {ACTIONS_KEY: np.full((4, 8), 3e38)}) as address:
+        policy = RemotePolicy(address, ServerConfig(execute=2, space="delta", scale=10.0))
+        with pytest.raises(InputError, match="no finite command"):
+            policy.actions(rgb, state, "x")
+        policy.close()
+
+
+def test_what_our_server_draws_comes_of_the_seed_of_the_attempts():
+    begun = []
+
+    class Drawing(Sums):
+        def begin(self, attempts, seed):
+            super().begin(attempts, seed)
+            begun.append((attempts, seed))
+
+    rgb, state = shown(3)
+    with listening(make_server(Drawing, describe_policy(FACTS), "127.0.0.1", 0)) as address:
+        policy = RemotePolicy(address)
+        for seed in (7, 2**32 - 1):
+            policy.begin(3, seed)
+            policy.actions(rgb, state, "x")
+            policy.actions(rgb, state, "x")
+        policy.close()
+    assert begun == [(1, 0), (3, 7), (3, 2**32 - 1)]
 
 
 def test_a_robot_with_other_joints_and_poses_without_axes_are_told():

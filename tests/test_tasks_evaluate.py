@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from sim_helpers import make_twin
 from phototwin.errors import InputError
 from phototwin.learn.config import PolicyConfig, PolicyFacts, Shown
 from phototwin.progress import StageTimer
-from phototwin_tasks.evaluate.config import EvalConfig
+from phototwin_tasks.evaluate.config import EvalConfig, Row
 
 pytestmark = pytest.mark.sim
 TOLD = "pick up the green cube"
@@ -273,6 +274,11 @@ def test_the_words_are_those_that_a_policy_was_told_on_the_twin():
     same = replace(cube, twin="b", instruction="take the cube")
     assert instruction_of(EvalConfig(), replace(FACTS, shown=(cube, same)), "c") == "lift the cube"
     assert instruction_of(EvalConfig(), replace(FACTS, shown=()), "c") == ""
+    alike = tuple(Shown("lift the cube", task, twin) for task, twin in (("green_cube", "a"), ("red_cube", "b")))
+    assert [instruction_of(EvalConfig(), replace(FACTS, shown=alike), twin) for twin in "abc"] == ["lift the cube"] * 3
+    server = SimpleNamespace(shown=(), instructions=("lift the cube", "open the drawer"))  # of which nobody knows more
+    with pytest.raises(InputError, match=r"told 2 things .*: give --instruction"):
+        instruction_of(EvalConfig(), server, "c")
 
 
 def test_policies_that_are_compared_meet_the_same(monkeypatch):
@@ -286,6 +292,9 @@ def test_policies_that_are_compared_meet_the_same(monkeypatch):
         "b": replace(FACTS, seconds=6.0, shown=(Shown(TOLD, "lift", "t", 0, here),)),
         "c": replace(FACTS, shown=(Shown("push it"),)),
         "d": replace(FACTS, shown=(Shown(TOLD, "lift", "t", 0, there),)),
+        "larger": replace(FACTS, resolution=(128, 128)),
+        "wide": replace(FACTS, resolution=(128, 72)),
+        "other": replace(FACTS, robot="ur10"),
     }
 
     @contextmanager
@@ -304,6 +313,62 @@ def test_policies_that_are_compared_meet_the_same(monkeypatch):
     with pytest.raises(InputError, match=r"different places.*: give --base"):
         job.alike(EvalConfig(), ("b", "d"), ["t"], None)
     assert job.alike(EvalConfig(base="0 0 0 0"), ("b", "d"), ["t"], None)[0].base == "0 0 0 0"
+    assert job.alike(EvalConfig(), ("a", "larger"), ["t"], None)[0].seconds == 8.0
+    for other, word in (("wide", "frames of 128 x 72"), ("other", "ur10")):
+        with pytest.raises(InputError, match=rf"would not meet the same attempts.*{word}.*Evaluate them apart"):
+            job.alike(EvalConfig(), ("a", other), ["t"], None)
+
+
+class Done:
+    """Stands in for a twin with a simulator: every attempt succeeds."""
+
+    size, notes = 4, MappingProxyType({})
+
+    def __init__(self, driver, facts, twin, name, *rest):
+        self.name = name
+
+    def attempts(self, shard):
+        return [Row(self.name, 1 + 4 * shard + i, 0, True, 1.0, "", "") for i in range(4)]
+
+    def close(self):
+        pass
+
+
+def test_a_variant_of_what_was_shown_is_not_held_out(twin, tmp_path, monkeypatch):
+    from phototwin.plan.randomize import load_randomization
+    from phototwin_tasks.evaluate import run
+    from phototwin_tasks.generate.jobs import twin_hash
+    from phototwin_tasks.variants import make_variant
+
+    monkeypatch.setattr(run, "_Stage", Done)
+    variant = make_variant(twin, replace(load_randomization("default"), distractors=2), 0, 1, tmp_path / "variant")
+    other = make_twin(tmp_path / "other")
+    (other / "scene.json").write_text((other / "scene.json").read_text().replace('"name": "', '"name": "other ', 1))
+    facts = replace(FACTS, shown=(Shown(TOLD, "lift", twin_hash(twin), 0),))
+    config = EvalConfig(instruction=TOLD, episodes=4, num_envs=4, randomize="none")
+    found = run.evaluate(Still(np.zeros(7)), facts, "x", (variant, other), config)
+    assert twin_hash(variant) != twin_hash(twin) and [run.held_out(found, name) for name in found.twins()] == [
+        ", seen in training",
+        ", held out",
+    ]
+    assert any(line.startswith("nothing varies") for line in run.describe(found))
+    before = twin_hash(twin)
+    (twin / "a_look_at_it.png").write_bytes(b"")
+    assert twin_hash(twin) == before
+    (twin / "a_look_at_it.png").unlink()
+
+
+def test_one_rate_is_stopped_by_and_twins_of_one_name_are_told_apart(twin, monkeypatch):
+    from phototwin_tasks.evaluate import run
+
+    monkeypatch.setattr(run, "_Stage", Done)
+    with pytest.raises(InputError, match="give one --twin"):
+        run.evaluate(Still(np.zeros(7)), FACTS, "x", (twin, twin), EvalConfig(half_width=0.2))
+    found = run.evaluate(Still(np.zeros(7)), FACTS, "x", (twin,) * 3, EvalConfig(episodes=4))
+    assert len(found.rows) == 12 and len(found.twins()) == 3
+    monkeypatch.setattr(run, "load_scene", lambda name: SimpleNamespace(name=name))
+    names = run._names(("desk", "desk", "desk 2", "shelf"))
+    assert len(set(names)) == 4 and names[2:] == ["desk 2", "shelf"]
 
 
 def test_evaluations_stop_when_they_know_enough(twin):

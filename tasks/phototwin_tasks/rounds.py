@@ -15,7 +15,7 @@ from phototwin.data.lerobot import write_lerobot
 from phototwin.errors import InputError, OutputError
 from phototwin.learn.begun import begin_folder
 from phototwin.learn.config import PolicyFacts, TrainConfig, check_training
-from phototwin.learn.demos import Demos, join_demos, load_demos
+from phototwin.learn.demos import ROUND, Demos, join_demos, load_demos
 from phototwin.learn.job import gather_demos
 from phototwin.learn.policy import FACTS_FILE, load_policy
 from phototwin.learn.train import demos_digest, make_facts, train
@@ -151,7 +151,7 @@ def taken_over(
             env, looks = simulator.open(order)
             guest = PolicyGuest(env, looks, driver, order.shard.attempts, config.latest * facts.seconds)
             provenance: dict[str, Any] = {"twin": job.twin_sha256, "variant": simulator.variant, "versions": versions()}
-            provenance |= {"round": number, "policy": facts.digest}
+            provenance |= {ROUND: number, "policy": facts.digest}
             for episode in rollout(env, order.shard.attempts, looks, provenance=provenance, guest=guest):
                 if episode.success and len(episode.action):
                     yield episode

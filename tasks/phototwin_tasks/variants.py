@@ -28,6 +28,7 @@ from phototwin.plan.randomize_draw import factor_rng
 from phototwin.plan.randomize_places import find_groups, free_place, outline_gap
 from phototwin.scene import Scene, SceneObject, load_scene
 from phototwin.stage.author import TWIN_FILE
+from phototwin_tasks.generate.jobs import DERIVED_FROM, twin_hash
 
 GAP_M = 0.04
 """Kept free around a thing that is added: fingers must still get at its neighbours."""
@@ -74,7 +75,7 @@ def make_variant(twin: Path, config: Randomization, seed: int, variant: int, fol
         scene = load_scene(twin)
         cousins, textures = draw_cousins(scene, config, seed, variant)
         added, colors = draw_distractors(replace(scene, objects=cousins), config, seed, variant)
-        notes = scene.notes | {"variant": describe_variant(cousins, added, textures)}
+        notes = scene.notes | {"variant": describe_variant(cousins, added, textures), DERIVED_FROM: twin_hash(twin)}
         with disk_errors(folder.parent):  # whole or not at all, whoever else makes the same one
             folder.parent.mkdir(parents=True, exist_ok=True)
             aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

@@ -27,7 +27,9 @@ def run_script[ArgsT](args_type: type[ArgsT], main: Callable[[ArgsT], int]) -> N
         sys.stderr.write(f"error: {error}\n")
         status = EXIT_ERROR
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted: the same command goes on where this one stopped (generate.py: with --resume).\n")
+        sys.stderr.write(
+            "interrupted: the same command goes on where this one stopped (generate.py, train.py and distill.py: with --resume).\n"
+        )
         status = EXIT_INTERRUPTED
     sys.stdout.flush()
     sys.stderr.flush()

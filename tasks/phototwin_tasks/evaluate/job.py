@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,18 +91,25 @@ def alike(
     """What must be the same for policies that are compared: the config with the longest of their times, and where the robot stands on each twin by its SHA-256.
 
     Raises:
-        InputError: On a twin they were told different things, or the robot stood elsewhere, and nobody says what counts now.
+        InputError: They drive other robots or see frames of another shape, for which other attempts are drawn; on a twin they were told different
+            things, or the robot stood elsewhere, and nobody says what counts now.
     """
-    seconds = config.seconds
+    seconds, drawn_for = config.seconds, {}
     told: dict[str, dict[str, str]] = {sha256: {} for sha256 in hashes}
     stood: dict[str, dict[str, str]] = {sha256: {} for sha256 in hashes}
     for policy in policies:
         with _driven(policy, server) as (_, facts, _):
             seconds = max(seconds, attempt_seconds(config, facts))
+            width, height = facts.resolution
+            drawn_for[facts.robot, Fraction(width, height)] = f"{policy} ({facts.robot}, frames of {width} x {height})"
             for sha256 in hashes:
                 words = instruction_of(config, facts, sha256)
                 told[sha256][words] = policy
                 stood[sha256][shown_base(facts, sha256, words)] = policy
+    if len(drawn_for) > 1:  # places are drawn where the robot reaches and the frame shows them
+        raise InputError(
+            f"The policies would not meet the same attempts: {', '.join(drawn_for.values())}. Evaluate them apart."
+        )
     for what, found, option in (
         ("were told different things", told, "instruction"),
         ("have seen the robot stand at different places", stood, "base"),
@@ -124,6 +132,8 @@ def _check(
 ) -> None:
     if not policies or not twins:
         raise InputError("There is nothing to evaluate: give at least one --policy and one --twin.")
+    if values and not factor:
+        raise InputError("--values are of a --factor, and none is given.")
     if factor and not values:
         raise InputError(f"--factor {factor} needs --values to try.")
     if server not in (None, ServerConfig()) and not any(map(is_server, policies)):

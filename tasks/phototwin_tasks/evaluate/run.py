@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext
@@ -15,11 +16,12 @@ from phototwin.data.store import write_bytes
 from phototwin.errors import InputError
 from phototwin.learn.config import told
 from phototwin.learn.statistics import narrow_enough
+from phototwin.plan.randomize import PRESETS
 from phototwin.scene import load_scene
 from phototwin_tasks.evaluate.config import UNSEEN, EvalConfig, Evaluation, Known, Row, check_eval
 from phototwin_tasks.evaluate.films import failure_word, film_file, filmed, kept_films
-from phototwin_tasks.generate.config import GenerateConfig, complete_config
-from phototwin_tasks.generate.jobs import Job, tasks_of, twin_hash
+from phototwin_tasks.generate.config import GenerateConfig, complete_config, randomization
+from phototwin_tasks.generate.jobs import DERIVED_FROM, Job, tasks_of, twin_hash
 from phototwin_tasks.generate.schedule import Shard
 
 if TYPE_CHECKING:
@@ -67,11 +69,15 @@ def evaluate(
         TwinError: A twin, the instruction or a number makes no sense, or ``folder`` holds another evaluation.
     """
     check_eval(config)
+    if config.half_width and len(twins) > 1:
+        # What is stopped when it is known well enough is one rate; of several the twin that is driven last would decide.
+        raise InputError("--half-width stops by the rate on one twin: give one --twin, or leave it out.")
     config = settled(config, facts)
     _check_unseen(config, facts)
     names, hashes = _names(twins), [twin_hash(twin) for twin in twins]
     trained = {each.twin for each in facts.shown}
-    seen = tuple(n for n, h in zip(names, hashes, strict=True) if h in trained)
+    origins = [load_scene(twin).notes.get(DERIVED_FROM, "") for twin in twins]
+    seen = tuple(n for n, h, o in zip(names, hashes, origins, strict=True) if {h, o} & trained)
     words = [instruction_of(config, facts, twin_sha256) for twin_sha256 in hashes]
     stands = [
         config.base or shown_base(facts, h, text) or bases.get(h, "") for h, text in zip(hashes, words, strict=True)
@@ -103,10 +109,9 @@ def evaluate(
                 rows = stage.attempts(shard)[: config.episodes - shard * stage.size]
                 evaluation = replace(evaluation, rows=evaluation.rows + tuple(rows), notes=stage.notes)
                 successes, trials = sum(row.success for row in evaluation.rows), len(evaluation.rows)
-                # Only where all twins have had their turn does an interval of all of them say something.
-                if config.half_width and index == len(twins) - 1:
+                if config.half_width:
                     stop = narrow_enough(successes, trials, config.half_width, config.confidence)
-                    evaluation = replace(evaluation, stopped_early=stop and trials < config.episodes * len(twins))
+                    evaluation = replace(evaluation, stopped_early=stop and trials < config.episodes)
                 if folder is not None:
                     save_evaluation(folder, evaluation, identity)
                 on_batch(evaluation)
@@ -117,8 +122,12 @@ def evaluate(
 
 def _names(twins: tuple[Path, ...]) -> list[str]:
     """A name for each twin; with numbers where they are alike."""
-    found = [load_scene(twin).name for twin in twins]
-    return [f"{name} {i + 1}" if found.count(name) > 1 else name for i, name in enumerate(found)]
+    found, names = [load_scene(twin).name for twin in twins], []
+    for name in found:
+        numbered = (f"{name} {i}" for i in itertools.count(1))
+        free = name if found.count(name) == 1 else next(n for n in numbered if n not in (*names, *found))
+        names.append(free)
+    return names
 
 
 class _Stage:
@@ -234,14 +243,15 @@ def instruction_of(config: EvalConfig, facts: Known, twin_sha256: str) -> str:
     Raises:
         InputError: It was told several things elsewhere, and nobody says which is meant here.
     """
-    here = told([each for each in facts.shown if each.twin == twin_sha256]) or facts.instructions
-    if config.instruction or not here:
-        return config.instruction
-    if len({each.task for each in facts.shown if each.instruction in here}) > 1:
+    here = told(each for each in facts.shown if each.twin == twin_sha256)
+    if config.instruction or here:
+        return config.instruction or here[0]
+    elsewhere, tasks = facts.instructions, {each.task for each in facts.shown}
+    if len(elsewhere) > 1 and len(tasks) != 1:  # one task may be told in many words
         raise InputError(
-            f"The policy was told {len(here)} things ({', '.join(here)}), none of them on this twin: give --instruction."
+            f"The policy was told {len(elsewhere)} things ({', '.join(elsewhere)}), none of them on this twin: give --instruction."
         )
-    return here[0]
+    return elsewhere[0] if elsewhere else ""
 
 
 def settled(config: EvalConfig, facts: Known) -> EvalConfig:
@@ -379,5 +389,8 @@ def describe(evaluation: Evaluation) -> Iterator[str]:
     yield f"time to success {evaluation.seconds():.1f} s"
     if failures := evaluation.failures():
         yield "failures: " + ", ".join(f"{name} {count}" for name, count in failures.items())
+    ranges = randomization(GenerateConfig(randomize=evaluation.config.randomize))
+    if ranges == PRESETS["none"] and len(evaluation.rows) > 1:
+        yield "nothing varies: all attempts begin as the photo does, and the interval is of the policy's own chance alone"
     if evaluation.stopped_early:
         yield f"stopped after {len(evaluation.rows)} attempts: the interval is narrow enough"

@@ -21,6 +21,8 @@ from phototwin_tasks.generate.config import GenerateConfig, complete_config
 RUN_FILE = "run.json"
 WORDINGS, WORDS_STREAM = 6, 11
 """Draws of other words for a proposed task, and what they are drawn with beside the seed."""
+DERIVED_FROM = "derived from"
+"""Note of a variant of a twin: ``twin_hash`` of that twin."""
 FREE_FIELDS = ("num_demos",)
 """What a later run in the same folder may ask for anew."""
 
@@ -192,7 +194,9 @@ def _wordings(task: Task, scene: Scene, seed: int) -> tuple[str, ...]:
 def twin_hash(twin: Path) -> str:
     """SHA-256 of the files that define a twin."""
     digest = hashlib.sha256()
-    for file in [twin / "scene.json", *sorted((twin / "meshes").glob("*.npz")), *sorted(twin.glob("*.png"))]:
+    named = json.loads((twin / "scene.json").read_text()).values()  # its pictures; others may lie beside them
+    pictures = sorted(file for file in twin.glob("*.png") if file.name in named)
+    for file in [twin / "scene.json", *sorted((twin / "meshes").glob("*.npz")), *pictures]:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 

@@ -190,9 +190,9 @@ def check_training(config: TrainConfig) -> None:
         raise InputError(
             f"{config.steps} steps of {config.batch} frames, saved every {config.save_every}: expected at least 1 of each."
         )
-    if not config.lr > 0 or config.weight_decay < 0 or config.jitter < 0 or config.turn_deg < 0:
+    if not (config.lr > 0 and all(n >= 0 for n in (config.weight_decay, config.jitter, config.turn_deg))):
         raise InputError("The learning rate must be above 0; weight decay, jitter and turns must not be negative.")
-    if config.state_noise_m < 0 or (config.state_noise_m and config.policy.space != "tool"):
+    if not config.state_noise_m >= 0 or (config.state_noise_m and config.policy.space != "tool"):
         raise InputError(
             f"Noise of {config.state_noise_m} m on the tool's place: expected no negative number, and --policy.space tool, which shows it."
         )

@@ -23,7 +23,8 @@ PLACES, MARKS = "places", "marks"
 """Names of ``Demos.places`` and ``Demos.marks`` in a batch."""
 MARKS_B = np.array([[x, y, 0.0] for x in (0.3, 0.5, 0.7) for y in (-0.25, 0.0, 0.25)])
 """Points before the robot, in the frame of its base [m]: where they are in a picture tells from where it was taken."""
-
+ROUND = "round"
+"""In the provenance of a takeover: the number of its round."""
 OUTSIDE = 1.5
 """What is farther out of the frame counts as being there."""
 
@@ -43,6 +44,7 @@ class Demos:
         K: (E, 3, 3), the camera's, from directions to these units.
         starts: (E + 1,) int64, first frame of each episode, and N.
         shown: What each episode is of.
+        whole: (E,) bool, whether each is a whole demonstration; takeovers of rounds, which begin later, are not.
         fps: Control and frame rate [Hz].
         robot: Short name of the robot.
         action_names: A names.
@@ -58,6 +60,7 @@ class Demos:
     K: np.ndarray
     starts: np.ndarray
     shown: tuple[Shown, ...]
+    whole: np.ndarray
     fps: int
     robot: str
     action_names: tuple[str, ...]
@@ -100,7 +103,7 @@ def load_demos(folder: Path, image_px: int, limit: int | None = None) -> Demos:
     values = {name: np.stack(table[name][:frames]).astype(np.float32) for name in (STATE, ACTION)}
     tasks = {int(row.task_index): str(name) for name, row in meta.tasks.iterrows()}
     told = [tasks[int(table["task_index"][int(start)])] for start in starts[:-1]]
-    places, marks, K, shown = _seen(root, table[:frames], starts, (width, height), told)
+    places, marks, K, shown, whole = _seen(root, table[:frames], starts, (width, height), told)
     return Demos(
         rgb,
         values[STATE],
@@ -110,6 +113,7 @@ def load_demos(folder: Path, image_px: int, limit: int | None = None) -> Demos:
         K,
         starts,
         shown,
+        whole,
         meta.fps,
         str(meta.robot_type),
         tuple(meta.features[ACTION]["names"]),
@@ -120,15 +124,15 @@ def load_demos(folder: Path, image_px: int, limit: int | None = None) -> Demos:
 
 def _seen(
     root: Path, table: Any, starts: np.ndarray, resolution: tuple[int, int], told: list[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Shown, ...]]:
-    """``Demos.places``, ``Demos.marks``, ``Demos.K`` and ``Demos.shown`` of a dataset's rows, by the facts of each episode."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Shown, ...], np.ndarray]:
+    """``Demos.places``, ``Demos.marks``, ``Demos.K``, ``Demos.shown`` and ``Demos.whole`` of a dataset's rows, by the facts of each episode."""
     tool = np.stack(table["observation.tcp_pose"])[:, None, :3]
     objects = np.stack(table["object_poses"]) if "object_poses" in table else np.empty((len(table), 0))
     objects = objects.reshape(len(table), -1, 7)
     points_w = np.concatenate([tool, np.where(objects[..., 3:].any(-1, keepdims=True), objects[..., :3], np.nan)], 1)
     places = np.empty((*points_w.shape[:2], 2), np.float32)
     marks = np.empty((len(table), len(MARKS_B), 2), np.float32)
-    K, shown = np.empty((len(starts) - 1, 3, 3)), []
+    K, shown, whole = np.empty((len(starts) - 1, 3, 3)), [], np.ones(len(starts) - 1, bool)
     units = np.array([[2 / resolution[0], 0, -1], [0, 2 / resolution[1], -1], [0, 0, 1]])
     try:
         facts = json.loads((root / FACTS_FILE).read_text())
@@ -142,12 +146,13 @@ def _seen(
             places[begin:end] = project(K[i], transform(T_camera_world, points_w[begin:end].astype(np.float64)))
             marks[begin:end] = project(K[i], transform(T_camera_base, MARKS_B))
             shown.append(_shown(row, told[i]))
+            whole[i] = ROUND not in row.get("provenance", {})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"'{root / FACTS_FILE}' does not say from where the episodes were seen ({error}): write the dataset again, scripts/dataset.py convert."
         ) from error
     places = np.clip(places, -OUTSIDE, OUTSIDE)
-    return places.reshape(len(places), -1), marks.reshape(len(marks), -1), K, tuple(shown)
+    return places.reshape(len(places), -1), marks.reshape(len(marks), -1), K, tuple(shown), whole
 
 
 def task_first(row: dict[str, Any]) -> list[int]:
@@ -253,6 +258,7 @@ def join_demos(parts: list[Demos]) -> Demos:
         K=np.concatenate([part.K for part in parts]),
         starts=np.append(starts, counts[-1]),
         shown=tuple(each for part in parts for each in part.shown),
+        whole=np.concatenate([part.whole for part in parts]),
     )
     del first
     for begin, end in itertools.pairwise(counts):

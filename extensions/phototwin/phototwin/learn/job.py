@@ -35,6 +35,8 @@ def run_training(
 
     check_training(config)
     choose_precision(config)
+    if out.is_file():
+        raise InputError(f"'{out}' is a file: give --out the name of a folder.")
     begun = any((out / name).is_file() for name in (TRAINING_FILE, CHECKPOINT)) and not (out / FACTS_FILE).is_file()
     if out.exists() and any(out.iterdir()) and not (resume and begun):
         raise InputError(

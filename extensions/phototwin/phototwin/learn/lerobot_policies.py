@@ -164,6 +164,11 @@ class LerobotPolicy(nn.Module):
             given[STATE] = given[STATE].unsqueeze(1)
         return self.after(self.policy.predict_action_chunk(given))
 
+    def units(self) -> dict[str, torch.Tensor]:
+        """What LeRobot's processors bring numbers to the policy's units and back with, which is none of its weights."""
+        steps = enumerate([*self.before.steps, *self.after.steps])
+        return {f"units.{i}.{name}": value for i, step in steps for name, value in step.state_dict().items()}
+
     def save(self, folder: Path) -> None:
         """Write it as LeRobot does, so that ``from_pretrained`` of any LeRobot program reads it."""
         self.policy.save_pretrained(folder)

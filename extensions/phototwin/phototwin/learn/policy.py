@@ -107,11 +107,18 @@ def load_policy(folder: Path) -> tuple[Any, PolicyFacts]:
         ) from error
     try:
         policy = _load_cloning(Path(folder), config) if config.kind == "bc" else LerobotPolicy.load(Path(folder))
-    except (OSError, EOFError, RuntimeError, KeyError, UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, KeyError, ValueError, UnpicklingError, _torn()) as error:
         raise InputError(
             f"The weights in '{folder}' cannot be read ({error!s:.300}): copy the whole folder of the training, or train again."
         ) from error
     return policy.eval(), replace(facts, digest=policy_sha256(policy, facts.config))
+
+
+def _torn() -> type[Exception]:
+    """What is said of weights of LeRobot's that are cut off."""
+    from safetensors import SafetensorError
+
+    return SafetensorError
 
 
 def _load_cloning(folder: Path, config: PolicyConfig) -> CloningPolicy:
@@ -123,9 +130,10 @@ def _load_cloning(folder: Path, config: PolicyConfig) -> CloningPolicy:
 
 
 def policy_sha256(policy: Any, config: PolicyConfig) -> str:
-    """What tells one policy from another: SHA-256 of its config and of the names and numbers of its weights."""
+    """What tells one policy from another: SHA-256 of its config and of the names and numbers of its weights and units."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
-    for name, value in sorted(policy.state_dict().items()):
+    units = policy.units() if isinstance(policy, LerobotPolicy) else {}  # our own network's are among its weights
+    for name, value in sorted({**policy.state_dict(), **units}.items()):
         digest.update(name.encode() + np.ascontiguousarray(value.cpu().numpy()).tobytes())
     return digest.hexdigest()
 

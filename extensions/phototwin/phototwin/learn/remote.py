@@ -17,6 +17,8 @@ from phototwin.robots import get_robot
 ACTIONS_KEY = "actions"
 BEGIN_KEY = "phototwin/begin"
 """True in the first question of new attempts; only servers that take all attempts at once are told."""
+SEED_KEY = "phototwin/seed"
+"""Of what the policy draws in those attempts; stands beside ``BEGIN_KEY``."""
 CONNECT_S, ANSWER_S = 10.0, 600.0
 """How long we wait for a server, and for an answer: the first may have to be compiled for minutes."""
 LAST_LINES = 12
@@ -67,8 +69,8 @@ class RemotePolicy:
         return self._config.execute
 
     def begin(self, attempts: int, seed: int) -> None:
-        """New attempts begin, so many side by side; what a server draws is its own affair."""
-        self._begins = True
+        """New attempts begin, so many side by side; what a server that takes one at a time draws is its own affair."""
+        self._begins, self._seed = True, seed
 
     def actions(self, rgb: np.ndarray, state: np.ndarray, instruction: str) -> np.ndarray:
         """Joint commands and gripper (B, H, J + 1) for frames (B, h, w, 3) uint8 and joint readings (B, S).
@@ -83,7 +85,7 @@ class RemotePolicy:
             )
         asked = self._observations(rgb, state, instruction)
         if self._facts.batched:
-            told = self._chunks(asked | {BEGIN_KEY: self._begins}, len(rgb))
+            told = self._chunks(asked | {BEGIN_KEY: self._begins, SEED_KEY: self._seed}, len(rgb))
             self._begins = False
         else:
             each = (
@@ -124,7 +126,10 @@ class RemotePolicy:
         if not isinstance(answer, dict) or ACTIONS_KEY not in answer:
             got = ", ".join(map(str, answer)) if isinstance(answer, dict) else repr(answer)[:100]
             raise self._useless(f"answers with {got or 'nothing'}, expected a dictionary with '{ACTIONS_KEY}'")
-        told = np.asarray(answer[ACTIONS_KEY])
+        try:
+            told = np.asarray(answer[ACTIONS_KEY])
+        except ValueError as error:
+            raise self._useless("answers with actions of different lengths") from error
         arm = len(get_robot(self._config.robot).arm_joints)
         width = 1 + (len(TOOL_NAMES) if self._config.space == "tool" else arm)
         wanted = (*([attempts] if attempts else []), "H", width)
@@ -156,11 +161,16 @@ class RemotePolicy:
             if not sound:
                 raise self._useless("answers with tool poses whose axes have no length, or one direction")
             told = joint_actions(arm_of(config.robot), told, state, names)
-        elif config.space == "delta":
-            now = arm_joints(arm_of(config.robot), state, names)[:, None]
-            told = np.concatenate([now + config.scale * told[..., :-1].cumsum(1), told[..., -1:]], -1)
-        grip = (2 * told[..., -1:] - config.grip_open - config.grip_closed) / (config.grip_open - config.grip_closed)
-        return np.concatenate([told[..., :-1], grip], -1).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if config.space == "delta":
+                now = arm_joints(arm_of(config.robot), state, names)[:, None]
+                told = np.concatenate([now + config.scale * told[..., :-1].cumsum(1), told[..., -1:]], -1)
+            span = config.grip_open - config.grip_closed
+            grip = (2 * told[..., -1:] - config.grip_open - config.grip_closed) / span
+            commands = np.concatenate([told[..., :-1], grip], -1).astype(np.float32)
+        if not np.isfinite(commands).all():
+            raise self._useless("answers with actions that lead to no finite command")
+        return commands
 
     def _send(self, value: Any) -> None:
         try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from phototwin.errors import InputError
 from phototwin.learn.config import PolicyFacts
-from phototwin.learn.remote import ACTIONS_KEY, BEGIN_KEY
+from phototwin.learn.remote import ACTIONS_KEY, BEGIN_KEY, SEED_KEY
 from phototwin.learn.server_config import SECTION, ServerConfig
 from phototwin.learn.wire import pack, unpack
 
@@ -109,8 +109,11 @@ def answer_question(driver: Driver, message: str | bytes, said: dict[str, Any]) 
         raise InputError(
             f"'{keys.state_key}' is {state.shape} of type {state.dtype}, expected finite numbers {wanted}: {', '.join(joints)}."
         )
+    seed = asked.get(SEED_KEY, 0)
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"'{SEED_KEY}' is {seed!r}, expected a whole number from 0 on.")
     if asked.get(BEGIN_KEY, False):
-        driver.begin(len(rgb) if many else 1, 0)
+        driver.begin(len(rgb) if many else 1, seed)
     words = str(asked.get(keys.prompt_key) or (said["instructions"] or ("",))[0])
     rgb, state = (rgb, state) if many else (rgb[None], state[None])
     told = driver.actions(rgb, state.astype(np.float32), words)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -83,8 +84,6 @@ def train(
     half = config.precision == "bfloat16"
     torch.manual_seed(config.seed)
     facts = make_facts(config.policy, demos)
-    if start is not None:
-        facts = replace(facts, seconds=start[1].seconds)
     if folder is not None:
         _begin(folder, config, facts, "" if start is None else start[1].digest)
     demos = in_space(demos, config.policy.space)
@@ -188,6 +187,7 @@ def choose_precision(config: TrainConfig) -> str:
 
 def make_facts(config: PolicyConfig, demos: Demos) -> PolicyFacts:
     """What must be known of a policy that learns from ``demos``."""
+    frames = np.diff(demos.starts)
     return PolicyFacts(
         config=config,
         robot=demos.robot,
@@ -195,7 +195,7 @@ def make_facts(config: PolicyConfig, demos: Demos) -> PolicyFacts:
         state_names=demos.state_names,
         shown=tuple(dict.fromkeys(demos.shown)),
         resolution=demos.resolution,
-        seconds=len(demos.rgb) / len(demos) / demos.fps,
+        seconds=float(frames[demos.whole if demos.whole.any() else slice(None)].mean()) / demos.fps,
         demos=len(demos),
         data_sha256=demos_digest(demos),
     )
@@ -251,7 +251,12 @@ def _resume(run: _Run, folder: Path | None) -> None:
     file = None if folder is None else folder / CHECKPOINT
     if file is None or not file.is_file():
         return
-    value = torch.load(file, weights_only=True)
+    try:
+        value = torch.load(file, weights_only=True)
+    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+        raise InputError(
+            f"'{file}' cannot be read ({error!s:.200}): delete it, and the training begins anew from its first step."
+        ) from error
     for name in ("policy", "optimiser", "schedule"):
         getattr(run, name).load_state_dict(value[name])
     for name in PROGRESS:
