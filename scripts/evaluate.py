@@ -42,6 +42,7 @@ class Args:
         physics: ovphysx, newton_mjwarp or isaacsim_physx.
         renderer: warp_raster, path_traced, pasted, plain, newton_warp, ovrtx or isaacsim_rtx.
         device: cpu or cuda:0.
+        query: What finds the parts of things that the instruction names, as of generate.py.
         base: Where the robot stands, as in generate.py.
         videos: So many failures and as many successes of each twin are filmed, every class of failures where there is room.
         server: How a policy server is spoken to where its metadata does not say so.
@@ -64,6 +65,7 @@ class Args:
     physics: str = "ovphysx"
     renderer: str = "warp_raster"
     device: str = "cpu"
+    query: str = "words"
     base: str = ""
     videos: int = 4
     server: ServerConfig = field(default_factory=ServerConfig)

@@ -44,6 +44,7 @@ class Args:
         round_demos: Takeovers in each round.
         round_steps: Training steps in each round.
         round_randomize: Ranges of what rounds vary: none, default, wide, or a JSON file.
+        round_query: What finds the parts of things that the instruction names, as of generate.py.
         resume: Go on with a training that was interrupted in this folder.
     """
 
@@ -66,6 +67,7 @@ class Args:
     round_demos: int = 50
     round_steps: int = 1000
     round_randomize: str = "default"
+    round_query: str = "words"
     resume: bool = False
 
 
@@ -93,7 +95,7 @@ def main(args: Args) -> int:
 
         if args.twin is None:
             raise InputError("--rounds needs --twin, the folder of the twin that the student drives.")
-        environment = EvalConfig(randomize=args.round_randomize)
+        environment = EvalConfig(randomize=args.round_randomize, query=args.round_query)
         rounds = RoundsConfig(args.rounds, args.round_demos, args.round_steps, args.seed, environment=environment)
         sys.stdout.write(run_rounds(args.data, args.twin, config, rounds, args.out, args.demos))
         return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from test_data import make_episode
 
-from phototwin.errors import PlanError
+from phototwin.errors import InputError, PlanError
 from phototwin.plan.task import Step, Task
 from phototwin.progress import StageTimer
 from phototwin_tasks.generate import run as run_module
@@ -32,6 +32,8 @@ class FakeMaker:
     def open(self, order):
         if "unreachable" in order.job.task.text:
             raise PlanError("The cube is out of reach.")
+        if "weights" in order.job.task.text and not os.environ.get("FAKE_WEIGHTS"):
+            raise InputError("The weights are not here.")
 
     def make(self, order, on_step):
         text, shard = order.job.task.text, order.shard

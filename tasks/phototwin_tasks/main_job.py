@@ -15,15 +15,15 @@ from phototwin.console import logged_to, progress_on
 from phototwin.data.store import EpisodeStore, read_demos
 from phototwin.errors import InputError, OutputError, TwinError
 from phototwin.output import LOG_FILE, claim_folder
-from phototwin.pipeline import STAGES, STAGES_FOLDER, Source, photo_to_twin, sample_source
+from phototwin.pipeline import STAGES, STAGES_FOLDER, Source, other_inputs, photo_to_twin, sample_source
 from phototwin.progress import StageTimer
 from phototwin.scene import load_scene
 from phototwin.view.preview import write_preview
-from phototwin.view.report import SHOWN_EPISODES, ReportFacts, write_overview, write_report
+from phototwin.view.report import AUDIT_FILE, SHOWN_EPISODES, ReportFacts, write_overview, write_report
 from phototwin.view.run_section import FailureRow, RunFacts, TaskRow
 from phototwin_tasks.generate.config import Crew, GenerateConfig, check_crew, complete_config, versions
 from phototwin_tasks.generate.failures import CLASSES, failure_class
-from phototwin_tasks.generate.jobs import Run, SetAside, load_run, plan_run
+from phototwin_tasks.generate.jobs import Run, SetAside, has_begun, load_run, plan_run
 from phototwin_tasks.generate.run import Generated, generate_demos
 from phototwin_tasks.generate.sources import names_of, sources_of
 
@@ -111,13 +111,14 @@ def make_twins(
     Raises:
         TwinError: The only photo cannot be used, or none of several.
     """
+    begun = has_begun(folder / "demos")
     if len(sources) == 1:
-        return (make_twin(sources[0], folder, seed, resume, timer),), ()
+        return (make_twin(sources[0], folder, seed, resume, begun, timer),), ()
     twins, left_out = [], []
     for name, source in zip(names_of(sources), sources, strict=True):
         twin = folder / "twins" / name / "twin"
         try:
-            make_twin(source, twin.parent, seed, resume=True, timer=timer)
+            make_twin(source, twin.parent, seed, resume=True, begun=begun, timer=timer)
             reasons = no_go(twin)
         except TwinError as error:
             reasons = (str(error),)
@@ -162,15 +163,36 @@ def run_reconstruction(source: Source, seed: int, out: Path | None, redo: tuple[
     )
 
 
-def make_twin(source: Source, folder: Path, seed: int, resume: bool, timer: StageTimer) -> Path:
-    """The twin of the photo in ``folder/twin``; with ``resume``, one that is there already."""
+def make_twin(source: Source, folder: Path, seed: int, resume: bool, begun: bool, timer: StageTimer) -> Path:
+    """The twin of the photo in ``folder/twin``; with ``resume``, one that is there already and was made of the same.
+
+    Args:
+        source: The photo and what comes with it.
+        folder: Where the twin and the stages are.
+        seed: Of every random choice.
+        resume: Whether one that is there may be used.
+        begun: Whether demonstrations have been recorded in it, so that another cannot take its place.
+        timer: Told progress.
+
+    Raises:
+        InputError: The twin there was made of something else, and demonstrations have been recorded in it.
+        OutputError: There is a twin, and ``resume`` is False.
+    """
     twin = folder / "twin"
-    if not (resume and (twin / "twin.usda").is_file()):
-        if (twin / "twin.usda").is_file():
-            raise OutputError(
-                f"'{folder}' holds a twin already: go on with --resume, use it with --twin {twin}, or give another --out."
-            )
+    there = (twin / "twin.usda").is_file()
+    if there and not resume:
+        raise OutputError(
+            f"'{folder}' holds a twin already: go on with --resume, use it with --twin {twin}, or give another --out."
+        )
+    other = other_inputs(twin, source, seed) if there else []
+    if other and begun:
+        raise InputError(
+            f"The twin in '{folder}' was made of something else ({', '.join(other)} differ), and demonstrations were recorded in it: "
+            "repeat what it was made of, or give another --out."
+        )
+    if other or not there:
         photo_to_twin(source, twin, stages=folder / STAGES_FOLDER, seed=seed, progress=timer)
+    if other or not (twin / AUDIT_FILE).is_file():
         audit_made(twin, timer)
     return twin
 

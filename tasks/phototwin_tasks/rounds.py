@@ -18,7 +18,7 @@ from phototwin.learn.config import PolicyFacts, TrainConfig, check_training
 from phototwin.learn.demos import ROUND, Demos, join_demos, load_demos
 from phototwin.learn.job import gather_demos
 from phototwin.learn.policy import FACTS_FILE, load_policy
-from phototwin.learn.train import demos_digest, make_facts, train
+from phototwin.learn.train import choose_precision, demos_digest, make_facts, train
 from phototwin.output import disk_errors
 from phototwin.scene import load_scene
 from phototwin_tasks.evaluate.config import EvalConfig
@@ -188,6 +188,7 @@ def train_in_rounds(
         raise InputError(
             f"{config.rounds} rounds of {config.demos} demonstrations: expected 1 to {MOST_ROUNDS} of at least 1."
         )
+    choose_precision(training)  # a device that is not here shall claim no folder
     environment = settled(config.environment, make_facts(training.policy, demos))
     config = replace(config, environment=environment)
     begun = {"twin": twin_hash(twin), "data_sha256": demos_digest(demos), "training": asdict(training)}

@@ -261,13 +261,7 @@ def write_manifest(
     """What the twin was made of and how well: inputs by hash, settings, program, every stage's fingerprint, metrics."""
     from importlib.metadata import version
 
-    inputs, settings = {}, {"seed": seed}
-    for item in fields(source):
-        value = getattr(source, item.name)
-        if isinstance(value, Path):
-            inputs[item.name] = {"file": value.name, "sha256": file_fingerprint(value)}
-        elif value:
-            settings[item.name] = value
+    inputs, settings = _source_facts(source, seed)
     names = ("phototwin", "numpy", "opencv-python-headless", "scipy", "trimesh", "warp-lang")
     manifest: dict[str, Any] = {
         "inputs": inputs,
@@ -279,6 +273,30 @@ def write_manifest(
         "metrics": metrics,
     }
     file.write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def other_inputs(folder: Path, source: Source, seed: int) -> list[str]:
+    """Names of the inputs and settings in which ``source`` differs from what a twin was made of; none where its manifest cannot be read."""
+    try:
+        known = json.loads((folder / MANIFEST).read_text())
+        before = {name: value["sha256"] for name, value in known["inputs"].items()} | known["settings"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    inputs, settings = _source_facts(source, seed)
+    now = json.loads(json.dumps({name: value["sha256"] for name, value in inputs.items()} | settings))
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+
+
+def _source_facts(source: Source, seed: int) -> tuple[dict[str, dict[str, str]], dict[str, Any]]:
+    """Files of a source by name and content, and its settings."""
+    inputs, settings = {}, {"seed": seed}
+    for item in fields(source):
+        value = getattr(source, item.name)
+        if isinstance(value, Path):
+            inputs[item.name] = {"file": value.name, "sha256": file_fingerprint(value)}
+        elif value:
+            settings[item.name] = value
+    return inputs, settings
 
 
 def sample_twin() -> Path:

@@ -81,6 +81,7 @@ class EvalConfig:
         physics: Name of the physics preset.
         renderer: Name of the renderer.
         device: "cpu" or "cuda:0".
+        query: What finds the parts of things that the instruction names, as of generate.py.
         base: Where the robot stands; empty is the place it had in the demonstrations of the same twin, on another twin one that is found.
         videos: So many failures, and as many successes, of each twin are filmed; the first of every class of failures before the second of any.
     """
@@ -97,6 +98,7 @@ class EvalConfig:
     physics: str = "ovphysx"
     renderer: str = OWN_RENDERER
     device: str = "cpu"
+    query: str = "words"
     base: str = ""
     videos: int = 4
 

@@ -260,11 +260,8 @@ def settled(config: EvalConfig, facts: Known) -> EvalConfig:
     Raises:
         InputError: A name is unknown.
     """
-    return replace(
-        config,
-        seconds=attempt_seconds(config, facts),
-        randomize=generate_config(config, facts).randomize,
-    )
+    made = generate_config(config, facts)
+    return replace(config, seconds=attempt_seconds(config, facts), randomize=made.randomize, base=made.base)
 
 
 def _check_unseen(config: EvalConfig, facts: Known) -> None:
@@ -301,6 +298,7 @@ def generate_config(config: EvalConfig, facts: Known) -> GenerateConfig:
             renderer=config.renderer,
             device=config.device,
             randomize=config.randomize,
+            query=config.query,
             base=config.base,
         )
     )

@@ -123,6 +123,10 @@ def complete_config(config: GenerateConfig, tasks: int = 1) -> GenerateConfig:
         raise InputError(f"--grasp-variety is {config.grasp_variety}, expected 0 (the best grasp) to {MOST_VARIETY:g}.")
     if config.randomize not in PRESETS:  # what a file says now is what the run is made of
         config = replace(config, randomize=json.dumps(asdict(randomization(config)), sort_keys=True))
+    if config.base:  # likewise
+        from phototwin.plan.base import fixed_base
+
+        config = replace(config, base=fixed_base(config.base))
     check_machine(config.physics, config.renderer, config.device)
     each = math.ceil(config.num_demos / max(tasks, 1))
     return replace(config, num_envs=config.num_envs or min(MOST_ENVS, math.ceil(each * SPARE)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -124,14 +126,19 @@ def plan_run(
     hashes = [twin_hash(twin) for twin in twins]
     if begun and (demos / RUN_FILE).is_file():
         return _go_on(load_run(folder), config, hashes)
-    jobs: list[Job] = []
+    parts: list[list[Job]] = []
     left_out = list(set_aside)
     for twin, scene, digest in zip(twins, scenes, hashes, strict=True):
         found, refused = tasks_of(scene, config)
-        jobs += [Job(len(jobs) + i, _named(twin, folder), digest, *each) for i, each in enumerate(found)]
+        parts.append([Job(0, _named(twin, folder), digest, *each) for each in found])
         left_out += refused
+    jobs = [job for part in parts for job in part]
+    if config.num_demos < len(jobs):  # not enough for all: the first of every twin come first
+        jobs = [job for row in itertools.zip_longest(*parts) for job in row if job is not None]
+    jobs = [replace(job, index=i) for i, job in enumerate(jobs)]
     if not jobs:
         raise InstructionError(f"There is nothing to do: {left_out[0].reason if left_out else 'no twin was given.'}")
+    shutil.rmtree(demos / "shards", ignore_errors=True)  # of a run that was refused before its first attempt
     run = Run(demos, complete_config(config, len(jobs)), tuple(jobs), tuple(hashes), tuple(left_out))
     save_run(run)
     return run
@@ -158,14 +165,19 @@ def tasks_of(scene: Scene, config: GenerateConfig) -> tuple[list[Said], list[Set
             return [], [SetAside(scene.name, "plan", str(error))]
     planner = choose_planner(config.planner)
     choose_query(config.query)  # one that is unknown or lacks its weights ends the run before it begins
-    found: list[Said] = []
+    found: dict[tuple[Step, ...], Said] = {}
     refused: list[SetAside] = []
     for text in config.instructions:
         try:
-            found.append((make_plan(text, scene, planner=planner, query=config.query), (text,)))
+            task = make_plan(text, scene, planner=planner, query=config.query)
+            first, said = found.get(task.steps, (task, ()))
+            found[task.steps] = (
+                first,
+                (*said, text),
+            )  # the same in other words is no other task: it would be the same attempts
         except InstructionError as error:
             refused.append(SetAside(f"{scene.name}: {text}", "plan", str(error)))
-    return found, refused
+    return list(found.values()), refused
 
 
 def propose(scene: Scene, config: GenerateConfig) -> list[Said]:

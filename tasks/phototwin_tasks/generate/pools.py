@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, cast
 
-from phototwin.errors import OutputError, TwinError
+from phototwin.errors import OutputError, PlanError, TwinError
 from phototwin_tasks.generate.config import Crew, GenerateConfig
 from phototwin_tasks.generate.ledger import ShardResult
 from phototwin_tasks.generate.worker import SIMULATOR, Order, Worker
@@ -28,7 +28,7 @@ class Trouble:
     """A shard that was not made.
 
     Attributes:
-        kind: "refused" (its job cannot be done), "disk", "error" or "died".
+        kind: "refused" (its job cannot be done), "unable" (not by this process: it lacks something), "disk", "error" or "died".
         reason: One sentence, or the end of a traceback.
     """
 
@@ -96,8 +96,10 @@ def perform(worker: Worker, order: Order, on_step: Callable[[float], None] = lam
         return worker.perform(order, on_step)
     except OutputError as error:
         return Trouble("disk", str(error))
-    except TwinError as error:
+    except PlanError as error:
         return Trouble("refused", str(error))
+    except TwinError as error:
+        return Trouble("unable", str(error))
     except Exception:  # whatever a simulator raises ends this shard and no other
         traceback.print_exc()
         return Trouble("error", f"{traceback.format_exc().strip().splitlines()[-1]} (the log has the whole of it)")

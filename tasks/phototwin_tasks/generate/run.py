@@ -27,6 +27,7 @@ from phototwin_tasks.generate.schedule import (
     is_whole,
     job_state,
     next_shard,
+    quotas,
 )
 from phototwin_tasks.generate.tally import Tally, take_tally, write_status
 from phototwin_tasks.generate.worker import SIMULATOR, Order
@@ -87,6 +88,7 @@ def generate_demos(run: Run, crew: Crew, timer: StageTimer, maker: str = SIMULAT
             stack.callback(dataset.discard)
         if crew.part != "merge":
             _deal(desk, dataset, stack, maker)
+        _stop_if_nothing_works(desk)
         if dataset is not None:
             _merge(desk, dataset, timer)
         return desk.generated()
@@ -118,6 +120,7 @@ class Desk:
         self.taken: set[Shard] = set()
         self.notes: dict[str, str] = {}
         self.refused: dict[int, str] = {}
+        self.unable: dict[int, str] = {}
         self.states: list[JobState] = []
         self.fed = 0
         self._began, self._said = time.monotonic(), 0.0
@@ -131,7 +134,7 @@ class Desk:
     def look(self) -> None:
         """Read what is finished."""
         results = {shard: r.attempts for shard, r in self.ledger.results().items()}
-        self.refused = self.ledger.refused()
+        self.refused = self.unable | self.ledger.refused()
         self.states = [job_state(job.index, self.size, results) for job in self.run.jobs]
         for job in self.refused:
             self.states[job] = replace(self.states[job], hopeless=True)
@@ -170,6 +173,10 @@ class Desk:
             raise OutputError(outcome.reason)
         elif outcome.kind == "refused":
             self.ledger.refuse(shard.job, outcome.reason)
+        elif (
+            outcome.kind == "unable"
+        ):  # a file or weights are missing here: others, or the same command later, may have them
+            self.unable[shard.job] = outcome.reason
         else:
             last = self.ledger.trouble(shard, outcome.reason)
             sys.stderr.write(f"{shard.name}: {outcome.reason}; {'set aside' if last else 'it is tried again'}\n")
@@ -217,8 +224,11 @@ class Desk:
 
     def _given_up(self) -> list[SetAside]:
         found = []
-        for job, state in zip(self.run.jobs, self.states, strict=True):
-            if job.index in self.refused:
+        for job, state, share in zip(self.run.jobs, self.states, quotas(self.wanted, self.states), strict=True):
+            if not share and not state.hopeless:
+                few = f"no demonstration was asked of it: {len(self.run.jobs)} tasks share {self.run.config.num_demos}"
+                found.append(SetAside(job.task.text, "plan", f"{few}; give a larger --num-demos"))
+            elif job.index in self.refused:
                 found.append(SetAside(job.task.text, "plan", self.refused[job.index]))
             elif state.hopeless:
                 found.append(SetAside(job.task.text, "plan", why_hopeless(job.task.text, state)))
@@ -244,6 +254,8 @@ def _deal(desk: Desk, dataset: LerobotProcess | None, stack: contextlib.ExitStac
         return
 
     def on_step(share: float) -> None:
+        if desk.claims is not None:
+            desk.claims.renew()
         done = len(demonstrations(desk.wanted, desk.states)) + 0.85 * share * desk.size
         desk.timer(STAGE, min(done / max(sum(desk.wanted), 1), 0.999))
 

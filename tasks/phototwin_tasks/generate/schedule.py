@@ -88,7 +88,7 @@ def job_state(job: int, size: int, results: Results) -> JobState:
 def quotas(wanted: list[int], states: list[JobState]) -> list[int]:
     """How many demonstrations each job shall give: what hopeless ones fall short of is shared among the others, one by one."""
     given = [min(n, len(s.successes)) if s.hopeless else n for n, s in zip(wanted, states, strict=True)]
-    able = [i for i, s in enumerate(states) if not s.hopeless and wanted[i]]
+    able = [i for i, s in enumerate(states) if not s.hopeless]
     for k in range(sum(wanted) - sum(given) if able else 0):
         given[able[k % len(able)]] += 1
     return given

@@ -235,7 +235,7 @@ def open_env(twin: Path, job: Job, config: GenerateConfig, control: str = "joint
     cfg.terminations.success = cfg.terminations.object_fell = cfg.terminations.time_out = None
     cfg.twin, cfg.instruction, cfg.seed, cfg.control = str(twin), job.task.text, config.seed, control
     cfg.steps = json.dumps([asdict(step) for step in job.task.steps])
-    cfg.base = str(Path(config.base).resolve()) if Path(config.base).is_file() else config.base
+    cfg.base = config.base
     cfg.grasp_variety = config.grasp_variety
     cfg.query = config.query
     cfg.randomize = asdict(randomization(config))

@@ -65,8 +65,8 @@ def load_base(base: str, camera: Camera) -> np.ndarray:
     """Pose of the robot's base T_world_base (4, 4) as somebody measured it [m].
 
     Args:
-        base: "x y z yaw" in the world [m, degrees], "x y z qx qy qz qw", or a JSON file with a 4x4 matrix "T_world_base" or, from a hand-eye calibration,
-            "T_camera_base" (camera: +X right, +Y down, +Z forward).
+        base: "x y z yaw" in the world [m, degrees], "x y z qx qy qz qw", or a JSON file, or its text, with a 4x4 matrix "T_world_base" or, from a
+            hand-eye calibration, "T_camera_base" (camera: +X right, +Y down, +Z forward).
         camera: The photo's.
 
     Raises:
@@ -76,7 +76,7 @@ def load_base(base: str, camera: Camera) -> np.ndarray:
     try:
         x, y, z, *turn = (float(word) for word in words)
     except ValueError:
-        return _read_base(Path(base), camera)
+        return _read_base(base, camera)
     if len(turn) == 1:
         return make_T(rotation_z(np.radians(turn[0])), np.array([x, y, z]))
     if len(turn) == 4 and abs(np.linalg.norm(turn) - 1) < QUAT_TOLERANCE:
@@ -86,13 +86,31 @@ def load_base(base: str, camera: Camera) -> np.ndarray:
     )
 
 
-def _read_base(file: Path, camera: Camera) -> np.ndarray:
+def fixed_base(base: str) -> str:
+    """``base`` as ``load_base`` takes it, with what a file says now in place of its name.
+
+    Raises:
+        InputError: It is neither numbers nor a readable JSON file.
+    """
+    words = base.replace(",", " ").split()
     try:
-        value: Any = json.loads(file.read_text())
+        [float(word) for word in words]
+    except ValueError:
+        return json.dumps(_json_base(base), sort_keys=True)
+    return base
+
+
+def _json_base(base: str) -> Any:
+    try:
+        return json.loads(base if base.lstrip().startswith("{") else Path(base).read_text())
     except (OSError, ValueError) as error:
         raise InputError(
-            f"The robot's base is given as '{file}', which is neither numbers 'x y z yaw' or 'x y z qx qy qz qw' nor a readable JSON file ({error})."
+            f"The robot's base is given as '{base}', which is neither numbers 'x y z yaw' or 'x y z qx qy qz qw' nor a readable JSON file ({error})."
         ) from error
+
+
+def _read_base(base: str, camera: Camera) -> np.ndarray:
+    value = _json_base(base)
     given = [name for name in ("T_world_base", "T_camera_base") if isinstance(value, dict) and name in value]
     try:
         T = np.array(value[given[0]], dtype=np.float64) if given else np.zeros(0)
@@ -101,7 +119,7 @@ def _read_base(file: Path, camera: Camera) -> np.ndarray:
     R = T[:3, :3] if T.shape == (4, 4) else np.zeros((3, 3))
     if not np.allclose(R @ R.T, np.eye(3), atol=RIGID) or np.linalg.det(R) < 0 or not np.isfinite(T).all():
         raise InputError(
-            f"'{file}' must hold a rigid 4x4 matrix named T_world_base or T_camera_base, row by row, in metres."
+            f"'{base}' must hold a rigid 4x4 matrix named T_world_base or T_camera_base, row by row, in metres."
         )
     u, _, vt = np.linalg.svd(R)
     T = make_T(u @ vt, T[:3, 3])
