@@ -131,9 +131,8 @@ def append_dataset(entries: Sequence[Entry], out: Path) -> Path:
     clear_partials(lerobot)
     with _writing(out, aside, new):
         write_hdf5(together, aside)
-        before = (
-            lerobot if lerobot.is_dir() else old_of(lerobot)
-        )  # the second where a call was killed between two names
+        # The second where a call was killed between two names.
+        before = lerobot if lerobot.is_dir() else old_of(lerobot)
         if before.is_dir():
             write_lerobot(read_demos(aside), new, slots=object_slots(together), truth=has_truth(before))
         os.replace(aside, file)

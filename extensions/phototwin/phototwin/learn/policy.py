@@ -51,7 +51,9 @@ def make_policy(config: PolicyConfig, demos: Demos) -> Any:
 
 def image_stats(rgb: np.ndarray) -> dict[str, np.ndarray]:
     """LeRobot's statistics (3, 1, 1) in 0..1 of frames (N, H, W, 3) uint8; exact however many there are, as they are counted, not added up."""
-    counts = np.stack([np.bincount(rgb[..., c].ravel(), minlength=256) for c in range(3)])
+    counts = np.zeros((3, 256), np.int64)
+    for frame in rgb:
+        counts += np.stack([np.bincount(frame[..., c].ravel(), minlength=256) for c in range(3)])
     share, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255.0
     mean = share @ values
     std = np.sqrt(np.maximum(share @ values**2 - mean**2, 0.0))
