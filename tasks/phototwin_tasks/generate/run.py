@@ -173,9 +173,8 @@ class Desk:
             raise OutputError(outcome.reason)
         elif outcome.kind == "refused":
             self.ledger.refuse(shard.job, outcome.reason)
-        elif (
-            outcome.kind == "unable"
-        ):  # a file or weights are missing here: others, or the same command later, may have them
+        elif outcome.kind == "unable":
+            # A file or weights are missing here: others, or the same command later, may have them.
             self.unable[shard.job] = outcome.reason
         else:
             last = self.ledger.trouble(shard, outcome.reason)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from phototwin.data.lerobot import IMAGE_KEY
 from phototwin.data.store import write_bytes
@@ -109,18 +110,11 @@ def load_policy(folder: Path) -> tuple[Any, PolicyFacts]:
         ) from error
     try:
         policy = _load_cloning(Path(folder), config) if config.kind == "bc" else LerobotPolicy.load(Path(folder))
-    except (OSError, EOFError, RuntimeError, KeyError, ValueError, UnpicklingError, _torn()) as error:
+    except (OSError, EOFError, RuntimeError, KeyError, ValueError, UnpicklingError, SafetensorError) as error:
         raise InputError(
             f"The weights in '{folder}' cannot be read ({error!s:.300}): copy the whole folder of the training, or train again."
         ) from error
     return policy.eval(), replace(facts, digest=policy_sha256(policy, facts.config))
-
-
-def _torn() -> type[Exception]:
-    """What is said of weights of LeRobot's that are cut off."""
-    from safetensors import SafetensorError
-
-    return SafetensorError
 
 
 def _load_cloning(folder: Path, config: PolicyConfig) -> CloningPolicy:
